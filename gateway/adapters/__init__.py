@@ -1,0 +1,1 @@
+"""One outside thing each, behind a Protocol of `gateway.ports`; strangers to one another."""

@@ -1,0 +1,1 @@
+"""The ASGI application, for servers that want one (`gateway.asgi:app`)."""

@@ -1,0 +1,496 @@
+"""Every setting: its name, meaning, default and bounds. The only reader of the environment.
+
+Sources, weakest first: the defaults here, the settings file, `GATEWAY_<SECTION>__<KEY>`,
+then (for the upstream alone) `OPENAI_BASE_URL` and `OPENAI_API_KEY` where nothing else names
+one. What is unknown, of a wrong type or impossible stops the start with a `SettingsError`.
+`config/gateway.toml` documents each setting; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+
+from gateway.core.errors import SettingsError
+
+ENV_PREFIX = "GATEWAY_"
+SECTION_SEPARATOR = "__"
+DAY_S = 86_400.0
+
+
+def _whole_url(value: str) -> str:
+    if not re.match(r"^[a-z]+://[^\s/?#]+", value):
+        raise ValueError("a URL such as http://127.0.0.1:6333 is needed")
+    return value.rstrip("/")
+
+
+def _duration(value: str) -> str:
+    if value != "never" and not re.fullmatch(r"[1-9]\d{0,5}[hd]", value):
+        raise ValueError('"never", or a number of days or hours such as "90d" or "12h"')
+    return value
+
+
+def _network(value: str) -> str:
+    try:
+        ip_network(value, strict=False)
+    except ValueError:
+        raise ValueError("an address or network such as 10.0.0.0/8") from None
+    return value
+
+
+Url = Annotated[str, AfterValidator(_whole_url)]
+Duration = Annotated[str, AfterValidator(_duration)]
+Network = Annotated[str, AfterValidator(_network)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Seconds = Annotated[float, Field(gt=0.0, le=86_400.0)]
+
+
+def seconds_of(duration: str) -> float | None:
+    """A `Duration` in seconds; None for "never"."""
+    if duration == "never":
+        return None
+    return int(duration[:-1]) * (DAY_S if duration.endswith("d") else 3600.0)
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, validate_default=True)
+
+
+class ServerSettings(Section):
+    """Where the gateway listens, and what it accepts."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(8080, ge=0, le=65_535)
+    workers: int = Field(1, ge=1, le=256)
+    grace_s: float = Field(20.0, ge=0.0, le=3600.0)
+    max_body_bytes: int = Field(32 * 2**20, ge=1024, le=2**31)
+    max_upload_bytes: int = Field(512 * 2**20, ge=1024, le=2**34)
+    max_open_requests: int = Field(2048, ge=1, le=1_000_000)
+    body_timeout_s: Seconds = 30.0
+
+
+class UpstreamSettings(Section):
+    """The LLM that answers."""
+
+    base_url: Url = "https://api.openai.com/v1"
+    api_key: SecretStr | None = None
+    connect_timeout_s: Seconds = 10.0
+    first_byte_timeout_s: Seconds = 600.0
+    idle_timeout_s: Seconds = 300.0
+    max_connections: int = Field(1024, ge=1, le=100_000)
+
+
+class IdentitySettings(Section):
+    """How a request says whose it is, and who may say so."""
+
+    mode: Literal["header", "signed", "key", "jwt"] = "header"
+    aliases: tuple[str, ...] = (
+        "X-User-Id",
+        "X-OpenWebUI-User-Id",
+        "x-sm-user-id",
+        "x-litellm-end-user-id",
+    )
+    trusted_peers: tuple[Network, ...] = ()
+    body_user: bool = False
+    signing_secret: SecretStr | None = None
+    jwks_url: Url | None = None
+    jwt_algorithms: tuple[str, ...] = ("RS256", "ES256")
+    jwt_issuer: str | None = None
+    jwt_audience: str | None = None
+    jwt_user_claim: str = "sub"
+    jwt_app_claim: str = "app"
+    session_idle_gap_s: float = Field(6 * 3600.0, ge=60.0, le=30 * DAY_S)
+
+
+class MemorySettings(Section):
+    """What is recalled, how much of it, and where it is put."""
+
+    mode: Literal["on", "shadow", "holdout", "off"] = "on"
+    holdout_share: Share = 0.1
+    placement: Literal["system", "split", "tail"] = "system"
+    max_tokens: int = Field(800, ge=0, le=100_000)
+    max_memories: int = Field(40, ge=0, le=1000)
+    deadline_ms: float = Field(150.0, ge=1.0, le=60_000.0)
+    turns: Literal["on", "off"] = "on"
+    types: tuple[Literal["profile", "preference", "interaction", "task_state"], ...] = (
+        "profile",
+        "preference",
+        "interaction",
+        "task_state",
+    )
+    standing_max: int = Field(20, ge=0, le=200)
+    floor: Share = 0.35
+    rerank: Literal["off", "on"] = "off"
+    rerank_model: str | None = None
+    template: str | None = None
+    skip_housekeeping: bool = True
+    off_the_record: bool = False
+
+
+class QdrantSettings(Section):
+    """Where memories rest; without a URL, embedded."""
+
+    url: Url | None = None
+    api_key: SecretStr | None = None
+    collection: str = Field("memories", pattern=r"^[A-Za-z0-9_.-]{1,128}$")
+    shard_number: int = Field(1, ge=1, le=1024)
+    replication_factor: int = Field(1, ge=1, le=16)
+    write_consistency_factor: int = Field(1, ge=1, le=16)
+    timeout_s: Seconds = 5.0
+
+
+class RedisSettings(Section):
+    """Where the queue and shared state live; without a URL, embedded."""
+
+    url: Url | None = None
+    state_url: Url | None = None
+    timeout_s: Seconds = 2.0
+
+
+class QueueSettings(Section):
+    """What may wait, and how firmly it is kept."""
+
+    durable: Literal["everysec", "always"] = "everysec"
+    max_pending: int = Field(1_000_000, ge=1)
+    max_bytes: int = Field(2 * 2**30, ge=2**20)
+    max_user_pending: int = Field(1000, ge=1)
+    spool_max_bytes: int = Field(256 * 2**20, ge=2**20)
+    lease_s: Seconds = 60.0
+    max_tries: int = Field(5, ge=1, le=100)
+
+
+class EmbeddingSettings(Section):
+    """What turns texts into vectors."""
+
+    provider: Literal["auto", "openai", "fastembed", "none"] = "auto"
+    base_url: Url | None = None
+    api_key: SecretStr | None = None
+    model: str | None = None
+    model_path: Path | None = None
+    dimensions: int | None = Field(None, ge=1, le=65_536)
+    timeout_s: Seconds = 10.0
+
+
+class ExtractionSettings(Section):
+    """What turns conversations into facts, and when."""
+
+    provider: Literal["auto", "openai", "rules", "none"] = "auto"
+    base_url: Url | None = None
+    api_key: SecretStr | None = None
+    model: str | None = None
+    idle_s: float = Field(10.0, ge=0.0, le=86_400.0)
+    max_wait_s: float = Field(60.0, ge=0.0, le=86_400.0)
+    max_batch_tokens: int = Field(4000, ge=100, le=200_000)
+    max_batch_exchanges: int = Field(32, ge=1, le=1000)
+    timeout_s: Seconds = 60.0
+    daily_token_budget: int | None = Field(None, ge=0)
+    skip_trivial: bool = True
+    tool_output: bool = False
+    rank: tuple[Literal["user", "api", "import", "chat"], ...] = ("user", "api", "import", "chat")
+    concurrency: int = Field(8, ge=1, le=512)
+
+
+class RetentionSettings(Section):
+    """How long each kind of memory is kept."""
+
+    profile: Duration = "never"
+    preference: Duration = "never"
+    interaction: Duration = "365d"
+    task_state: Duration = "90d"
+    turn: Duration = "30d"
+    receipts: Duration = "7d"
+    audit: Duration = "365d"
+    sweep_every_s: Seconds = 300.0
+
+
+class PrivacySettings(Section):
+    """What is hidden at rest, and what is never stored."""
+
+    seal: bool = True
+    redact: tuple[
+        Literal["card", "iban", "key", "password", "government_id", "email", "phone"], ...
+    ] = ("card", "iban", "key", "password")
+    allow_types: tuple[str, ...] = ()
+    deny_types: tuple[str, ...] = ()
+
+
+class ReceiptSettings(Section):
+    """Records of why something was said."""
+
+    share: Share = 1.0
+    max_bytes: int = Field(64 * 2**10, ge=1024)
+    max_per_user: int = Field(500, ge=1)
+    record: bool = False
+
+
+class AdminSettings(Section):
+    """Operators' access."""
+
+    token: SecretStr | None = None
+
+
+class LogSettings(Section):
+    """What is logged, and how."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["console", "json"] = "console"
+    content: bool = False
+
+
+class AppSettings(Section):
+    """One app's own settings, over the general ones."""
+
+    upstream: UpstreamSettings = UpstreamSettings()
+    identity: IdentitySettings = IdentitySettings()
+    memory: MemorySettings = MemorySettings()
+    qdrant: QdrantSettings = QdrantSettings()
+    redis: RedisSettings = RedisSettings()
+    queue: QueueSettings = QueueSettings()
+    embedding: EmbeddingSettings = EmbeddingSettings()
+    extraction: ExtractionSettings = ExtractionSettings()
+    retention: RetentionSettings = RetentionSettings()
+    privacy: PrivacySettings = PrivacySettings()
+    receipts: ReceiptSettings = ReceiptSettings()
+
+
+class Settings(AppSettings):
+    """All settings. `apps` holds, by name, whole settings with that app's own laid over."""
+
+    server: ServerSettings = ServerSettings()
+    admin: AdminSettings = AdminSettings()
+    log: LogSettings = LogSettings()
+    data_dir: Path = Path("data")
+    apps: Mapping[str, AppSettings] = Field(default_factory=dict)
+
+    _own: dict[str, dict[str, Any]] = PrivateAttr(default_factory=dict)
+
+    def app(self, name: str) -> AppSettings:
+        """The settings in force for an app: its own where it has any."""
+        return self.apps.get(name, self)
+
+    def own(self, name: str) -> frozenset[str]:
+        """The sections that an app sets for itself (`qdrant`, `redis`, …)."""
+        return frozenset(self._own.get(name, ()))
+
+    @property
+    def embedded(self) -> bool:
+        """No servers are named: Qdrant Edge and a redis-server of our own."""
+        return self.qdrant.url is None and self.redis.url is None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        _check_scope("", self)
+        for name, scope in self.apps.items():
+            _check_scope(f"apps.{name}.", scope)
+        if (
+            self.identity.mode == "header"
+            and not self.identity.trusted_peers
+            and not _is_loopback(self.server.host)
+        ):
+            raise SettingsError(
+                f"identity.trusted_peers: empty, while server.host is {self.server.host!r} and"
+                ' identity.mode is "header": anyone who reaches that address could claim to be'
+                " anyone. Name the addresses of your chatbot's back end, listen on 127.0.0.1,"
+                ' or use identity.mode = "signed", "key" or "jwt"',
+                param="identity.trusted_peers",
+            )
+        if self.embedded and self.server.workers > 1:
+            raise SettingsError(
+                f"server.workers: {self.server.workers} given, but embedded stores have one"
+                " owner; allowed is 1, or set qdrant.url and redis.url",
+                param="server.workers",
+            )
+        return self
+
+
+def _check_scope(prefix: str, scope: AppSettings) -> None:
+    """What one section alone cannot know."""
+    if (scope.qdrant.url is None) != (scope.redis.url is None):
+        given, missing = ("qdrant", "redis") if scope.qdrant.url else ("redis", "qdrant")
+        raise SettingsError(
+            f"{prefix}{missing}.url: absent, while {prefix}{given}.url is set. Set both (servers)"
+            " or neither (embedded); a mixture is not supported",
+            param=f"{prefix}{missing}.url",
+        )
+    needs = {
+        "signed": ("signing_secret", scope.identity.signing_secret),
+        "jwt": ("jwks_url", scope.identity.jwks_url),
+    }
+    if scope.identity.mode in needs and needs[scope.identity.mode][1] is None:
+        key = needs[scope.identity.mode][0]
+        raise SettingsError(
+            f'{prefix}identity.{key}: absent, while identity.mode is "{scope.identity.mode}".'
+            f" Set GATEWAY_IDENTITY__{key.upper()}",
+            param=f"{prefix}identity.{key}",
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    if host in ("localhost", ""):
+        return host == "localhost"
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+# --- loading -------------------------------------------------------------------------------
+
+
+def load(
+    path: Path | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Settings:
+    """Read the settings file and the environment into one frozen `Settings`.
+
+    `path` (or GATEWAY_CONFIG) must exist when it is named; without either,
+    `config/gateway.toml` below the working directory is read where there is one.
+    `overrides` (dotted names, from the command line) win over everything.
+
+    Raises SettingsError, naming the setting, what was given and what is allowed.
+    """
+    env = os.environ if environ is None else environ
+    values = _read_file(path, env)
+    values.pop("version", None)
+    _lay_over(values, _from_environment(env))
+    for dotted, value in (overrides or {}).items():
+        if value is not None:
+            _set(values, dotted.split("."), value)
+    _openai_defaults(values, env)
+    return _build(values)
+
+
+def _read_file(path: Path | None, env: Mapping[str, str]) -> dict[str, Any]:
+    named = path or (Path(env["GATEWAY_CONFIG"]) if env.get("GATEWAY_CONFIG") else None)
+    chosen = named or Path("config/gateway.toml")
+    if named is None and not chosen.is_file():
+        return {}
+    try:
+        return tomllib.loads(chosen.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as exc:
+        raise SettingsError(
+            f"settings file {chosen} cannot be read: {exc}. Name an existing file with --config"
+            " or GATEWAY_CONFIG",
+            param="config",
+        ) from exc
+    except tomllib.TOMLDecodeError as exc:
+        raise SettingsError(f"settings file {chosen} is not TOML: {exc}", param="config") from exc
+
+
+def _from_environment(env: Mapping[str, str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, text in env.items():
+        if name == "GATEWAY_DATA_DIR":
+            values["data_dir"] = text
+        elif name.startswith(ENV_PREFIX) and SECTION_SEPARATOR in name:
+            if name.startswith("GATEWAY_TEST_"):
+                continue
+            keys = name.removeprefix(ENV_PREFIX).lower().split(SECTION_SEPARATOR)
+            _set(values, keys, _list_of(keys, text))
+    return values
+
+
+def _list_of(keys: list[str], text: str) -> Any:
+    """Lists are written with commas in the environment, as there is no TOML there."""
+    section = keys[-2] if len(keys) > 1 else ""
+    field = Settings.model_fields.get(section) or AppSettings.model_fields.get(section)
+    model = field.annotation if field else None
+    if isinstance(model, type) and issubclass(model, BaseModel):
+        leaf = model.model_fields.get(keys[-1])
+        if leaf is not None and str(leaf.annotation).startswith(("tuple[", "typing.Tuple[")):
+            return [part.strip() for part in text.split(",") if part.strip()]
+    return text
+
+
+def _openai_defaults(values: dict[str, Any], env: Mapping[str, str]) -> None:
+    upstream = values.setdefault("upstream", {})
+    if isinstance(upstream, dict):
+        if env.get("OPENAI_BASE_URL"):
+            upstream.setdefault("base_url", env["OPENAI_BASE_URL"])
+        if env.get("OPENAI_API_KEY"):
+            upstream.setdefault("api_key", env["OPENAI_API_KEY"])
+
+
+def _set(values: dict[str, Any], keys: list[str], value: Any) -> None:
+    for key in keys[:-1]:
+        values = values.setdefault(key, {})
+        if not isinstance(values, dict):
+            raise SettingsError(f"{'.'.join(keys)}: {key!r} is no section", param=".".join(keys))
+    values[keys[-1]] = value
+
+
+def _lay_over(base: dict[str, Any], over: Mapping[str, Any]) -> None:
+    for key, value in over.items():
+        if isinstance(value, Mapping) and isinstance(base.get(key), dict):
+            _lay_over(base[key], value)
+        else:
+            base[key] = value
+
+
+def _build(values: dict[str, Any]) -> Settings:
+    apps = values.pop("apps", {})
+    if not isinstance(apps, dict) or not all(isinstance(own, dict) for own in apps.values()):
+        raise SettingsError(
+            "apps: a table [apps.NAME.SECTION] for each app is needed", param="apps"
+        )
+    general = {k: v for k, v in values.items() if k in AppSettings.model_fields}
+    whole_apps: dict[str, Any] = {}
+    for name, own in apps.items():
+        merged: dict[str, Any] = {}
+        _lay_over(merged, _copied(general))
+        _lay_over(merged, _copied(own))
+        whole_apps[name] = merged
+    try:
+        settings = Settings.model_validate({**values, "apps": whole_apps})
+    except ValidationError as exc:
+        raise _explained(exc) from None
+    settings._own.update(apps)
+    return settings
+
+
+def _copied(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: _copied(v) if isinstance(v, Mapping) else v for k, v in values.items()}
+
+
+def _explained(exc: ValidationError) -> SettingsError:
+    """The first fault, in words: the setting, what was given, what is allowed."""
+    fault = exc.errors(include_url=False)[0]
+    name = ".".join(str(part) for part in fault["loc"] if not str(part).startswith("function-"))
+    if fault["type"] == "extra_forbidden":
+        return SettingsError(
+            f"{name}: no such setting. config/gateway.toml lists every one", param=name
+        )
+    given = fault.get("input")
+    shown = "a secret" if _is_secret(name) else repr(given)[:80]
+    return SettingsError(
+        f"{name}: {shown} given; {fault['msg'].removeprefix('Value error, ')}", param=name
+    )
+
+
+def _is_secret(name: str) -> bool:
+    return name.rsplit(".", 1)[-1] in {"api_key", "token", "signing_secret"} or name.endswith("url")
+
+
+def shipped(name: str) -> Path:
+    """A file of `config/` as it came with the program (in a wheel, or in a checkout)."""
+    here = Path(__file__).resolve().parent
+    packed = here / "_config" / name
+    return packed if packed.exists() else here.parent / "config" / name

@@ -1,0 +1,62 @@
+"""What is to be written for a batch of exchanges, decided once and applied any number of times.
+
+A plan is kept beside the work before any of it is applied. Whoever is handed the work again
+applies the same plan, whatever a model would say the second time; every write in it is
+harmless when repeated (ids are fixed, revisions name the version that they start from).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from gateway.core.memory import Instant, Memory
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """A new memory. `window` is the neighbourhood's text for a turn's window vectors."""
+
+    memory: Memory
+    window: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Revise:
+    """A known memory's next state, valid only on top of the version updated at `seen`.
+
+    Where a person has corrected it meanwhile, theirs stays and this is left out.
+    """
+
+    memory: Memory
+    seen: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """A memory that is to be gone; a tombstone without content answers for it."""
+
+    id: str
+    at: Instant
+
+
+Write: TypeAlias = Put | Revise | Forget
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The writes for exactly these exchanges, in order; `notes` count what was dropped and why."""
+
+    exchange_ids: tuple[str, ...]
+    writes: tuple[Write, ...]
+    notes: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What becomes of a batch that failed: tried again at `retry_at`, or buried with a reason."""
+
+    action: Literal["retry", "bury"]
+    reason: str
+    retry_at: Instant = 0.0
+    counts_as_try: bool = True

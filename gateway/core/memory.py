@@ -1,0 +1,172 @@
+"""What is remembered: facts and turns, as plain frozen data.
+
+Times are `Instant`s: seconds since the epoch, UTC, as float (rounded to microseconds), so
+that ranking can subtract them. They become RFC 3339 text only at the edge (`rfc3339`).
+`valid_*` speak of the world, `created_at`, `updated_at` and `superseded_at` of what we knew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal, TypeAlias, get_args
+
+Instant: TypeAlias = float
+
+Kind = Literal["fact", "turn"]
+Type = Literal["profile", "preference", "interaction", "task_state"]
+Status = Literal["active", "superseded", "quarantined", "forgotten"]
+"""`forgotten` is a tombstone without content: only a memory's history shows it."""
+Via = Literal["chat", "api", "import", "user"]
+Role = Literal["system", "developer", "user", "assistant", "tool"]
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+TYPES: tuple[Type, ...] = get_args(Type)
+VIAS: tuple[Via, ...] = get_args(Via)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a memory came from. `quote` is the user's own words that it rests on."""
+
+    role: str = "user"
+    via: Via = "chat"
+    exchange_id: str | None = None
+    session: str | None = None
+    quote: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """An earlier state of a memory, kept in its history. `event` says what ended it."""
+
+    at: Instant
+    event: Literal["created", "corrected", "refined", "superseded", "restored", "forgotten"]
+    text: str = ""
+    key: str | None = None
+    value: str | None = None
+    via: Via = "chat"
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """One remembered fact or turn of one owner.
+
+    `speaker` is who said a turn. `covers` are the ids of the turns that a fact was drawn
+    from. `importance` is 0 to 1. `key` and `value` structure a preference (`language`:
+    `es`). `valid_from`/`valid_to` bound when it is true (an event's start and end).
+    """
+
+    id: str
+    kind: Kind
+    text: str
+    created_at: Instant
+    updated_at: Instant
+    valid_from: Instant
+    type: Type | None = None
+    key: str | None = None
+    value: str | None = None
+    importance: float = 0.5
+    pinned: bool = False
+    status: Status = "active"
+    valid_to: Instant | None = None
+    expires_at: Instant | None = None
+    superseded_at: Instant | None = None
+    superseded_by: str | None = None
+    supersedes: str | None = None
+    source: Source = field(default_factory=Source)
+    speaker: str | None = None
+    covers: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    history: tuple[Version, ...] = ()
+
+    @property
+    def session(self) -> str | None:
+        return self.source.session
+
+
+Vector: TypeAlias = Sequence[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A memory as a store takes it.
+
+    `dense` is absent where the embedder was away; the store finds such entries again
+    (`MemoryStore.unembedded`). `window` is the text of a turn with its neighbours, for the
+    lexical window vector; `dense_window` its embedding.
+    """
+
+    memory: Memory
+    dense: Vector | None = None
+    window: str | None = None
+    dense_window: Vector | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Which of an owner's memories are meant. An empty tuple means: no condition.
+
+    `as_of` keeps what was held true then (valid_from ≤ as_of < valid_to) and lets
+    superseded memories in; without it only `statuses` count. `metadata` must match key by
+    key. `expired_before`: memories whose `expires_at` has passed are never returned when it
+    is given.
+    """
+
+    kinds: tuple[Kind, ...] = ()
+    types: tuple[Type, ...] = ()
+    statuses: tuple[Status, ...] = ("active",)
+    as_of: Instant | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    session: str | None = None
+    expired_before: Instant | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One search: words, a vector, or both; `limit` results a list.
+
+    `standing` asks for a list of that name too: active profile and preference facts, which
+    count whatever the question.
+    """
+
+    text: str
+    where: Where
+    limit: int = 50
+    dense: Vector | None = None
+    language: str | None = None
+    standing: int = 0
+
+
+ListName = Literal["dense", "dense_window", "lexical", "lexical_window", "standing"]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a store found: for each list, ids with raw scores, best first; and the memories."""
+
+    lists: Mapping[ListName, Sequence[tuple[str, float]]]
+    memories: Mapping[str, Memory]
+
+
+NOTHING_FOUND = Found(lists={}, memories={})
+
+
+def rfc3339(at: Instant) -> str:
+    """An instant as RFC 3339 text in UTC, with microseconds only where there are any."""
+    text = datetime.fromtimestamp(round(at, 6), UTC).isoformat()
+    return text.replace("+00:00", "Z")
+
+
+def parse_rfc3339(text: str) -> Instant:
+    """Read RFC 3339 text; a time without an offset is taken as UTC.
+
+    Raises ValueError where it is no such time or lies outside the years 1 to 9998.
+    """
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    if not 1 <= moment.year <= 9998:
+        raise ValueError(f"{text!r} lies outside the years 1 to 9998")
+    return round(moment.timestamp(), 6)

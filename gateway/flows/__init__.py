@@ -1,0 +1,1 @@
+"""Journeys: async, ordered steps over ports; they name neither a vendor nor HTTP."""

@@ -1,0 +1,1 @@
+"""HTTP in: routes, parsing of headers and bodies, and the shape of answers and errors."""

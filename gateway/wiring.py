@@ -1,0 +1,1 @@
+"""The one place where everything meets: settings become services, services become an app."""

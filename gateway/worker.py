@@ -1,0 +1,1 @@
+"""The worker: takes pending exchanges and has them remembered."""
