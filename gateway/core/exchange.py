@@ -8,8 +8,9 @@ retry of the same request is the same exchange.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from gateway.core.memory import Instant, Via
 
@@ -54,3 +55,50 @@ def turn_memory_id(exchange_id: str, n: int) -> str:
     """The id of the memory that keeps turn `n` of an exchange; the same at each redelivery."""
     digest = hashlib.blake2b(f"{exchange_id}\0{n}".encode(), digest_size=12).hexdigest()
     return f"turn_{digest}"
+
+
+def logged_exchange(
+    messages: Sequence[Mapping[str, Any]],
+    *,
+    at: Instant,
+    session: str | None,
+    timezone: str | None,
+) -> Exchange | None:
+    """An exchange of an existing chat log; None where nobody said anything in it.
+
+    Its id is derived from what was said and when, so that a log sent twice is taken once.
+    Without a session of its own it is a conversation by itself.
+    """
+    said = [(str(m["role"]), _spoken(m.get("content")), m.get("name")) for m in messages]
+    said = [(role, text, name) for role, text, name in said if text and role not in _INSTRUCTIONS]
+    if not said:
+        return None
+    print_ = hashlib.blake2b(digest_size=12)
+    for part in (repr(at), session or "", *(f"{role}\0{text}" for role, text, _ in said)):
+        print_.update(part.encode("utf-8", "surrogatepass") + b"\0\0")
+    return Exchange(
+        id="exc_" + print_.hexdigest(),
+        session=session or "ses_" + print_.hexdigest(),
+        at=at,
+        turns=tuple(
+            Turn(n, "tool" if role == "function" else role, text, at + n * 1e-3, name)
+            for n, (role, text, name) in enumerate(said)
+        ),
+        timezone=timezone,
+    )
+
+
+_INSTRUCTIONS = frozenset({"system", "developer"})
+
+
+def _spoken(content: Any) -> str:
+    """The text of a message's content: a string, or the text parts of a list."""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        return ""
+    return "\n".join(
+        part["text"]
+        for part in content
+        if isinstance(part, Mapping) and isinstance(part.get("text"), str)
+    )

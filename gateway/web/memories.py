@@ -1,0 +1,516 @@
+"""The memory API (CONTRACT §6): one set of handlers for a user's own memories and for operators.
+
+A `Caller` says whose memories are meant and who asks; where it comes from (identity headers,
+the admin token and a path, a signed link) is the business of `caller_of` and `web/admin`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import orjson
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from gateway.config import AppSettings
+from gateway.core.errors import (
+    BadRequest,
+    DirectoryUnavailable,
+    NotFound,
+    StateUnavailable,
+    UnsupportedMedia,
+)
+from gateway.core.exchange import logged_exchange
+from gateway.core.identity import Owner, Person
+from gateway.core.memory import Instant, Memory, Via, Where
+from gateway.core.records import from_export, to_export, to_public
+from gateway.flows import curate, erase, handover, recall
+from gateway.ports import Deployment, Services
+from gateway.web import schemas
+from gateway.web.context import read_body
+from gateway.web.identity import identify
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whose memories are meant, and in what capacity they are asked for."""
+
+    person: Person
+    deployment: Deployment
+    via: Via = "api"
+    operator: bool = False
+
+    @property
+    def services(self) -> Services:
+        return self.deployment.services_for(self.person.app)
+
+    @property
+    def settings(self) -> AppSettings:
+        return self.deployment.settings_for(self.person.app)
+
+    @property
+    def now(self) -> Instant:
+        return self.deployment.clock()
+
+    async def owner(self) -> Owner | None:
+        """The person's present incarnation; None where nothing was ever kept of them."""
+        return await self.services.directory.owner(self.person)
+
+    async def new_owner(self) -> Owner:
+        """The person's incarnation, begun with this call where there is none."""
+        owner = await self.services.directory.owner(self.person, create=True)
+        if owner is None:
+            raise DirectoryUnavailable("the directory would not begin this user; try again")
+        return owner
+
+    async def owner_of(self, id: str) -> Owner:
+        """The owner, where memory `id` is asked for. Raises NotFound for an unknown person."""
+        owner = await self.owner()
+        if owner is None:
+            raise curate.not_found(id)
+        return owner
+
+    async def audit(self, action: str, **what: Any) -> None:
+        """Say who did what to whose memory; never content."""
+        await self.services.keys.audit(
+            {
+                "at": self.now,
+                "by": "operator" if self.operator else self.via,
+                "action": action,
+                "app": self.person.app,
+                "user": self.person.user,
+                **what,
+            }
+        )
+
+
+Handler = Callable[[Request, Caller], Awaitable[Response]]
+FindCaller = Callable[[Request], Awaitable[Caller]]
+
+
+def caller_from_headers(deployment: Deployment) -> FindCaller:
+    """Callers that name themselves as chat requests do."""
+
+    async def find(request: Request) -> Caller:
+        who = await identify(
+            request.scope["headers"],
+            body_user=None,
+            peer_host=request.client.host if request.client else None,
+            deployment=deployment,
+            now=deployment.clock(),
+        )
+        if who.person is None:
+            raise BadRequest(
+                "whose memories? Name the user in the X-Memory-User header",
+                param="X-Memory-User",
+                code="identity_required",
+            )
+        return Caller(who.person, deployment)
+
+    return find
+
+
+def routes(find: FindCaller, prefix: str) -> list[Route]:
+    """The memory API below `prefix` (`/v1`, or an operator's path of one user)."""
+
+    def at(path: str, method: str, handler: Handler) -> Route:
+        async def endpoint(request: Request) -> Response:
+            return await handler(request, await find(request))
+
+        return Route(prefix + path, endpoint, methods=[method], name=handler.__name__)
+
+    return [
+        at("/memories", "POST", create),
+        at("/memories", "GET", list_memories),
+        at("/memories", "DELETE", erase_user),
+        at("/memories/search", "POST", search),
+        at("/memories/export", "GET", export),
+        at("/memories/import", "POST", import_memories),
+        at("/memories/{id}", "GET", read),
+        at("/memories/{id}", "PATCH", correct),
+        at("/memories/{id}", "DELETE", forget),
+        at("/memories/{id}/history", "GET", history),
+        at("/exchanges", "POST", accept_exchanges),
+        at("/receipts", "GET", list_receipts),
+        at("/receipts/{id}", "GET", receipt),
+        at("/erasures/{id}", "GET", erasure),
+    ]
+
+
+# --- write ---------------------------------------------------------------------------------
+
+
+async def create(request: Request, caller: Caller) -> Response:
+    """Store one memory, or a list of up to 1,000."""
+    raw = await read_json(request, caller)
+    many = isinstance(raw, list)
+    if many and not 1 <= len(raw) <= schemas.MAX_MANY:
+        raise BadRequest(f"a list of 1 to {schemas.MAX_MANY} memories is needed, not {len(raw)}")
+    bodies = check_many(schemas.MemoryDraft, raw if many else [raw])
+    owner = await caller.new_owner()
+    key = request.headers.get("idempotency-key")
+    if key is not None and (kept := await _kept_answer(caller, owner, key, raw)) is not None:
+        return Response(kept, 201, media_type="application/json")
+    memories = await curate.create(
+        caller.services,
+        caller.settings,
+        owner,
+        [curate.Draft(**body.model_dump()) for body in bodies],
+        via=caller.via,
+        now=caller.now,
+        once=key,
+    )
+    await caller.audit("create", count=len(memories))
+    shown = [to_public(memory, owner) for memory in memories]
+    answer = orjson.dumps(shown if many else shown[0])
+    if key is not None:
+        await _keep_answer(caller, owner, key, raw, answer)
+    return Response(answer, 201, media_type="application/json")
+
+
+def _idempotency_name(key: str) -> str:
+    if not 1 <= len(key) <= 255:
+        raise BadRequest("Idempotency-Key: 1 to 255 characters are needed", param="Idempotency-Key")
+    return "create:" + hashlib.sha256(key.encode()).hexdigest()
+
+
+def _print_of(raw: Any) -> bytes:
+    return hashlib.sha256(orjson.dumps(raw, option=orjson.OPT_SORT_KEYS)).digest()
+
+
+async def _kept_answer(caller: Caller, owner: Owner, key: str, raw: Any) -> bytes | None:
+    name = _idempotency_name(key)
+    try:
+        kept = await caller.services.state.once(owner, name)
+    except StateUnavailable:
+        # Ids are derived from the key: a repeat writes the same memories again, no others.
+        return None
+    if kept is None:
+        return None
+    if kept[:32] != _print_of(raw):
+        raise BadRequest(
+            "this Idempotency-Key was used with another body; use a new key for a new request",
+            param="Idempotency-Key",
+            code="idempotency_key_reused",
+        )
+    return kept[32:]
+
+
+async def _keep_answer(caller: Caller, owner: Owner, key: str, raw: Any, answer: bytes) -> None:
+    try:
+        await caller.services.state.once(owner, _idempotency_name(key), _print_of(raw) + answer)
+    except StateUnavailable:
+        return
+
+
+async def accept_exchanges(request: Request, caller: Caller) -> Response:
+    """Take existing chat logs; they are distilled as live ones are."""
+    body = check(schemas.ExchangesBody, await read_json(request, caller))
+    owner = await caller.new_owner()
+    ids, results = [], []
+    for logged in body.exchanges:
+        exchange = logged_exchange(
+            [m.model_dump() for m in logged.messages],
+            at=logged.at,
+            session=logged.session,
+            timezone=logged.timezone,
+        )
+        if exchange is None:
+            continue
+        ids.append(exchange.id)
+        results.append(
+            await handover.hand_over(
+                caller.services, caller.settings, owner, exchange, now=caller.now
+            )
+        )
+    await caller.audit("exchanges", count=len(ids))
+    return JSONResponse(
+        {
+            "accepted": sum(r in {"queued", "spooled"} for r in results),
+            "duplicates": results.count("duplicate"),
+            "dropped": results.count("dropped"),
+            "exchange_ids": ids,
+        },
+        202,
+    )
+
+
+# --- look ----------------------------------------------------------------------------------
+
+
+async def list_memories(request: Request, caller: Caller) -> Response:
+    """A page of memories, newest first."""
+    params = dict(request.query_params)
+    if "limit" in params:
+        params["limit"] = _whole_number(params["limit"], "limit")  # type: ignore[assignment]
+    query = check(schemas.ListQuery, params)
+    if query.status == "forgotten":
+        raise BadRequest("status: forgotten memories cannot be listed", param="status")
+    owner = await caller.owner()
+    if owner is None:
+        return JSONResponse({"memories": [], "next_cursor": None})
+    where = Where(
+        kinds=(query.kind,) if query.kind else (),
+        types=(query.type,) if query.type else (),
+        statuses=(query.status or "active",),
+    )
+    after = read_cursor(query.cursor) if query.cursor else None
+    page = await caller.services.store.page(owner, where, limit=query.limit + 1, after=after)
+    more = len(page) > query.limit
+    page = page[: query.limit]
+    await _audit_look(caller, "list")
+    return JSONResponse(
+        {
+            "memories": [to_public(memory, owner) for memory in page],
+            "next_cursor": make_cursor(page[-1]) if more else None,
+        }
+    )
+
+
+def _whole_number(text: str, name: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise BadRequest(f"{name}: a whole number is needed", param=name) from None
+
+
+def make_cursor(memory: Memory) -> str:
+    """Where a list stopped, as an opaque word."""
+    return base64.urlsafe_b64encode(orjson.dumps([memory.created_at, memory.id])).decode()
+
+
+def read_cursor(cursor: str) -> tuple[Instant, str]:
+    """Raises BadRequest for anything but what `make_cursor` made."""
+    try:
+        match orjson.loads(base64.b64decode(cursor.encode(), altchars=b"-_", validate=True)):
+            case [int() | float() as at, str() as id]:
+                return float(at), id
+    except (ValueError, binascii.Error):
+        pass
+    raise BadRequest("cursor: use next_cursor of the page before, as it is", param="cursor")
+
+
+async def search(request: Request, caller: Caller) -> Response:
+    """The recall that chat uses, with its reasons."""
+    body = check(schemas.SearchBody, await read_json(request, caller))
+    owner = await caller.owner()
+    if owner is None:
+        return JSONResponse({"results": []})
+    where = Where(
+        kinds=body.kinds,
+        types=body.types,
+        metadata=body.metadata,
+        as_of=body.as_of,
+        expired_before=caller.now,
+    )
+    found = await recall.search(
+        caller.services,
+        caller.settings,
+        owner,
+        body.query,
+        where=where,
+        limit=body.limit,
+        now=caller.now,
+    )
+    await _audit_look(caller, "search")
+    return JSONResponse(
+        {
+            "results": [
+                {
+                    "memory": to_public(scored.memory, owner),
+                    "score": scored.score,
+                    "why": dict(scored.why),
+                }
+                for scored in found
+            ]
+        }
+    )
+
+
+async def read(request: Request, caller: Caller) -> Response:
+    """One memory."""
+    id = request.path_params["id"]
+    owner = await caller.owner_of(id)
+    memory = await curate.read(caller.services, owner, id)
+    await _audit_look(caller, "read", memory=id)
+    return JSONResponse(to_public(memory, owner))
+
+
+async def history(request: Request, caller: Caller) -> Response:
+    """A memory's versions, oldest first; the present one last."""
+    id = request.path_params["id"]
+    versions = await curate.history(caller.services, await caller.owner_of(id), id)
+    await _audit_look(caller, "history", memory=id)
+    return JSONResponse({"versions": versions})
+
+
+async def _audit_look(caller: Caller, action: str, **what: Any) -> None:
+    """Looking is recorded where it is somebody else who looks."""
+    if caller.operator:
+        await caller.audit(action, **what)
+
+
+# --- correct, forget, erase ------------------------------------------------------------------
+
+
+async def correct(request: Request, caller: Caller) -> Response:
+    """Change what is wrong; the old version stays in the history."""
+    body = check(schemas.MemoryChange, await read_json(request, caller))
+    changes = body.model_dump(exclude_unset=True)
+    for name in ("text", "importance", "pinned", "status", "valid_from", "metadata", "type"):
+        if name in changes and changes[name] is None:
+            raise BadRequest(f"{name}: cannot be emptied", param=name)
+    if not changes:
+        raise BadRequest(
+            "nothing to change: name at least one of " + ", ".join(sorted(curate.CORRECTABLE))
+        )
+    id = request.path_params["id"]
+    owner = await caller.owner_of(id)
+    memory = await curate.correct(
+        caller.services,
+        caller.settings,
+        owner,
+        id,
+        changes,
+        via=caller.via,
+        now=caller.now,
+    )
+    await caller.audit("correct", memory=id)
+    return JSONResponse(to_public(memory, owner))
+
+
+async def forget(request: Request, caller: Caller) -> Response:
+    """Forget one memory."""
+    id = request.path_params["id"]
+    await curate.forget(caller.services, await caller.owner_of(id), id, now=caller.now)
+    await caller.audit("forget", memory=id)
+    return Response(status_code=204)
+
+
+async def erase_user(_: Request, caller: Caller) -> Response:
+    """Erase this user, at once and for good."""
+    receipt = await erase.erase(caller.services, caller.person, now=caller.now)
+    await caller.audit("erase", erasure=receipt["id"])
+    return JSONResponse(receipt, 200 if receipt["completed"] else 202)
+
+
+async def erasure(request: Request, caller: Caller) -> Response:
+    """An erasure's receipt; with `verify=true`, what is left now."""
+    id = request.path_params["id"]
+    if request.query_params.get("verify", "false").lower() in {"true", "1", "yes"}:
+        return JSONResponse(await erase.verify(caller.services, caller.person, id))
+    return JSONResponse(erase.public(await erase.find(caller.services, caller.person, id)))
+
+
+# --- out and in ------------------------------------------------------------------------------
+
+
+async def export(_: Request, caller: Caller) -> Response:
+    """Everything remembered of this user, a line each."""
+    owner = await caller.owner()
+    await caller.audit("export")
+
+    async def lines() -> AsyncIterator[bytes]:
+        if owner is None:
+            return
+        where = Where(statuses=("active", "superseded", "quarantined"))
+        async for page in curate.pages(caller.services, owner, where):
+            yield b"".join(orjson.dumps(to_export(memory, owner)) + b"\n" for memory in page)
+
+    return StreamingResponse(
+        lines(),
+        media_type="application/x-ndjson",
+        headers={"Content-Disposition": 'attachment; filename="memories.ndjson"'},
+    )
+
+
+async def import_memories(request: Request, caller: Caller) -> Response:
+    """Take exported lines back: all of them, or none and the first that is wrong."""
+    raw = await read_body(request, caller.deployment.settings.server)
+    memories = []
+    for number, line in enumerate(raw.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            memories.append(from_export(orjson.loads(line)))
+        except orjson.JSONDecodeError as exc:
+            raise BadRequest(f"line {number} is not JSON: {exc}", param=f"line {number}") from exc
+        except BadRequest as exc:
+            raise BadRequest(f"line {number}: {exc.message}", param=exc.param) from exc
+    owner = await caller.new_owner()
+    await curate.store(caller.services, owner, memories)
+    await caller.audit("import", count=len(memories))
+    return JSONResponse({"imported": len(memories)})
+
+
+# --- receipts --------------------------------------------------------------------------------
+
+
+async def receipt(request: Request, caller: Caller) -> Response:
+    """What one request considered, injected and left out."""
+    owner = await caller.owner()
+    id = request.path_params["id"]
+    found = await caller.services.receipts.get(owner, id) if owner else None
+    if found is None:
+        raise NotFound(f"no receipt {id[:80]!r} of this user", param="id", code="receipt_not_found")
+    await _audit_look(caller, "receipt", receipt=id)
+    return JSONResponse(found)
+
+
+async def list_receipts(request: Request, caller: Caller) -> Response:
+    """The latest receipts of this user."""
+    owner = await caller.owner()
+    limit = _whole_number(request.query_params.get("limit", "50"), "limit")
+    if not 1 <= limit <= 500:
+        raise BadRequest("limit: 1 to 500", param="limit")
+    found = await caller.services.receipts.recent(owner, limit=limit) if owner else []
+    await _audit_look(caller, "receipts")
+    return JSONResponse({"receipts": found})
+
+
+# --- bodies ----------------------------------------------------------------------------------
+
+
+async def read_json(request: Request, caller: Caller) -> Any:
+    """The JSON of a request. Raises BadRequest, TooLarge, UnsupportedMedia."""
+    kind = request.headers.get("content-type", "application/json").split(";")[0].strip().lower()
+    if kind not in {"application/json", ""}:
+        raise UnsupportedMedia(f"send application/json, not {kind[:60]!r}", param="Content-Type")
+    raw = await read_body(request, caller.deployment.settings.server)
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError as exc:
+        raise BadRequest(f"the body is not JSON: {exc}", code="invalid_json") from exc
+
+
+def check(model: type[_Model], raw: Any) -> _Model:
+    """A body of this model. Raises BadRequest, naming the first field that is wrong."""
+    try:
+        return model.model_validate(raw)
+    except ValidationError as exc:
+        raise explained(exc) from None
+
+
+def check_many(model: type[_Model], raw: list[Any]) -> list[_Model]:
+    """As `check`, for each of a list."""
+    try:
+        return TypeAdapter(list[model]).validate_python(raw)  # type: ignore[valid-type]
+    except ValidationError as exc:
+        raise explained(exc) from None
+
+
+def explained(exc: ValidationError) -> BadRequest:
+    """The first fault in words; what was given is not repeated, as it may be private."""
+    fault = exc.errors(include_url=False, include_input=False, include_context=False)[0]
+    name = ".".join(str(part) for part in fault["loc"])
+    message = fault["msg"].removeprefix("Value error, ")
+    return BadRequest(f"{name}: {message}" if name else message, param=name or None)
