@@ -482,10 +482,20 @@ async def list_receipts(request: Request, caller: Caller) -> Response:
 
 async def read_json(request: Request, caller: Caller) -> Any:
     """The JSON of a request. Raises BadRequest, TooLarge, UnsupportedMedia."""
+    raw = await read_json_of(request, caller.deployment)
+    if raw is None:
+        raise BadRequest("a JSON body is needed", code="invalid_json")
+    return raw
+
+
+async def read_json_of(request: Request, deployment: Deployment) -> Any:
+    """As `read_json`, for a request that is about no user; None for an empty body."""
     kind = request.headers.get("content-type", "application/json").split(";")[0].strip().lower()
     if kind not in {"application/json", ""}:
         raise UnsupportedMedia(f"send application/json, not {kind[:60]!r}", param="Content-Type")
-    raw = await read_body(request, caller.deployment.settings.server)
+    raw = await read_body(request, deployment.settings.server)
+    if not raw.strip():
+        return None
     try:
         return orjson.loads(raw)
     except orjson.JSONDecodeError as exc:

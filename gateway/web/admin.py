@@ -1,0 +1,246 @@
+"""What operators do, under `/admin/v1` and the admin token: any user's memories, the people
+known, identities linked to one person, the queue, gateway keys, the audit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Annotated, Any
+
+from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from gateway.core.errors import BadRequest, NotFound
+from gateway.core.identity import Person
+from gateway.core.keys import make_key
+from gateway.core.memory import rfc3339
+from gateway.ports import Deployment, GatewayKey
+from gateway.web import memories
+from gateway.web.identity import check_app, check_user, require_admin
+from gateway.web.memories import Caller, check, read_json
+from gateway.web.schemas import Body, Name
+
+PREFIX = "/admin/v1"
+OF_USER = PREFIX + "/apps/{app}/users/{user:path}"
+
+
+class NewKey(Body):
+    """A gateway key to be made."""
+
+    app: Name = "default"
+    label: Annotated[str, Field(max_length=200)] = ""
+    requests_per_minute: Annotated[int, Field(ge=1)] | None = None
+    tokens_per_minute: Annotated[int, Field(ge=1)] | None = None
+
+
+class Retry(Body):
+    """Which dead letter is tried again; all without an id."""
+
+    id: Name | None = None
+
+
+class LinkedIdentity(Body):
+    """Another name of the same person, within the same app."""
+
+    user: Name
+
+
+def routes(deployment: Deployment, token: str) -> list[Route]:
+    """Every operator's route; each asks for the admin token first."""
+
+    def operator(request: Request) -> None:
+        require_admin(request.scope["headers"], token)
+
+    async def caller(request: Request) -> Caller:
+        operator(request)
+        return Caller(_person(request), deployment, operator=True)
+
+    def at(path: str, method: str, handler: Callable[..., Awaitable[Response]]) -> Route:
+        async def endpoint(request: Request) -> Response:
+            operator(request)
+            return await handler(request, deployment)
+
+        return Route(PREFIX + path, endpoint, methods=[method], name=handler.__name__)
+
+    def of_user(path: str, method: str, handler: memories.Handler) -> Route:
+        async def endpoint(request: Request) -> Response:
+            return await handler(request, await caller(request))
+
+        return Route(OF_USER + path, endpoint, methods=[method], name=handler.__name__)
+
+    return [
+        *memories.routes(caller, OF_USER),
+        of_user("/identities", "GET", list_identities),
+        of_user("/identities", "POST", link_identity),
+        of_user("/identities/{identity}", "DELETE", unlink_identity),
+        at("/users", "GET", list_users),
+        at("/queue", "GET", queue_status),
+        at("/queue/dead", "GET", queue_dead),
+        at("/queue/retry", "POST", queue_retry),
+        at("/keys", "GET", list_keys),
+        at("/keys", "POST", create_key),
+        at("/keys/{id}", "DELETE", revoke_key),
+        at("/audit", "GET", list_audit),
+    ]
+
+
+def _person(request: Request) -> Person:
+    return Person(check_app(request.path_params["app"]), check_user(request.path_params["user"]))
+
+
+# --- people --------------------------------------------------------------------------------
+
+
+async def list_users(request: Request, deployment: Deployment) -> Response:
+    """People known, a page at a time."""
+    app = request.query_params.get("app")
+    people = await deployment.services_for(app or "default").directory.people(
+        app,
+        prefix=request.query_params.get("prefix", ""),
+        after=request.query_params.get("after", ""),
+        limit=_limit(request, 100, 1000),
+    )
+    return JSONResponse({"users": [{"app": p.app, "user": p.user} for p in people]})
+
+
+async def list_identities(_: Request, caller: Caller) -> Response:
+    """The other names of this person."""
+    linked = await caller.services.directory.links(caller.person)
+    return JSONResponse({"user": caller.person.user, "identities": linked})
+
+
+async def link_identity(request: Request, caller: Caller) -> Response:
+    """From now on another name means this person."""
+    body = check(LinkedIdentity, await read_json(request, caller))
+    identity = Person(caller.person.app, check_user(body.user))
+    await caller.services.directory.link(identity, caller.person)
+    await caller.audit("link", identity=body.user)
+    return await list_identities(request, caller)
+
+
+async def unlink_identity(request: Request, caller: Caller) -> Response:
+    """The other name means itself again."""
+    identity = check_user(request.path_params["identity"])
+    await caller.services.directory.unlink(Person(caller.person.app, identity))
+    await caller.audit("unlink", identity=identity)
+    return Response(status_code=204)
+
+
+# --- queue ---------------------------------------------------------------------------------
+
+
+async def queue_status(_: Request, deployment: Deployment) -> Response:
+    """Pending, leased and dead exchanges, over all queues."""
+    states = [await s.queue.status(now=deployment.clock()) for s in deployment.all_services()]
+    return JSONResponse(
+        {
+            "pending": sum(s.pending for s in states),
+            "leased": sum(s.leased for s in states),
+            "dead": sum(s.dead for s in states),
+            "oldest_s": max((s.oldest_s for s in states), default=0.0),
+            "bytes": sum(s.bytes for s in states),
+        }
+    )
+
+
+async def queue_dead(request: Request, deployment: Deployment) -> Response:
+    """Dead letters, and whose they are."""
+    limit = _limit(request, 100, 1000)
+    shown: list[dict[str, Any]] = []
+    for services in deployment.all_services():
+        for letter in await services.queue.dead(limit=limit):
+            owner = await services.directory.by_tenant(letter.tenant)
+            shown.append(
+                {
+                    "id": letter.id,
+                    "app": owner.app if owner else None,
+                    "user": owner.user if owner else None,
+                    "at": rfc3339(letter.at),
+                    "reason": letter.reason,
+                    "tries": letter.tries,
+                    "exchanges": len(letter.exchange_ids),
+                }
+            )
+    return JSONResponse({"dead": shown[:limit]})
+
+
+async def queue_retry(request: Request, deployment: Deployment) -> Response:
+    """Put one dead letter, or all, back in line."""
+    raw = await memories.read_json_of(request, deployment)
+    body = check(Retry, raw if raw is not None else {})
+    count = 0
+    for services in deployment.all_services():
+        count += await services.queue.retry(body.id, now=deployment.clock())
+    if body.id is not None and count == 0:
+        raise NotFound(f"no dead letter {body.id[:80]!r}; GET {PREFIX}/queue/dead lists them")
+    return JSONResponse({"retried": count})
+
+
+# --- keys and audit ----------------------------------------------------------------------------
+
+
+def _public_key(key: GatewayKey) -> Mapping[str, Any]:
+    return {
+        "id": key.id,
+        "app": key.app,
+        "label": key.label,
+        "created_at": rfc3339(key.created_at),
+        "revoked_at": rfc3339(key.revoked_at) if key.revoked_at is not None else None,
+        "requests_per_minute": key.requests_per_minute,
+        "tokens_per_minute": key.tokens_per_minute,
+    }
+
+
+async def list_keys(_: Request, deployment: Deployment) -> Response:
+    """Gateway keys, without their secrets."""
+    keys = await deployment.services_for("default").keys.all()
+    return JSONResponse({"keys": [_public_key(key) for key in keys]})
+
+
+async def create_key(request: Request, deployment: Deployment) -> Response:
+    """Make a gateway key; it is shown this once."""
+    body = check(NewKey, await memories.read_json_of(request, deployment))
+    shown, key = make_key(
+        check_app(body.app),
+        now=deployment.clock(),
+        label=body.label,
+        requests_per_minute=body.requests_per_minute,
+        tokens_per_minute=body.tokens_per_minute,
+    )
+    keys = deployment.services_for("default").keys
+    await keys.add(key)
+    await keys.audit(
+        {"at": deployment.clock(), "by": "operator", "action": "key.create", "key": key.id}
+    )
+    return JSONResponse({"key": shown, **_public_key(key)}, 201)
+
+
+async def revoke_key(request: Request, deployment: Deployment) -> Response:
+    """From now on this key is refused."""
+    keys = deployment.services_for("default").keys
+    id = request.path_params["id"]
+    if not await keys.revoke(id, deployment.clock()):
+        raise NotFound(f"no gateway key {id[:80]!r}; GET {PREFIX}/keys lists them", param="id")
+    await keys.audit(
+        {"at": deployment.clock(), "by": "operator", "action": "key.revoke", "key": id}
+    )
+    return Response(status_code=204)
+
+
+async def list_audit(request: Request, deployment: Deployment) -> Response:
+    """Who did what to whose memory, newest first."""
+    entries = await deployment.services_for("default").keys.audited(
+        limit=_limit(request, 100, 1000),
+        app=request.query_params.get("app"),
+        user=request.query_params.get("user"),
+    )
+    return JSONResponse({"entries": [{**entry, "at": rfc3339(entry["at"])} for entry in entries]})
+
+
+def _limit(request: Request, default: int, most: int) -> int:
+    text = request.query_params.get("limit", str(default))
+    if not text.isdecimal() or not 1 <= int(text) <= most:
+        raise BadRequest(f"limit: a whole number from 1 to {most} is needed", param="limit")
+    return int(text)

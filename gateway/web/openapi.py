@@ -1,0 +1,313 @@
+"""`/openapi.json`: the gateway's own API, described from the models that check it.
+
+A row an operation; a test holds the rows and the routes together. The proxied paths are the
+upstream's to describe.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from gateway import __version__
+from gateway.web import admin, schemas
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One call: what it takes, what it answers, and whether an operator's path of it exists."""
+
+    method: str
+    path: str
+    summary: str
+    answer: str
+    status: int = 200
+    body: type[BaseModel] | None = None
+    many: bool = False
+    query: tuple[str, ...] = ()
+    media: str = "application/json"
+
+
+_OWN = (
+    Operation(
+        "post",
+        "/memories",
+        "Store one memory, or a list of up to 1,000",
+        "Memory",
+        201,
+        schemas.MemoryDraft,
+        many=True,
+    ),
+    Operation(
+        "get",
+        "/memories",
+        "List memories, newest first",
+        "MemoryPage",
+        query=("type", "kind", "status", "limit", "cursor"),
+    ),
+    Operation("delete", "/memories", "Erase this user, at once and for good", "Erasure"),
+    Operation(
+        "post",
+        "/memories/search",
+        "Search with the recall that chat uses",
+        "SearchResults",
+        body=schemas.SearchBody,
+    ),
+    Operation(
+        "get",
+        "/memories/export",
+        "Everything remembered, a line each",
+        "Lines",
+        media="application/x-ndjson",
+    ),
+    Operation("post", "/memories/import", "Take exported lines back", "Imported"),
+    Operation("get", "/memories/{id}", "One memory", "Memory"),
+    Operation("patch", "/memories/{id}", "Correct a memory", "Memory", body=schemas.MemoryChange),
+    Operation("delete", "/memories/{id}", "Forget a memory", "Nothing", 204),
+    Operation("get", "/memories/{id}/history", "A memory's versions, oldest first", "History"),
+    Operation(
+        "post",
+        "/exchanges",
+        "Take existing chat logs",
+        "Accepted",
+        202,
+        schemas.ExchangesBody,
+    ),
+    Operation("get", "/receipts", "The latest receipts", "Receipts", query=("limit",)),
+    Operation("get", "/receipts/{id}", "Why it said that", "Receipt"),
+    Operation("get", "/erasures/{id}", "An erasure, looked at again", "Erasure", query=("verify",)),
+)
+
+_OPERATORS = (
+    Operation("get", "/users", "People known", "Object", query=("app", "prefix", "after", "limit")),
+    Operation("get", "/queue", "Pending, leased and dead exchanges", "Object"),
+    Operation("get", "/queue/dead", "Dead letters", "Object", query=("limit",)),
+    Operation("post", "/queue/retry", "Put dead letters back in line", "Object", body=admin.Retry),
+    Operation("get", "/keys", "Gateway keys, without their secrets", "Object"),
+    Operation("post", "/keys", "Make a gateway key", "Object", 201, admin.NewKey),
+    Operation("delete", "/keys/{id}", "Revoke a gateway key", "Nothing", 204),
+    Operation("get", "/audit", "Who did what, and when", "Object", query=("limit", "app", "user")),
+)
+
+_OF_USER = (
+    Operation("get", "/identities", "Other names of this person", "Object"),
+    Operation("post", "/identities", "Link another name", "Object", body=admin.LinkedIdentity),
+    Operation("delete", "/identities/{identity}", "Unlink a name", "Nothing", 204),
+)
+
+_MEMORY = {
+    "type": "object",
+    "required": ["id", "user", "app", "kind", "text", "importance", "pinned", "status", "source"],
+    "properties": {
+        "id": {"type": "string"},
+        "user": {"type": "string"},
+        "app": {"type": "string"},
+        "kind": {"enum": ["fact", "turn"]},
+        "type": {"enum": ["profile", "preference", "interaction", "task_state", None]},
+        "text": {"type": "string"},
+        "importance": {"type": "number", "minimum": 0, "maximum": 1},
+        "pinned": {"type": "boolean"},
+        "status": {"enum": ["active", "superseded", "quarantined"]},
+        "source": {"type": "object"},
+        "metadata": {"type": "object"},
+    },
+}
+
+
+def _ref(name: str) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+_ANSWERS: dict[str, dict[str, Any]] = {
+    "Memory": _MEMORY,
+    "MemoryPage": {
+        "type": "object",
+        "required": ["memories", "next_cursor"],
+        "properties": {
+            "memories": {"type": "array", "items": _ref("Memory")},
+            "next_cursor": {"type": ["string", "null"]},
+        },
+    },
+    "SearchResults": {
+        "type": "object",
+        "required": ["results"],
+        "properties": {
+            "results": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "required": ["memory", "score", "why"],
+                    "properties": {
+                        "memory": _ref("Memory"),
+                        "score": {"type": "number"},
+                        "why": {"type": "object", "additionalProperties": {"type": "number"}},
+                    },
+                },
+            }
+        },
+    },
+    "History": {
+        "type": "object",
+        "required": ["versions"],
+        "properties": {"versions": {"type": "array", "items": {"type": "object"}}},
+    },
+    "Accepted": {
+        "type": "object",
+        "required": ["accepted", "exchange_ids"],
+        "properties": {
+            "accepted": {"type": "integer"},
+            "exchange_ids": {"type": "array", "items": {"type": "string"}},
+        },
+    },
+    "Imported": {"type": "object", "properties": {"imported": {"type": "integer"}}},
+    "Erasure": {
+        "type": "object",
+        "required": ["id", "completed"],
+        "properties": {
+            "id": {"type": "string"},
+            "completed": {"type": "boolean"},
+            "counts": {"type": "object", "additionalProperties": {"type": "integer"}},
+            "remaining": {"type": "object", "additionalProperties": {"type": "integer"}},
+        },
+    },
+    "Receipts": {
+        "type": "object",
+        "required": ["receipts"],
+        "properties": {"receipts": {"type": "array", "items": {"type": "object"}}},
+    },
+    "Receipt": {"type": "object"},
+    "Lines": {"type": "string"},
+    "Object": {"type": "object"},
+    "Error": {
+        "type": "object",
+        "required": ["error"],
+        "properties": {
+            "error": {
+                "type": "object",
+                "required": ["message", "type", "param", "code"],
+                "properties": {
+                    "message": {"type": "string"},
+                    "type": {"type": "string"},
+                    "param": {"type": ["string", "null"]},
+                    "code": {"type": ["string", "null"]},
+                },
+            }
+        },
+    },
+}
+
+_IDENTITY = (
+    {
+        "name": "X-Memory-User",
+        "in": "header",
+        "required": True,
+        "schema": {"type": "string", "minLength": 1, "maxLength": 256},
+    },
+    {"name": "X-Memory-App", "in": "header", "schema": {"type": "string"}},
+)
+
+
+def operations() -> list[tuple[str, Operation]]:
+    """Every operation of the gateway's own, with its whole path."""
+    of_user = admin.OF_USER.replace("{user:path}", "{user}")
+    return [
+        *((f"/v1{op.path}", op) for op in _OWN),
+        *((f"{of_user}{op.path}", op) for op in (*_OWN, *_OF_USER)),
+        *((f"{admin.PREFIX}{op.path}", op) for op in _OPERATORS),
+    ]
+
+
+@cache
+def document() -> dict[str, Any]:
+    """The whole description."""
+    models = {op.body for _, op in operations() if op.body is not None}
+    _, definitions = models_json_schema(
+        [(model, "validation") for model in sorted(models, key=lambda m: m.__name__)],
+        ref_template="#/components/schemas/{model}",
+    )
+    paths: dict[str, dict[str, Any]] = {}
+    for path, operation in operations():
+        paths.setdefault(path, {})[operation.method] = _described(path, operation)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Memory Gateway",
+            "version": __version__,
+            "description": "What is remembered of a user: look, correct, take along, erase.",
+        },
+        "paths": paths,
+        "components": {
+            "schemas": {**_ANSWERS, **definitions.get("$defs", {})},
+            "securitySchemes": {"admin": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+def _described(path: str, operation: Operation) -> dict[str, Any]:
+    operators = path.startswith(admin.PREFIX)
+    names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
+    parameters: list[dict[str, Any]] = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in names
+    ]
+    parameters += [
+        {"name": name, "in": "query", "schema": {"type": "string"}} for name in operation.query
+    ]
+    if not operators:
+        parameters += _IDENTITY
+    described: dict[str, Any] = {
+        "operationId": f"{operation.method}{path}".replace("{", "").replace("}", ""),
+        "summary": operation.summary,
+        "parameters": parameters,
+        "responses": {
+            str(operation.status): _answer(operation),
+            "4XX": {
+                "description": "refused; the message says what to do",
+                "content": {"application/json": {"schema": _ref("Error")}},
+            },
+            "5XX": {
+                "description": "a part is away; try again",
+                "content": {"application/json": {"schema": _ref("Error")}},
+            },
+        },
+    }
+    if operators:
+        described["security"] = [{"admin": []}]
+    if operation.body is not None:
+        described["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": _body(operation)}},
+        }
+    return described
+
+
+def _answer(operation: Operation) -> dict[str, Any]:
+    if operation.answer == "Nothing":
+        return {"description": "done"}
+    schema: dict[str, Any] = _ref(operation.answer)
+    if operation.many:
+        schema = {"oneOf": [schema, {"type": "array", "items": schema}]}
+    return {"description": operation.summary, "content": {operation.media: {"schema": schema}}}
+
+
+def _body(operation: Operation) -> dict[str, Any]:
+    one = _ref(operation.body.__name__) if operation.body is not None else {}
+    if not operation.many:
+        return dict(one)
+    return {
+        "oneOf": [
+            one,
+            {"type": "array", "items": one, "minItems": 1, "maxItems": schemas.MAX_MANY},
+        ]
+    }
+
+
+async def openapi(_: Request) -> Response:
+    """`GET /openapi.json`."""
+    return JSONResponse(document())
