@@ -25,17 +25,21 @@ async def erase(services: Services, person: Person, *, now: Instant) -> dict[str
     Raises DirectoryUnavailable where not even the key could be dropped: nothing is promised
     then.
     """
-    owner = await services.directory.owner(person)
-    counts: dict[str, int] = {}
-    left: list[str] = []
-    if owner is not None:
+    owners = await services.directory.incarnations(person)
+    for owner in owners:
         await services.directory.drop(owner)
-        counts, left = await remove_records(services, owner.tenant)
+    counts: dict[str, int] = {}
+    left: set[str] = set()
+    for owner in owners:
+        removed, away = await remove_records(services, owner.tenant)
+        left |= away
+        for name, count in removed.items():
+            counts[name] = counts.get(name, 0) + count
     record = {
         "id": "era_" + secrets.token_hex(12),
         "app": person.app,
         "user": person.user,
-        "tenant": owner.tenant if owner else None,
+        "tenants": [owner.tenant for owner in owners],
         "at": rfc3339(now),
         "counts": counts,
         "completed": not left,
@@ -44,15 +48,15 @@ async def erase(services: Services, person: Person, *, now: Instant) -> dict[str
     return public(record)
 
 
-async def remove_records(services: Services, tenant: str) -> tuple[dict[str, int], list[str]]:
+async def remove_records(services: Services, tenant: str) -> tuple[dict[str, int], set[str]]:
     """Remove a tenant's records everywhere: counts by name, and the parts that were away."""
     counts: dict[str, int] = {}
-    left: list[str] = []
+    left: set[str] = set()
     for name, remove in _places(services).items():
         try:
             removed = await remove(tenant)
         except Unavailable:
-            left.append(name)
+            left.add(name)
             continue
         counts |= removed if isinstance(removed, Mapping) else {name: removed}
     return counts, left
@@ -77,20 +81,24 @@ async def verify(services: Services, person: Person, id: str) -> dict[str, Any]:
     cannot be asked: that it is empty is only said after looking.
     """
     record = await find(services, person, id)
-    tenant = record["tenant"]
     remaining: dict[str, int] = {}
-    if tenant is not None:
-        remaining = {
-            "queue": await services.queue.count(tenant),
-            "spool": await services.spool.count(tenant),
-            "state": await services.state.count(tenant),
-            "receipts": await services.receipts.count(tenant),
-            "memories": await services.store.count(tenant),
-        }
+    for tenant in record["tenants"]:
+        for name, count in (await _counted(services, tenant)).items():
+            remaining[name] = remaining.get(name, 0) + count
     return {
         "id": record["id"],
         "completed": not any(remaining.values()),
         "remaining": remaining,
+    }
+
+
+async def _counted(services: Services, tenant: str) -> dict[str, int]:
+    return {
+        "queue": await services.queue.count(tenant),
+        "spool": await services.spool.count(tenant),
+        "state": await services.state.count(tenant),
+        "receipts": await services.receipts.count(tenant),
+        "memories": await services.store.count(tenant),
     }
 
 
@@ -104,4 +112,4 @@ async def find(services: Services, person: Person, id: str) -> dict[str, Any]:
 
 def public(record: Mapping[str, Any]) -> dict[str, Any]:
     """An erasure receipt as its owner sees it."""
-    return {k: v for k, v in record.items() if k != "tenant"}
+    return {k: v for k, v in record.items() if k != "tenants"}
