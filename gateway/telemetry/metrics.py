@@ -175,7 +175,7 @@ class Metrics:
 
     def _models(self) -> None:
         self.embedder_calls = self._counter(
-            "embedder_calls", "Calls of the embedder: ok, failed.", ["use", "result"]
+            "embedder_calls", "Calls of the embedder: ok, failed, loading, none.", ["use", "result"]
         )
         self.embedder_seconds = self._histogram(
             "embedder_duration_seconds", "One call of the embedder.", QUICK_S, ["use"]
