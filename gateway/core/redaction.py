@@ -1,0 +1,257 @@
+"""What is never stored: card numbers, account numbers, keys, passwords, and more by setting.
+
+Strategy: a pattern finds candidates, and where the thing has a check digit the check decides
+(python-stdnum), so that an order number is not taken for a card. What is found is replaced by
+a mark that says what was there. Applied before anything is queued or written, so that no log,
+dead letter or snapshot holds the original. It lowers the risk, it does not end it: a password
+told in plain prose ("it's my dog's name") cannot be seen from outside.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
+
+from stdnum import iban, luhn
+from stdnum.br import cpf
+from stdnum.de import idnr
+from stdnum.es import dni, nie
+from stdnum.fr import nir
+from stdnum.in_ import aadhaar
+from stdnum.it import codicefiscale
+from stdnum.pl import pesel
+from stdnum.us import ssn
+
+from gateway.core.exchange import Exchange
+
+MARK = "[removed: "
+"""How every replacement begins: nothing with it in its quote is worth remembering."""
+
+
+def redact(text: str, kinds: Collection[str]) -> str:
+    """The text with everything of these kinds (`privacy.redact`) replaced by a mark."""
+    for kind, replacer in _REPLACERS.items():
+        if kind in kinds:
+            text = replacer(text)
+    return text
+
+
+def redact_exchange(exchange: Exchange, kinds: Collection[str]) -> Exchange:
+    """The exchange as it may be kept; the same object where there was nothing to remove."""
+    turns = tuple(
+        turn if (clean := redact(turn.text, kinds)) == turn.text else replace(turn, text=clean)
+        for turn in exchange.turns
+    )
+    return exchange if turns == exchange.turns else replace(exchange, turns=turns)
+
+
+def _mark(what: str) -> str:
+    return f"{MARK}{what}]"
+
+
+# --- numbers with a check digit --------------------------------------------------------------
+
+# A card may be followed by its expiry ("… 1111 12/27") and preceded by a count: every
+# beginning of a run of digits is tried, and every end within it.
+_CARD = re.compile(r"(?<![\d.])[2-6](?:[ -]?\d){12,18}(?!\d)")
+_CARD_LENGTHS = (16, 15, 19, 18, 17, 14, 13)
+_IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?:[ -]?[A-Z0-9]){11,30}", re.IGNORECASE)
+
+
+def _cards(text: str) -> str:
+    return _replaced(text, _CARD, _card_end, _mark("card number"))
+
+
+def _card_end(candidate: str) -> int | None:
+    ends = [i + 1 for i, c in enumerate(candidate) if c.isdigit()]
+    for length in _CARD_LENGTHS:
+        if length > len(ends):
+            continue
+        end = ends[length - 1]
+        digits = re.sub(r"[ -]", "", candidate[:end])
+        whole = end == len(candidate) or not candidate[end].isdigit()
+        if whole and len(set(digits)) > 1 and luhn.is_valid(digits):
+            return end
+    return None
+
+
+def _ibans(text: str) -> str:
+    return _replaced(text, _IBAN, _iban_end, _mark("account number"))
+
+
+def _iban_end(candidate: str) -> int | None:
+    """Where the account number that a candidate begins with ends: words may follow it."""
+    for end in _word_ends(candidate, 15):
+        compact = re.sub(r"[ -]", "", candidate[:end]).upper()
+        # The remainder first: it rules out 96 of 97, and is much cheaper than the whole check.
+        turned = "".join(str(int(c, 36)) for c in compact[4:] + compact[:4])
+        if int(turned) % 97 == 1 and iban.is_valid(compact):
+            return end
+    return None
+
+
+def _word_ends(candidate: str, least: int) -> Iterator[int]:
+    """The ends of the words in a candidate, last first, that leave at least so many characters."""
+    for end in range(len(candidate), least - 1, -1):
+        if candidate[end - 1].isalnum() and (end == len(candidate) or not candidate[end].isalnum()):
+            yield end
+
+
+def _replaced(
+    text: str, pattern: re.Pattern[str], end_of: Callable[[str], int | None], mark: str
+) -> str:
+    """Replace what `end_of` finds at the beginning of each candidate."""
+    parts: list[str] = []
+    at = kept = 0
+    while found := pattern.search(text, at):
+        end = end_of(found[0])
+        if end is None:
+            at = found.start() + 1
+        else:
+            parts += [text[kept : found.start()], mark]
+            at = kept = found.start() + end
+    return "".join(parts) + text[kept:] if parts else text
+
+
+# --- keys and passwords ------------------------------------------------------------------------
+
+_PEM = re.compile(
+    r"-----BEGIN [A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)?-----"
+    r".*?(?:-----END [A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)?-----|\Z)",
+    re.DOTALL,
+)
+_TOKENS = re.compile(
+    r"""(?<![A-Za-z0-9]) (?:
+        (?: sk | rk | pk ) [-_] [A-Za-z0-9_\-]{16,}
+      | gh[pousr]_ [A-Za-z0-9]{20,}        | github_pat_ [A-Za-z0-9_]{20,}
+      | gl[a-z]{1,6}- [A-Za-z0-9_\-]{20,}  | xox[a-z]- [A-Za-z0-9\-]{10,}
+      | (?: AKIA | ASIA | AROA ) [A-Z0-9]{16}
+      | AIza [A-Za-z0-9_\-]{30,}           | ya29\. [A-Za-z0-9_\-]{20,}
+      | hf_ [A-Za-z0-9]{20,}               | npm_ [A-Za-z0-9]{30,}
+      | pypi- [A-Za-z0-9_\-]{40,}          | gsk_ [A-Za-z0-9]{20,}
+      | SG\. [A-Za-z0-9_\-]{16,} \. [A-Za-z0-9_\-]{16,}
+      | mg_ [A-Za-z0-9_\-]{16,}            | dop_v1_ [a-f0-9]{40,}
+      | eyJ [A-Za-z0-9_\-]{8,} \. [A-Za-z0-9_\-]{8,} \. [A-Za-z0-9_\-]*
+    )""",
+    re.VERBOSE,
+)
+_USERINFO = re.compile(
+    r"(?P<before>\b[a-z][a-z0-9+.\-]{1,20}://[^\s/:@]{0,100}:)[^\s/@]{1,200}(?=@)"
+)
+_BEARER = re.compile(r"(?P<before>\bBearer\s{1,3})[A-Za-z0-9_\-.=/+]{16,}", re.IGNORECASE)
+_NAMED_KEY = re.compile(
+    r"(?P<before>\b(?:api|access|secret|private|auth|client)[ _\-]?(?:key|token|secret)s?\b"
+    r"[\"']?\s{0,3}(?:is|=|:|:=)\s{0,3}[\"']?)(?P<value>[A-Za-z0-9_\-./+=]{12,})",
+    re.IGNORECASE,
+)
+
+
+def _keys(text: str) -> str:
+    mark = _mark("key")
+    text = _PEM.sub(mark, text)
+    text = _TOKENS.sub(mark, text)
+    text = _USERINFO.sub(lambda m: m["before"] + mark, text)
+    text = _BEARER.sub(lambda m: m["before"] + mark, text)
+    return _NAMED_KEY.sub(
+        # A name of a setting ("api_key=settings.key") has no digit in it; keys have.
+        lambda m: m["before"] + (mark if re.search(r"\d", m["value"]) else m["value"]),
+        text,
+    )
+
+
+_PASSWORD = re.compile(
+    r"""(?P<before> \b
+        (?: pass(?:word|phrase|code|wort) | pwd | passwd | kennwort | contraseña | contrasena
+          | senha | mot\ de\ passe | (?:pin|cvv|cvc|pin\ code|security\ code)
+        ) \b
+        [^\S\n]{0,3} (?:\([^)\n]{0,40}\)\s)? (?:(?:for|to|of)\ [^\n.,;:=]{1,40}?\ )?
+        (?P<link> is\ now | is | are | was | ist | est | es | é | := | = | : ) [^\S\n]{0,3}
+    )
+    (?P<value> "[^"\n]{1,100}" | '[^'\n]{1,100}' | `[^`\n]{1,100}` | [^\s"'`]{2,100} )""",
+    re.VERBOSE | re.IGNORECASE,
+)
+# What follows "my password is" without being one.
+# fmt: off
+_NO_PASSWORD = frozenset({
+    "a", "all", "already", "also", "always", "an", "at", "being", "case", "compromised", "correct",
+    "different", "easy", "empty", "expired", "forgotten", "hard", "hashed", "in", "incorrect",
+    "invalid", "it", "known", "long", "lost", "missing", "my", "never", "no", "not", "null", "old",
+    "on", "only", "optional", "or", "required", "reset", "safe", "same", "saved", "secure", "sent",
+    "set", "short", "still", "stored", "stolen", "strong", "supposed", "that", "the", "this", "too",
+    "very", "weak", "what", "wrong", "your",
+})
+# fmt: on
+_CLAUSE_END = re.compile(r"\s*(?:$|[.,;!?)\]\n]|and\b|but\b|so\b|please\b|for\b)", re.IGNORECASE)
+
+
+def _passwords(text: str) -> str:
+    def checked(m: re.Match[str]) -> str:
+        value = m["value"]
+        bare = value.rstrip(".,;!?)")
+        if not bare or value.startswith(MARK[:2]):
+            return m[0]
+        quoted = value[0] in "\"'`"
+        telling = quoted or any(not c.isalpha() for c in bare)
+        if not telling and (
+            bare.casefold() in _NO_PASSWORD
+            or not (value != bare or _CLAUSE_END.match(text, m.end()))
+        ):
+            return m[0]
+        return m["before"] + _mark("password") + ("" if quoted else value[len(bare) :])
+
+    return _PASSWORD.sub(checked, text)
+
+
+# --- by setting ----------------------------------------------------------------------------
+
+_EMAIL = re.compile(r"\b[A-Za-z0-9._%+\-]{1,64}@(?:[A-Za-z0-9\-]{1,63}\.){1,8}[A-Za-z]{2,24}\b")
+_PHONE = re.compile(r"(?<![\w.])(?:\+|00)?\(?\d[\d \-./()]{6,20}\d(?!\w)")
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}|\d{1,2}[./]\d{1,2}[./]\d{2,4}")
+_ID = re.compile(
+    r"""\b (?: [A-Z]{6}\d{2}[A-Z]\d{2}[A-Z]\d{3}[A-Z]             # Italy
+      | [A-Z]{2}[ ]?\d{2}[ ]?\d{2}[ ]?\d{2}[ ]?[A-D]             # United Kingdom
+      | [XYZ]?\d(?:[ .\-/]?\d){6,14}(?:[ \-]?[A-Z])? ) \b""",
+    re.VERBOSE | re.IGNORECASE,
+)
+_NINO = re.compile(r"[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z]\d{6}[A-D]")
+_IDS = (ssn, dni, nie, codicefiscale, nir, cpf, pesel, idnr, aadhaar)
+
+
+def _emails(text: str) -> str:
+    return _EMAIL.sub(_mark("email address"), text)
+
+
+def _phones(text: str) -> str:
+    def checked(m: re.Match[str]) -> str:
+        digits = sum(c.isdigit() for c in m[0])
+        separated = m[0][0] in "+(" or any(c in " -/()" for c in m[0])
+        if not 8 <= digits <= 15 or not separated or _DATE.search(m[0]):
+            return m[0]
+        return _mark("phone number")
+
+    return _PHONE.sub(checked, text)
+
+
+def _government_ids(text: str) -> str:
+    return _ID.sub(lambda m: _mark("government id") if _is_id(m[0]) else m[0], text)
+
+
+def _is_id(token: str) -> bool:
+    compact = re.sub(r"[ .\-/]", "", token).upper()
+    if _NINO.fullmatch(compact):
+        return True
+    if compact.isdigit() and len(compact) == 9 and token.count("-") != 2:
+        return False  # nine bare digits are too often something else than a US number
+    return any(module.is_valid(compact) for module in _IDS)
+
+
+_REPLACERS: dict[str, Callable[[str], str]] = {
+    "key": _keys,
+    "password": _passwords,
+    "iban": _ibans,
+    "card": _cards,
+    "government_id": _government_ids,
+    "email": _emails,
+    "phone": _phones,
+}
