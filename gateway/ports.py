@@ -14,7 +14,9 @@ from typing import Any, Literal, Protocol
 from gateway.config import AppSettings, Settings
 from gateway.core.delivery import Plan
 from gateway.core.exchange import Exchange
+from gateway.core.extraction import ExtractionBatch as ExtractionBatch
 from gateway.core.identity import Owner, Person
+from gateway.core.keys import GatewayKey as GatewayKey  # re-exported: ports speak of it
 from gateway.core.memory import Entry, Found, Instant, Memory, Probe, Vector, Where
 from gateway.telemetry.metrics import Metrics
 
@@ -55,8 +57,18 @@ class Directory(Protocol):
         """The owner of a tenant; None once it was erased."""
         ...
 
+    async def incarnations(self, person: Person) -> list[Owner]:
+        """All that a person's erasure must end: the present incarnation, and those that
+        linked identities had before they were linked."""
+        ...
+
     async def drop(self, owner: Owner) -> None:
         """End this incarnation and destroy its key. Repeating it is harmless."""
+        ...
+
+    async def compact(self) -> None:
+        """Have dropped keys leave the directory's own log too, where that is a step of its
+        own (a sweep calls it)."""
         ...
 
     async def link(self, identity: Person, person: Person) -> None:
@@ -72,30 +84,21 @@ class Directory(Protocol):
     async def people(
         self, app: str | None = None, *, prefix: str = "", limit: int = 100, after: str = ""
     ) -> list[Person]:
-        """Known persons in order of (app, user), for operators."""
+        """Known persons in order of (app, user), for operators.
+
+        `after` is the last user already seen; without an app, "app/user" (no app's name
+        holds a slash).
+        """
         ...
 
     async def erased(self, record: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
-        """Erasure receipts, newest first; with `record`, keep one more."""
+        """Erasure receipts, newest first; with `record`, keep one more (or a later state of
+        the one with its `id`)."""
         ...
 
     async def ping(self) -> None: ...
 
     async def close(self) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class GatewayKey:
-    """A gateway API key as it is kept: hashed. `id` may be shown, the key itself never again."""
-
-    id: str
-    hash: str
-    app: str
-    created_at: Instant
-    label: str = ""
-    requests_per_minute: int | None = None
-    tokens_per_minute: int | None = None
-    revoked_at: Instant | None = None
 
 
 class KeyStore(Protocol):
@@ -378,6 +381,10 @@ class ConversationState(Protocol):
         """Rate limit: 0.0 where allowed, else seconds until it would be."""
         ...
 
+    async def charge(self, bucket: str, cost: int, per_minute: int, *, now: Instant) -> None:
+        """Take from a bucket what was used already, into debt if need be."""
+        ...
+
     async def erase(self, tenant: str) -> int: ...
 
     async def count(self, tenant: str) -> int: ...
@@ -428,37 +435,6 @@ class Embedder(Protocol):
     async def close(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class KnownMemory:
-    """A memory as an extractor is shown it; `n` is what it may name as a target."""
-
-    n: int
-    memory: Memory
-
-
-@dataclass(frozen=True, slots=True)
-class ExtractionTurn:
-    """A turn as an extractor is shown it; `n` counts from 1 over the batch."""
-
-    n: int
-    role: str
-    at: Instant
-    text: str
-    exchange_id: str
-    turn_id: str
-    speaker: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ExtractionBatch:
-    """One user's pending turns and what is known already (CONTRACT §7)."""
-
-    now: Instant
-    timezone: str
-    known: tuple[KnownMemory, ...]
-    turns: tuple[ExtractionTurn, ...]
-
-
 class Extractor(Protocol):
     """Turns to facts. Raises ExtractorUnavailable; no answer is never "no facts"."""
 
@@ -472,6 +448,18 @@ class Extractor(Protocol):
     async def ping(self) -> None: ...
 
     async def close(self) -> None: ...
+
+
+# --- tokens of others ---------------------------------------------------------------------
+
+
+class JwksSource(Protocol):
+    """The public keys that sign users' tokens (RFC 7517), by the URL they are published at."""
+
+    async def keys(self, url: str, *, kid: str | None) -> Sequence[Mapping[str, Any]]:
+        """The keys published there, as JWKs; fetched again, within limits, where none is
+        called `kid`. Raises KeysUnavailable where none were ever had."""
+        ...
 
 
 # --- the upstream ------------------------------------------------------------------------
@@ -540,6 +528,7 @@ class Services:
     embedder: Embedder
     extractor: Extractor | None
     clock: Clock
+    jwks: JwksSource | None = None
     notes: Mapping[str, str] = field(default_factory=dict)
     """What was decided at the start and why (`embedding`, `extraction`): for `doctor`,
     `/readyz` and the log."""

@@ -18,6 +18,7 @@ GatewayError
 │   ├── QueueUnavailable      Redis, as queue
 │   ├── StateUnavailable      Redis, as shared state
 │   ├── DirectoryUnavailable  the keyring of owners
+│   ├── KeysUnavailable       the published keys that tokens are checked with
 │   ├── EmbedderUnavailable   embeddings
 │   └── ExtractorUnavailable  the distilling LLM; says whether the try counts
 ├── OwnerGone                 the incarnation was erased; what was meant for it is dropped
@@ -114,6 +115,10 @@ class StateUnavailable(Unavailable):
 
 class DirectoryUnavailable(Unavailable):
     """The keyring of owners does not answer."""
+
+
+class KeysUnavailable(Unavailable):
+    """The published keys that users' tokens are checked with cannot be had."""
 
 
 class EmbedderUnavailable(Unavailable):
