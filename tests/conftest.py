@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from gateway.adapters.embedded_redis import EmbeddedRedis
 from gateway.lab.scripted_upstream import ScriptedUpstream
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
 
 
 @pytest.fixture
@@ -14,3 +23,39 @@ def upstream() -> Iterator[ScriptedUpstream]:
     """A scripted upstream on a real uvicorn; `upstream.base_url` is where it listens."""
     with ScriptedUpstream() as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[str]:
+    """The URL of one real redis-server for the whole run, on a unix socket with a short path."""
+    directory = Path(tempfile.mkdtemp(prefix="mg-test-", dir="/tmp"))
+    server = EmbeddedRedis(directory)
+    try:
+        yield asyncio.run(server.start())
+    finally:
+        asyncio.run(server.stop())
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+async def redis(redis_server: str) -> AsyncIterator[Redis]:
+    """A client of that server, which is empty at the start of each test."""
+    from redis.asyncio import Redis
+
+    async with Redis.from_url(redis_server) as client:
+        await client.flushall()
+        yield client
+
+
+@pytest.fixture
+def redis_url(redis_server: str) -> str:
+    """The URL of that server, which is empty at the start of each test."""
+
+    async def flush() -> None:
+        from redis.asyncio import Redis
+
+        async with Redis.from_url(redis_server) as client:
+            await client.flushall()
+
+    asyncio.run(flush())
+    return redis_server
