@@ -57,6 +57,10 @@ def _network(value: str) -> str:
 Url = Annotated[str, AfterValidator(_whole_url)]
 Duration = Annotated[str, AfterValidator(_duration)]
 Network = Annotated[str, AfterValidator(_network)]
+SigningAlgorithm = Literal[
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
+]
+"""Asymmetric ones only: what is published to verify a token must not suffice to forge one."""
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Seconds = Annotated[float, Field(gt=0.0, le=86_400.0)]
 
@@ -110,7 +114,7 @@ class IdentitySettings(Section):
     body_user: bool = False
     signing_secret: SecretStr | None = None
     jwks_url: Url | None = None
-    jwt_algorithms: tuple[str, ...] = ("RS256", "ES256")
+    jwt_algorithms: tuple[SigningAlgorithm, ...] = ("RS256", "ES256")
     jwt_issuer: str | None = None
     jwt_audience: str | None = None
     jwt_user_claim: str = "sub"
@@ -298,18 +302,8 @@ class Settings(AppSettings):
         _check_scope("", self)
         for name, scope in self.apps.items():
             _check_scope(f"apps.{name}.", scope)
-        if (
-            self.identity.mode == "header"
-            and not self.identity.trusted_peers
-            and not _is_loopback(self.server.host)
-        ):
-            raise SettingsError(
-                f"identity.trusted_peers: empty, while server.host is {self.server.host!r} and"
-                ' identity.mode is "header": anyone who reaches that address could claim to be'
-                " anyone. Name the addresses of your chatbot's back end, listen on 127.0.0.1,"
-                ' or use identity.mode = "signed", "key" or "jwt"',
-                param="identity.trusted_peers",
-            )
+        for prefix, scope in {"": self, **{f"apps.{n}.": s for n, s in self.apps.items()}}.items():
+            _check_claims(prefix, scope, self.server.host)
         if self.embedded and self.server.workers > 1:
             raise SettingsError(
                 f"server.workers: {self.server.workers} given, but embedded stores have one"
@@ -338,6 +332,19 @@ def _check_scope(prefix: str, scope: AppSettings) -> None:
             f'{prefix}identity.{key}: absent, while identity.mode is "{scope.identity.mode}".'
             f" Set GATEWAY_IDENTITY__{key.upper()}",
             param=f"{prefix}identity.{key}",
+        )
+
+
+def _check_claims(prefix: str, scope: AppSettings, host: str) -> None:
+    """Where others can connect, a bare header must not be proof of who is asking."""
+    identity = scope.identity
+    if identity.mode == "header" and not identity.trusted_peers and not _is_loopback(host):
+        raise SettingsError(
+            f"{prefix}identity.trusted_peers: empty, while server.host is {host!r} and"
+            f' {prefix}identity.mode is "header": anyone who reaches that address could claim to'
+            " be anyone. Name the addresses of your chatbot's back end, listen on 127.0.0.1,"
+            ' or use identity.mode = "signed", "key" or "jwt"',
+            param=f"{prefix}identity.trusted_peers",
         )
 
 

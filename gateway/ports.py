@@ -461,6 +461,8 @@ class JwksSource(Protocol):
         called `kid`. Raises KeysUnavailable where none were ever had."""
         ...
 
+    async def close(self) -> None: ...
+
 
 # --- the upstream ------------------------------------------------------------------------
 
