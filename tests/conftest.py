@@ -30,11 +30,13 @@ def redis_server() -> Iterator[str]:
     """The URL of one real redis-server for the whole run, on a unix socket with a short path."""
     directory = Path(tempfile.mkdtemp(prefix="mg-test-", dir="/tmp"))
     server = EmbeddedRedis(directory)
-    try:
-        yield asyncio.run(server.start())
-    finally:
-        asyncio.run(server.stop())
-        shutil.rmtree(directory, ignore_errors=True)
+    # A loop factory keeps the runner's hands off the thread's current loop.
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        try:
+            yield runner.run(server.start())
+        finally:
+            runner.run(server.stop())
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture
@@ -50,12 +52,8 @@ async def redis(redis_server: str) -> AsyncIterator[Redis]:
 @pytest.fixture
 def redis_url(redis_server: str) -> str:
     """The URL of that server, which is empty at the start of each test."""
+    from redis import Redis
 
-    async def flush() -> None:
-        from redis.asyncio import Redis
-
-        async with Redis.from_url(redis_server) as client:
-            await client.flushall()
-
-    asyncio.run(flush())
+    with Redis.from_url(redis_server) as client:
+        client.flushall()
     return redis_server
