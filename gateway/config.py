@@ -300,10 +300,10 @@ class Settings(AppSettings):
     @model_validator(mode="after")
     def _whole(self) -> Self:
         _check_scope("", self)
+        _check_claims("", self, self.server.host)
         for name, scope in self.apps.items():
             _check_scope(f"apps.{name}.", scope)
-        for prefix, scope in {"": self, **{f"apps.{n}.": s for n, s in self.apps.items()}}.items():
-            _check_claims(prefix, scope, self.server.host)
+            _check_claims(f"apps.{name}.", scope, self.server.host)
         if self.embedded and self.server.workers > 1:
             raise SettingsError(
                 f"server.workers: {self.server.workers} given, but embedded stores have one"
