@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 from gateway.config import AppSettings, Settings
 from gateway.core.delivery import Plan
@@ -125,6 +125,25 @@ class KeyStore(Protocol):
 
 # --- memory ----------------------------------------------------------------------------
 
+Sparse: TypeAlias = tuple[list[int], list[float]]
+"""A sparse vector: token hashes, each once, and their weights."""
+
+
+class Lexicon(Protocol):
+    """Words to sparse vectors for BM25 (the store adds IDF). Pure computation; no waiting.
+
+    A text without a language is read as English; a language that is known adds its stems. Any
+    script works, and a document and a query of the same words always share tokens.
+    """
+
+    def document(self, text: str, language: str | None = None, *, window: bool = False) -> Sparse:
+        """Weights by frequency and length; `window`: lengths are those of a neighbourhood."""
+        ...
+
+    def query(self, text: str, language: str | None = None) -> Sparse:
+        """Each token once, weight 1; bounded however long the text is."""
+        ...
+
 
 class MemoryStore(Protocol):
     """Where memories rest: a Qdrant server, Qdrant Edge, or the in-memory twin.
@@ -141,8 +160,30 @@ class MemoryStore(Protocol):
         """
         ...
 
+    @property
+    def model(self) -> EmbeddingModel | None:
+        """The model whose vectors are stored; None where there are none yet."""
+        ...
+
+    async def adopt(self, model: EmbeddingModel, *, replace: bool = False) -> None:
+        """From now on hold vectors of this model; repeating it changes nothing.
+
+        Raises SettingsError where those of another model are stored, naming both and the way
+        out. `replace` (the command `reembed`) drops those instead and marks every memory as
+        waiting for its vector (`unembedded`); words find them meanwhile.
+        """
+        ...
+
     async def put(self, owner: Owner, entries: Sequence[Entry]) -> None:
-        """Write whole entries by id; an entry of the same id is replaced."""
+        """Write whole entries by id; an entry of the same id is replaced, windows included."""
+        ...
+
+    async def add_vectors(self, owner: Owner, entries: Sequence[Entry]) -> int:
+        """Give stored memories the dense vectors of these entries; how many got them.
+
+        What else is stored of them stays (their words' windows too). One that has gone, or was
+        updated since it was read, is left alone.
+        """
         ...
 
     async def get(self, owner: Owner, ids: Sequence[str]) -> list[Memory]:
@@ -153,7 +194,8 @@ class MemoryStore(Protocol):
     async def page(
         self, owner: Owner, where: Where, *, limit: int, after: tuple[Instant, str] | None = None
     ) -> list[Memory]:
-        """Newest first by (created_at, id descending); `after` is the last one already seen."""
+        """Newest first; those of one instant in a fixed order of the store's own. `after` is
+        the last one already seen (it may be gone by now)."""
         ...
 
     async def search(self, owner: Owner, probe: Probe) -> Found:
@@ -173,11 +215,14 @@ class MemoryStore(Protocol):
         ...
 
     async def expired(self, now: Instant, limit: int) -> list[tuple[str, str]]:
-        """(tenant, memory id) of memories whose `expires_at` has passed, over all tenants."""
+        """(tenant, reference) of memories whose `expires_at` has passed, over all tenants.
+
+        Ids are sealed with their owner's key; `get` and `delete` take a reference for an id.
+        """
         ...
 
     async def unembedded(self, limit: int) -> list[tuple[str, str]]:
-        """(tenant, memory id) of memories that wait for their vector, over all tenants."""
+        """(tenant, reference) of memories that wait for their vector, over all tenants."""
         ...
 
     async def tenants(self) -> list[str]:

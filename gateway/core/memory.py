@@ -95,13 +95,15 @@ class Entry:
 
     `dense` is absent where the embedder was away; the store finds such entries again
     (`MemoryStore.unembedded`). `window` is the text of a turn with its neighbours, for the
-    lexical window vector; `dense_window` its embedding.
+    lexical window vector; `dense_window` its embedding. `language` (`de`, `german`) is the
+    user's where it is known: words are then found by their stems in it too.
     """
 
     memory: Memory
     dense: Vector | None = None
     window: str | None = None
     dense_window: Vector | None = None
+    language: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,274 @@
+"""A memory at rest: what of it stands open beside the vectors, and what is sealed.
+
+A stored record has two parts. The body (id, words, quote, metadata, where it came from,
+history) is sealed with the owner's key and bound to its point. Beside it stand plain fields
+for the filters of a search: kinds, types and times, which reveal no words. What a filter must
+match but nobody may read (metadata, sessions) stands there as keyed hashes, and the tokens of
+the lexical vectors are keyed hashes too (`keyed_tokens`). Ids that come from outside are in the
+body alone: a point's id is derived from the tenant and the memory's id.
+
+The JSON that users see is in `core/records.py`.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+
+from gateway.core.errors import Unreadable
+from gateway.core.identity import Owner
+from gateway.core.memory import Entry, Memory, Source, Version
+
+RECORD_VERSION: Final = 1
+"""Version of the record layout. Older ones are read; a newer one stops the reader."""
+
+REFERENCE: Final = "@"
+"""Begins a reference to a point, which a store gives out where it cannot know the memory's id
+(that is sealed); no memory's own id may begin so."""
+
+Seal = Callable[[Owner, bytes, str], bytes]
+Unseal = Callable[[Owner, bytes, str], bytes]
+
+_NAMESPACE = uuid.UUID("6f0d2a0e-5d0b-5b63-9c1c-0f1b8a6f2f35")
+_UNSEALED_KEY = b"memory-gateway/unsealed"
+
+STANDING_TYPES: Final = frozenset({"profile", "preference"})
+
+
+# --- names ---------------------------------------------------------------------------------
+
+
+def point_id(tenant: str, memory_id: str) -> str:
+    """The id of a memory's point; a reference that a store gave out names its point itself."""
+    if memory_id.startswith(REFERENCE):
+        return memory_id[1:]
+    return str(uuid.uuid5(_NAMESPACE, f"{tenant}\0{_clean(memory_id)}"))
+
+
+def reference(point: str) -> str:
+    """What `get` and `delete` take in place of a memory's id."""
+    return REFERENCE + point
+
+
+def is_reference(memory_id: str) -> bool:
+    """Whether this may be a reference: the rest must be a UUID in its usual form."""
+    try:
+        return memory_id[:1] == REFERENCE and str(uuid.UUID(memory_id[1:])) == memory_id[1:]
+    except ValueError:
+        return False
+
+
+def tag(owner: Owner, name: str, value: Any) -> str:
+    """A keyed hash that a filter can match: the same name and value, the same tag, for this
+    owner alone. Numbers that are equal in JSON (1 and 1.0) are equal here."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        value = int(value)
+    said = f"{_clean(name)}\0".encode() + _json(value)
+    key = owner.key or _UNSEALED_KEY
+    return hmac.new(key, owner.tenant.encode() + b"\0" + said, hashlib.sha256).hexdigest()[:20]
+
+
+def tags_of(owner: Owner, memory: Memory) -> list[str]:
+    """Tags of a memory's session and metadata (a list in metadata: each of its elements too)."""
+    tags = [tag(owner, "session", memory.session)] if memory.session is not None else []
+    for name, value in memory.metadata.items():
+        tags.append(tag(owner, f"m.{name}", value))
+        if isinstance(value, list):
+            tags += [tag(owner, f"m.{name}", element) for element in value[:100]]
+    return tags
+
+
+def keyed_tokens(owner: Owner, indices: Sequence[int]) -> list[int]:
+    """Token hashes as this owner's own, one-way without the owner's key.
+
+    Plain token hashes could be looked up in a dictionary. Keyed ones also keep each owner's
+    posting lists apart: at 100,000 points of 200 users a lexical search over two lists took
+    0.21 ms (p99 0.33) against 0.56 (1.95) with shared tokens, a long question 1.6 ms against
+    16, and what others store does not slow it down. 0.7 µs a token.
+    """
+    key = hashlib.blake2b(owner.tenant.encode(), key=owner.key, person=b"tokens").digest()
+    seen: dict[int, None] = {}
+    for index in indices:
+        hashed = int.from_bytes(
+            hashlib.blake2b(index.to_bytes(4, "big"), digest_size=4, key=key).digest(), "big"
+        )
+        while hashed in seen:  # two tokens of one text must not become one index
+            hashed = (hashed + 1) & 0xFFFFFFFF
+        seen[hashed] = None
+    return list(seen)
+
+
+# --- a record ------------------------------------------------------------------------------
+
+
+def to_payload(owner: Owner, entry: Entry, seal: Seal, *, embedded: bool) -> dict[str, Any]:
+    """A memory as a point's payload. `embedded` says whether its vector goes with it.
+
+    `live` holds the tenant while the memory is active, so that the usual search filters by one
+    condition: each further one cost 0.2 ms per list at 100,000 points.
+    """
+    memory = entry.memory
+    point = point_id(owner.tenant, memory.id)
+    payload: dict[str, Any] = {
+        "v": RECORD_VERSION,
+        "tenant": owner.tenant,
+        "kind": memory.kind,
+        "status": memory.status,
+        "created_at": memory.created_at,
+        "updated_at": memory.updated_at,
+        "valid_from": memory.valid_from,
+        "body": base64.b64encode(seal(owner, body_of(memory), point)).decode(),
+    }
+    if memory.status == "active":
+        payload["live"] = owner.tenant
+    if memory.type is not None:
+        payload["type"] = memory.type
+    if memory.valid_to is not None:
+        payload["valid_to"] = memory.valid_to
+    if memory.expires_at is not None:
+        payload["expires_at"] = memory.expires_at
+    if (order := standing_order(memory)) is not None:
+        payload["standing"] = order
+    if tags := tags_of(owner, memory):
+        payload["tags"] = tags
+    if not embedded and memory.status != "forgotten" and memory.text:
+        payload["owed"] = True
+    return payload
+
+
+def from_payload(owner: Owner, point: str, payload: Mapping[str, Any], unseal: Unseal) -> Memory:
+    """The memory of a point. Raises Unreadable: damaged, or of a newer version."""
+    version = payload.get("v")
+    if not isinstance(version, int) or version > RECORD_VERSION:
+        raise Unreadable(
+            f"a stored memory has record version {version!r}; this program reads up to"
+            f" {RECORD_VERSION}. Start the newer program that wrote it",
+            code="record_version",
+        )
+    try:
+        sealed = base64.b64decode(payload["body"], validate=True)
+    except (KeyError, TypeError, ValueError) as exc:
+        raise Unreadable(f"point {point} has no readable body") from exc
+    return memory_of(unseal(owner, sealed, point))
+
+
+def standing_order(memory: Memory) -> float | None:
+    """Place among the memories that count whatever the question; None for the others.
+
+    Pinned ones first, then the important, then the newest (a second is 1e-13: it only parts
+    equals).
+    """
+    if not memory.text or memory.status == "forgotten":
+        return None
+    if memory.pinned or (memory.kind == "fact" and memory.type in STANDING_TYPES):
+        newest = min(max(memory.created_at, 0.0), 9e10) / 1e13
+        return (2.0 if memory.pinned else 0.0) + round(memory.importance, 2) + newest
+    return None
+
+
+def body_of(memory: Memory) -> bytes:
+    """Everything of a memory as JSON; what has its default value is left out."""
+    source = memory.source
+    body: dict[str, Any] = {
+        "id": memory.id,
+        "kind": memory.kind,
+        "text": memory.text,
+        "created_at": memory.created_at,
+        "updated_at": memory.updated_at,
+        "valid_from": memory.valid_from,
+        "importance": memory.importance,
+        "role": source.role,
+        "via": source.via,
+    }
+    optional = {
+        "type": memory.type,
+        "key": memory.key,
+        "value": memory.value,
+        "pinned": memory.pinned or None,
+        "status": memory.status if memory.status != "active" else None,
+        "valid_to": memory.valid_to,
+        "expires_at": memory.expires_at,
+        "superseded_at": memory.superseded_at,
+        "superseded_by": memory.superseded_by,
+        "supersedes": memory.supersedes,
+        "exchange_id": source.exchange_id,
+        "session": source.session,
+        "quote": source.quote,
+        "speaker": memory.speaker,
+        "covers": list(memory.covers) or None,
+        "metadata": dict(memory.metadata) or None,
+        "history": [[v.at, v.event, v.text, v.key, v.value, v.via] for v in memory.history] or None,
+    }
+    body.update((name, value) for name, value in optional.items() if value is not None)
+    return _json(body)
+
+
+def memory_of(body: bytes) -> Memory:
+    """The memory that `body_of` wrote. Raises Unreadable."""
+    try:
+        b = orjson.loads(body)
+        get = b.get
+        return Memory(
+            id=b["id"],
+            kind=b["kind"],
+            text=b["text"],
+            created_at=b["created_at"],
+            updated_at=b["updated_at"],
+            valid_from=b["valid_from"],
+            type=get("type"),
+            key=get("key"),
+            value=get("value"),
+            importance=b["importance"],
+            pinned=get("pinned", False),
+            status=get("status", "active"),
+            valid_to=get("valid_to"),
+            expires_at=get("expires_at"),
+            superseded_at=get("superseded_at"),
+            superseded_by=get("superseded_by"),
+            supersedes=get("supersedes"),
+            source=Source(b["role"], b["via"], get("exchange_id"), get("session"), get("quote")),
+            speaker=get("speaker"),
+            covers=tuple(get("covers", ())),
+            metadata=get("metadata", _NO_METADATA),
+            history=tuple(Version(*v) for v in get("history", ())),
+        )
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as exc:
+        raise Unreadable("a stored memory's body is not as it was written") from exc
+
+
+_NO_METADATA: Mapping[str, Any] = {}
+
+
+# --- bytes ---------------------------------------------------------------------------------
+
+
+def _json(value: Any) -> bytes:
+    """JSON with sorted keys; what UTF-8 cannot carry (lone surrogates) becomes U+FFFD."""
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    except TypeError:
+        return orjson.dumps(_cleaned(value), option=orjson.OPT_SORT_KEYS)
+
+
+def _cleaned(value: Any) -> Any:
+    if isinstance(value, str):
+        return _clean(value)
+    if isinstance(value, Mapping):
+        return {_clean(str(k)): _cleaned(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_cleaned(v) for v in value]
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        return float(value)
+    return value
+
+
+def _clean(text: str) -> str:
+    if text.isascii():
+        return text
+    return text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
