@@ -124,11 +124,11 @@ def read_chat(body: bytes) -> ChatRequest:
     return ChatRequest(
         body=body,
         api="chat",
-        model=optional_text(body, members, "model") or "",
+        model=read_model(body, members),
         stream=read_stream(members),
         messages=tuple(_message(body, item) for item in messages.value),
-        user=optional_text(body, members, "user"),
-        safety_identifier=optional_text(body, members, "safety_identifier"),
+        user=text_of(body, members.get("user")),
+        safety_identifier=text_of(body, members.get("safety_identifier")),
         new_system=Slot("message", messages.start + 1),
         forced_tool=names_a_tool(members),
     )
@@ -138,14 +138,15 @@ def _message(body: bytes, item: Span) -> Message:
     if not isinstance(item.value, dict):
         raise NotForUs("a message that is no object")
     members: Mapping[str, Span] = item.value
-    text, slot, attachments = content_of(body, item, members.get("content"))
-    calls = members.get("tool_calls") or members.get("function_call")
+    member = members.get
+    text, slot, attachments = content_of(body, item, member("content"))
+    calls = member("tool_calls") or member("function_call")
     return Message(
         role=required_role(body, members),
-        text=text or optional_text(body, members, "refusal") or "",
-        name=optional_text(body, members, "name"),
+        text=text or text_of(body, member("refusal")) or "",
+        name=text_of(body, member("name")),
         tool_calls=bool(calls and calls.value),
-        tool_call_id=optional_text(body, members, "tool_call_id"),
+        tool_call_id=text_of(body, member("tool_call_id")),
         start=item.start,
         end=item.end,
         slot=slot,
@@ -193,12 +194,12 @@ def read_parts(body: bytes, parts: Iterable[Span]) -> tuple[str, tuple[str, ...]
     return "\n".join(texts), tuple(attachments)
 
 
-def optional_text(body: bytes, members: Mapping[str, Span], name: str) -> str | None:
-    """A member that is a string, or None; NotForUs where `model` is something else."""
-    span = members.get(name)
-    if span is not None and name == "model" and not isinstance(span.value, str | None):
+def read_model(body: bytes, members: Mapping[str, Span]) -> str:
+    """The model's name; "" where there is none (some deployments have it in their path)."""
+    model = members.get("model")
+    if model is not None and not isinstance(model.value, str | None):
         raise NotForUs("a model that is no string")
-    return text_of(body, span)
+    return text_of(body, model) or ""
 
 
 def read_stream(members: Mapping[str, Span]) -> bool:

@@ -240,7 +240,9 @@ def insertions(
         slot = first or second
         if slot is not None:
             shares.setdefault(slot, []).append(memory)
-    found = [(slot.at, _text_at(slot, render(ms, template), request)) for slot, ms in shares.items()]
+    found = [
+        (slot.at, _text_at(slot, render(ms, template), request)) for slot, ms in shares.items()
+    ]
     return sorted(found)
 
 

@@ -22,8 +22,8 @@ from gateway.core.chat import (
     Slot,
     content_of,
     names_a_tool,
-    optional_text,
     read_content,
+    read_model,
     read_parts,
     read_stream,
     required_role,
@@ -49,7 +49,7 @@ def read_responses(body: bytes) -> ChatRequest:
     members = read_body(body, _READERS)
     given = members.get("input")
     conversation = _conversation(body, members)
-    previous = optional_text(body, members, "previous_response_id")
+    previous = text_of(body, members.get("previous_response_id"))
     if given is None and not (conversation or previous or "prompt" in members):
         raise BadRequest(
             '"input" is absent. Send a string, or an array of input items such as'
@@ -59,11 +59,11 @@ def read_responses(body: bytes) -> ChatRequest:
     return ChatRequest(
         body=body,
         api="responses",
-        model=optional_text(body, members, "model") or "",
+        model=read_model(body, members),
         stream=read_stream(members),
         messages=(*_instructions(body, members), *_input(body, given)),
-        user=optional_text(body, members, "user"),
-        safety_identifier=optional_text(body, members, "safety_identifier"),
+        user=text_of(body, members.get("user")),
+        safety_identifier=text_of(body, members.get("safety_identifier")),
         new_system=_new_system(body, members, given),
         conversation=conversation,
         previous_response_id=previous,
@@ -107,7 +107,7 @@ def _item(body: bytes, item: Span) -> Message | None:
         raise NotForUs("an input item that is no object")
     members: Mapping[str, Span] = item.value
     kind = text_of(body, members.get("type")) or "message"
-    call_id = optional_text(body, members, "call_id")
+    call_id = text_of(body, members.get("call_id"))
     if kind in CALLS:
         return Message("assistant", "", None, True, call_id, item.start, item.end)
     if kind in OUTPUTS:

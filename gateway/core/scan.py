@@ -42,10 +42,11 @@ Reader: TypeAlias = Callable[[str, int], tuple[Any, int]]
 read_value: Reader = json.JSONDecoder(parse_int=float).raw_decode
 
 _SPACE = re.compile(r"[ \t\n\r]*+")
-_KEY = re.compile(r'[ \t\n\r]*+"([^"\\\x00-\x1f]*+)"[ \t\n\r]*+:[ \t\n\r]*+')
-_ODD_KEY = re.compile(r'[ \t\n\r]*+(?=")')
+_WHOLE_KEY = r'[ \t\n\r]*+"([^"\\\x00-\x1f]*+)"[ \t\n\r]*+:[ \t\n\r]*+'
+_FIRST_MEMBER = re.compile(_WHOLE_KEY)
+_NEXT_MEMBER = re.compile(r"[ \t\n\r]*+(?:," + _WHOLE_KEY + r"|\})")
+_COMMA = re.compile(r"[ \t\n\r]*+,[ \t\n\r]*+")
 _COLON = re.compile(r"[ \t\n\r]*+:[ \t\n\r]*+")
-_AFTER_MEMBER = re.compile(r"[ \t\n\r]*+([,}])")
 _AFTER_ITEM = re.compile(r"[ \t\n\r]*+([,\]])[ \t\n\r]*+")
 
 
@@ -91,23 +92,21 @@ def object_reader(readers: Mapping[str, Reader]) -> Reader:
         if not view.startswith("{", at):
             return read_value(view, at)
         members: dict[str, Span] = {}
-        at = skip_space(view, at + 1)
-        if view.startswith("}", at):
-            return members, at + 1
+        key = _FIRST_MEMBER.match(view, at + 1)
+        if key is None:
+            at = skip_space(view, at + 1)
+            if view.startswith("}", at):
+                return members, at + 1
         while True:
-            key = _KEY.match(view, at)
-            if key is not None:
-                name, start = key[1], key.end()
-            else:
-                name, start = _escaped_key(view, at)
+            # The usual member costs one match, which takes the comma and the next key as well.
+            name, start = (key[1], key.end()) if key else _escaped_key(view, at)
             value, end = readers.get(name, read_value)(view, start)
             members[name] = Span(start, end, value)
-            after = _AFTER_MEMBER.match(view, end)
-            if after is None:
-                raise json.JSONDecodeError("Expecting ',' delimiter", view, end)
-            at = after.end()
-            if after[1] == "}":
-                return members, at
+            key = _NEXT_MEMBER.match(view, end)
+            if key is None:
+                at = _past_the_comma(view, end)
+            elif key[1] is None:
+                return members, key.end()
 
     return read
 
@@ -164,12 +163,18 @@ def whole(text: str) -> str:
     return text
 
 
+def _past_the_comma(view: str, at: int) -> int:
+    comma = _COMMA.match(view, at)
+    if comma is None:
+        raise json.JSONDecodeError("Expecting ',' delimiter", view, at)
+    return comma.end()
+
+
 def _escaped_key(view: str, at: int) -> tuple[str, int]:
     """A key that is spelled with escapes (`"mess\\u0061ges"`), and where its value starts."""
-    quote = _ODD_KEY.match(view, at)
-    if quote is None:
-        raise json.JSONDecodeError("Expecting property name enclosed in quotes", view, at)
-    name, end = read_value(view, quote.end())
+    if not view.startswith('"', at):
+        raise json.JSONDecodeError("Expecting property name enclosed in double quotes", view, at)
+    name, end = read_value(view, at)
     colon = _COLON.match(view, end)
     if colon is None:
         raise json.JSONDecodeError("Expecting ':' delimiter", view, end)

@@ -1,0 +1,257 @@
+"""What of a request and its answer is worth keeping, read from the client's own words.
+
+Clients send their whole history again with every message, or the last few of it. `marks` are
+fingerprints by which shared state tells what it has seen; what is new is at the end, and
+`new_turns` takes that alone. It works on the request as it came, before anything is
+injected, and takes out blocks of ours that were sent back: memories of memories are junk.
+
+The system prompt is the operator's and never evidence about a user. Images are not looked
+at. Tool output is kept short, as turns of role `tool`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterator
+
+from gateway.core.answer import Answer
+from gateway.core.chat import ChatRequest, Message
+from gateway.core.exchange import Exchange, Turn
+from gateway.core.housekeeping import is_housekeeping
+from gateway.core.injection import last_user_message, strip_blocks
+from gateway.core.memory import Instant
+
+__all__ = [
+    "answered",
+    "exchange_of",
+    "fresh_by_shape",
+    "is_housekeeping",
+    "marks",
+    "new_turns",
+    "query_text",
+    "response_mark",
+    "user_turn_mark",
+]
+
+MAX_TURN_CHARS = 32_000
+"""A longer turn keeps its first three quarters and its last quarter of this: a question may
+stand before or after what was pasted."""
+
+MAX_TOOL_CHARS = 2_000
+MAX_TURNS = 200
+"""Turns of one exchange; of a longer history that is seen for the first time, the newest."""
+
+OMITTED = "\n[…]\n"
+
+_NOT_SAID = frozenset({"system", "developer"})
+_ROLES = {"user": "user", "assistant": "assistant", "tool": "tool", "function": "tool"}
+
+
+# --- what was seen -----------------------------------------------------------------------
+
+
+def marks(request: ChatRequest, key: bytes = b"") -> tuple[str, ...]:
+    """A fingerprint for each message that is not a system one, in order.
+
+    Each covers the message, the one before it, and how often the pair came earlier in this
+    request, so that a second "yes" is not taken for the first. A request that builds on the
+    upstream's own state (`previous_response_id`) starts with the mark of that response.
+    `key` (up to 64 bytes: the owner's) makes them useless for guessing at what was said.
+    """
+    found = []
+    if request.previous_response_id:
+        found.append(response_mark(request.previous_response_id, key))
+    seen: Counter[tuple[str, str]] = Counter()
+    before = ""
+    for message in _said(request):
+        this = _print(message, key)
+        seen[before, this] += 1
+        found.append(_hash(key, "message", before, this, str(seen[before, this])))
+        before = this
+    return tuple(found)
+
+
+def response_mark(response_id: str, key: bytes = b"") -> str:
+    """The mark under which a response of the upstream's is known: noted as seen with the
+    exchange, it leads a later `previous_response_id` to its conversation."""
+    return _hash(key, "response", response_id)
+
+
+def user_turn_mark(request: ChatRequest, key: bytes = b"") -> str:
+    """The mark of the last user message, the same for every request of a tool loop; "" where
+    there is none."""
+    last = _last_user_index(request)
+    if last is None:
+        return ""
+    found = marks(request, key)
+    return found[len(found) - len(_said(request)) + last]
+
+
+def fresh_by_shape(request: ChatRequest) -> int:
+    """How many messages are new, guessed from the request alone, where shared state is away:
+    what follows the assistant's last words before the last user message."""
+    said = _said(request)
+    last = _last_user_index(request)
+    if last is None:
+        return len(said)
+    first = last
+    while first > 0 and said[first - 1].role == "user":
+        first -= 1
+    return len(said) - first
+
+
+# --- what is asked -----------------------------------------------------------------------
+
+
+def query_text(request: ChatRequest) -> tuple[str, str]:
+    """The last user message, and what was said before it ("" where nothing was)."""
+    said = _said(request)
+    last = _last_user_index(request)
+    if last is None:
+        return "", ""
+    before = ""
+    for message in reversed(said[:last]):
+        before = _words(message) if message.role in ("user", "assistant") else ""
+        if before:
+            break
+    return _words(said[last]), before
+
+
+# --- what is kept ------------------------------------------------------------------------
+
+
+def new_turns(request: ChatRequest, fresh: int, now: Instant) -> tuple[Turn, ...]:
+    """The turns among the last `fresh` messages (system ones not counted).
+
+    Where something seen stands before them, assistant messages that come first among them are
+    left out: they are answers that went through here, sent back. Clients trim and re-render
+    answers, so that their words are no sign. At most MAX_TURNS, the newest.
+    """
+    said = _said(request)
+    messages = list(said[len(said) - min(max(fresh, 0), len(said)) :])
+    if len(messages) < len(said) or request.previous_response_id:
+        while messages and messages[0].role == "assistant":
+            messages.pop(0)
+    kept = [(role, text, m.name) for m in messages for role, text in _turn(m)][-MAX_TURNS:]
+    return tuple(
+        Turn(n=n, role=role, text=text, at=now, speaker=speaker)
+        for n, (role, text, speaker) in enumerate(kept)
+    )
+
+
+def exchange_of(
+    request: ChatRequest,
+    answer: Answer,
+    *,
+    session: str,
+    fresh: int,
+    now: Instant,
+    timezone: str | None,
+    receipt_id: str | None,
+    key: bytes = b"",
+) -> Exchange | None:
+    """What was newly said and answered, or None where nothing is to be kept yet.
+
+    None: nothing is new (a retry, a regeneration), the request was refused (the client was
+    told, and its words will come again), or the answer ends in tool calls (the exchange is
+    kept once, at the loop's final answer; a call that the request itself forced is final).
+
+    The id comes from the session and the marks up to the user's turn, so that a retry is the
+    same exchange, and a tool loop is one.
+    """
+    if answer.status >= 400 or not (answer.final or request.forced_tool):
+        return None
+    turns = new_turns(request, fresh, now)
+    if not turns:
+        return None
+    said = answered(answer)
+    if said:
+        turns += (Turn(n=len(turns), role="assistant", text=said, at=now),)
+    return Exchange(
+        id=_exchange_id(request, session, key),
+        session=session,
+        at=now,
+        turns=turns,
+        outcome=answer.outcome,
+        timezone=timezone,
+        model=answer.model or request.model or None,
+        finish_reason=answer.finish_reason,
+        receipt_id=receipt_id,
+    )
+
+
+def answered(answer: Answer) -> str:
+    """The words of an answer that are kept: without thoughts and without blocks of ours."""
+    return _capped(_without_thoughts(strip_blocks(answer.text or answer.refusal or "")).strip())
+
+
+def _exchange_id(request: ChatRequest, session: str, key: bytes) -> str:
+    found = marks(request, key)
+    last = _last_user_index(request)
+    if last is not None:
+        found = found[: len(found) - len(_said(request)) + last + 1]
+    return "exc_" + _hash(key, "exchange", session, *found)
+
+
+def _turn(message: Message) -> Iterator[tuple[str, str]]:
+    role = _ROLES.get(message.role)
+    text = _words(message)
+    if role is None or not text:
+        return
+    if role == "assistant":
+        text = _without_thoughts(text).strip()
+    limit = MAX_TOOL_CHARS if role == "tool" else MAX_TURN_CHARS
+    if text:
+        yield role, _capped(text, limit)
+
+
+def _capped(text: str, limit: int = MAX_TURN_CHARS) -> str:
+    if len(text) <= limit:
+        return text
+    return text[: limit * 3 // 4] + OMITTED + text[-(limit // 4) :]
+
+
+_THOUGHTS = re.compile(r"\s*<(think|thinking|reasoning)>.*?(?:</\1>|\Z)", re.DOTALL)
+
+
+def _without_thoughts(text: str) -> str:
+    """Some models write their reasoning before the answer, in tags."""
+    match = _THOUGHTS.match(text)
+    return text[match.end() :] if match else text
+
+
+# --- messages ----------------------------------------------------------------------------
+
+
+def _said(request: ChatRequest) -> tuple[Message, ...]:
+    return tuple(m for m in request.messages if m.role not in _NOT_SAID)
+
+
+def _last_user_index(request: ChatRequest) -> int | None:
+    """Among the messages that are not system ones."""
+    last = last_user_message(request)
+    if last is None:
+        return None
+    return next(i for i, m in enumerate(_said(request)) if m is last)
+
+
+def _words(message: Message) -> str:
+    return strip_blocks(message.text).strip()
+
+
+def _print(message: Message, key: bytes) -> str:
+    """What a message is, apart from white space and how it is written down."""
+    words = " ".join(_words(message).split())
+    calls = "calls" if message.tool_calls else ""
+    return _hash(key, message.role, words, calls, message.tool_call_id or "", *message.attachments)
+
+
+def _hash(key: bytes, *parts: str) -> str:
+    digest = hashlib.blake2b(key=key[:64], digest_size=16)
+    for part in parts:
+        data = part.encode("utf-8", "replace")
+        digest.update(b"%d:" % len(data))
+        digest.update(data)
+    return digest.hexdigest()

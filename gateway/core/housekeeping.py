@@ -1,0 +1,79 @@
+"""Calls that chat front ends make for themselves: titles, tags, follow-up suggestions, search
+queries, completions of a half-typed line.
+
+They quote the conversation, so that remembering them would remember everything twice and
+recalling for them would colour titles. They are told by shape, conservatively: the
+instruction stands at the start of the last user message, or of the system prompt of a call
+with no history of its own, and has both what is to be made and that it is made from a chat.
+A person who asks for a title for their novel is a person.
+
+The shapes are those of Open WebUI, LibreChat, LobeChat, NextChat, Jan, Cherry Studio,
+chat-ui and the chat templates of the Vercel AI SDK, as of 2026.
+"""
+
+from __future__ import annotations
+
+import re
+
+from gateway.core.chat import ChatRequest
+
+WINDOW_CHARS = 1500
+"""How much of a message's start is looked at."""
+
+MAX_HISTORY = 2
+"""Messages beside the system prompt up to which a system prompt may be an instruction."""
+
+_CHAT = r"(?:chat(?: history)?|conversation|discussion|dialogue?|thread)"
+_SHORT = (
+    r"(?:concise|short|brief|punctuation|only|without|title[- ]case|no more than|within"
+    r"|(?:\d+|three|four|five|six|ten)[- ]?(?:word|character|letter))"
+)
+
+_SHAPES = tuple(
+    re.compile(pattern)
+    for pattern in (
+        # a title of the chat, in few words
+        rf"^(?=.{{0,400}}{_SHORT}).{{0,160}}\btitle\b[^.]{{0,60}}\b(?:for|of|(?:summari[sz]|captur)"
+        rf"(?:ing|es)(?: the essence of)?) (?:this|the|our|a|an|your) (?:\w+ )?{_CHAT}\b",
+        rf"^.{{0,120}}\bsummari[sz]e [^.]{{0,60}}\b{_CHAT}\b[^.]{{0,20}}\binto [^.]{{0,20}}"
+        r"\btitle\b",
+        r"^[\s-]*you will generate a short title based on the first message",
+        r"^summarize in a \d+-word title\. give the title only",
+        r"^analyze this conversation and provide:? .{0,80}\ba concise title\b",
+        r"^(?:# task )?you are a (?:chat (?:thread )?titling assistant|(?:(?:chat|conversation) )?"
+        r"title generator)",
+        r"^you are a summarization ai\b.{0,80}\bsummarize user requests into a single short title",
+        r"^.{0,40}(?:会话|对话|聊天).{0,30}(?:总结|概括).{0,20}标题",
+        r"^使用四到五个字直接返回这句话的简要主题",
+        # a summary that stands in for older messages
+        r"^summarize (?:the|our) discussion briefly in \d+ words or less to use as a prompt",
+        # Open WebUI's tasks, with its own words or an operator's
+        r"^#{1,3} task:? (?:generate \d.{0,20}tags categori[sz]ing|suggest \d.{0,20}follow-?up"
+        r" questions|analyze the chat history to determine the necessity|you are an"
+        r" autocompletion system|generate a detailed prompt for an? ?m? image generation)",
+        r"^#{1,3} task:? (?=.*### output:?.{0,60}json format: ?\{).*<chat_history>",
+        r"^your task is to reflect the speaker's likely facial expression through a fitting emoji",
+        r"^(?:assess the need for a web search|analyze the chat history to determine the necessity"
+        r" of generating search queries)",
+        r"^suggest \d.{0,20}follow-?up questions or prompts that the user might",
+    )
+)
+
+
+def is_housekeeping(request: ChatRequest) -> bool:
+    """Whether a front end asks this for itself rather than a person for themselves."""
+    said = [m for m in request.messages if m.role not in ("system", "developer")]
+    last = said[-1].text if said and said[-1].role == "user" else ""
+    if _is_task(last):
+        return True
+    if len(said) > MAX_HISTORY:
+        return False
+    return any(_is_task(m.text) for m in request.messages if m.role in ("system", "developer"))
+
+
+def _is_task(text: str) -> bool:
+    start = " ".join(text[:WINDOW_CHARS].split()).lower()
+    # Its end may hold what tells Open WebUI's tasks apart: the quoted chat.
+    if start.startswith("#") and "<chat_history>" in text:
+        start += " <chat_history>"
+    return any(shape.search(start) for shape in _SHAPES)
