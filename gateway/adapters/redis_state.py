@@ -1,0 +1,319 @@
+"""What gateway processes share about conversations, in Redis 6.2 or newer; one round trip to open.
+
+Keys (`n` is the tenant's partition, so that one tenant's keys share one slot):
+
+    {p<n>}:conv:<tenant>       hash    born: when it was begun
+                                       m<mark>: "1" seen or "0" on its way, then the session
+                                       a<session>: when it was last active
+                                       n<session>: its id, "p" ours, "s" a client's, sealed
+                                       i<session>: what was injected there, sealed
+    {p<n>}:conv:<tenant>:old   hash    the generation before, read where the newer one has nothing
+    {p<n>}:standing:<tenant>   string  changes with every write of a memory
+    {p<n>}:once:<tenant>       hash    idempotency key -> answer, sealed
+    {p<n>}:once:<tenant>:due   zset    idempotency key by when it ends
+    {p<n>}:gone:<tenant>       string  fence: erased, nothing of this tenant is written again
+    limits:<app and model>     hash    what an upstream model could not take
+    rate:<bucket>              string  when a bucket will be full again (GCRA)
+
+Every key ends: conversations 30 days after their last use, answers and limits after a day.
+Fields of a hash cannot end by themselves before Redis 7.4, so a tenant's hash is put aside as a
+whole when it is 30 days old (or large) and a new one begun: what was written stays readable
+for 30 days at least and 60 at most, and no script walks over old entries.
+
+Marks and session ids are hashed with the owner's key, so that they tell nothing after erasure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+from redis.exceptions import NoScriptError, RedisError
+
+from gateway.core.errors import OwnerGone, StateUnavailable, Unreadable
+from gateway.core.identity import Owner, partition_of
+from gateway.core.memory import Instant
+from gateway.core.sessions import session_id
+from gateway.ports import Cipher, Conversation, Opening
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+IDLE_S: Final = 30 * 86_400
+ANSWER_S: Final = 86_400
+LIMITS_S: Final = 86_400
+LIMITS_CACHED_S: Final = 5.0
+LIMITS_CACHED: Final = 1000
+ANSWERS_PER_OWNER: Final = 1000
+ENTRIES_PER_GENERATION: Final = 50_000
+CHUNK: Final = 64
+"""Messages looked at first, from the end: the last one seen is nearly always among them."""
+MOST_MARKS: Final = 4096
+"""Messages of one request, from the end, that count at all: what bounds the work of a request."""
+SEEN_IN_A_ROW: Final = 8
+"""So many messages noted already, one after the other: those before them were noted too."""
+RATE_WINDOW_S: Final = 60
+
+
+class _Script:
+    """A Lua script beside this file, and the hash that Redis keeps it under."""
+
+    __slots__ = ("sha", "text")
+
+    def __init__(self, name: str) -> None:
+        self.text = (Path(__file__).parent / "lua" / f"state_{name}.lua").read_text("utf-8")
+        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+
+_OPEN = _Script("open")
+_NOTE_SEEN = _Script("note_seen")
+_NOTE_INJECTED = _Script("note_injected")
+_STANDING = _Script("standing")
+_ONCE = _Script("once")
+_TAKE = _Script("take")
+_LEFT = _Script("left")
+_LIMIT = _Script("limit")
+
+
+class RedisState:
+    """Implements ports.ConversationState on a ready client, which its maker also closes.
+
+    `Conversation.pending` stays empty: what is pending is the queue's to tell.
+    """
+
+    def __init__(self, client: Redis, cipher: Cipher) -> None:
+        self._client = client
+        self._cipher = cipher
+        self._limits: dict[str, tuple[float, dict[str, Any]]] = {}
+
+    # --- conversations -----------------------------------------------------------------------
+
+    async def open(self, owner: Owner, opening: Opening) -> Conversation:
+        """Raises OwnerGone where the tenant was erased: look the owner up again."""
+        marks = opening.marks[-MOST_MARKS:]
+        name = opening.session or session_id(
+            owner, opening.marks, now=opening.now, idle_gap_s=opening.idle_gap_s
+        )
+        answer = await self._open(owner, opening, name, marks[-CHUNK:], len(marks) > CHUNK)
+        if answer[0] == 0:  # a long loop of tools, or the first sight of a long history
+            answer = await self._open(owner, opening, name, marks, False)
+        if answer[0] == -1:
+            raise OwnerGone("this user was erased a moment ago", code="owner_gone")
+        _, kept_name, fresh, sealed, standing, session = answer
+        recalled_for, injected = self._injected(owner, session, sealed)
+        return Conversation(
+            session=opening.session or self._named(owner, session, kept_name) or name,
+            fresh=fresh,
+            injected=injected,
+            recalled_for=recalled_for,
+            standing_version=standing.decode(),
+        )
+
+    async def _open(
+        self, owner: Owner, opening: Opening, name: str, marks: Sequence[str], more: bool
+    ) -> Any:
+        of, session = _Names(owner.tenant), _hashed(owner, name)
+        if opening.session is None:
+            kept_name = b"p" + name.encode()
+        else:
+            kept_name = b"s" + self._cipher.seal(owner, name.encode(), _place("name", session))
+        return await self._run(
+            _OPEN,
+            (of.conv, of.old, of.standing, of.gone),
+            opening.now,
+            opening.idle_gap_s,
+            IDLE_S,
+            b"0" if opening.session is None else b"1",
+            session,
+            kept_name,
+            secrets.token_hex(8),
+            b"1" if more else b"0",
+            ENTRIES_PER_GENERATION,
+            *_latest_first(owner, marks),
+        )
+
+    def _named(self, owner: Owner, session: bytes, shown: bytes) -> str | None:
+        if shown[:1] == b"p":
+            return shown[1:].decode()
+        try:
+            return self._cipher.open(owner, shown[1:], _place("name", session)).decode()
+        except Unreadable:
+            return None
+
+    def _injected(
+        self, owner: Owner, session: bytes, sealed: bytes | None
+    ) -> tuple[str | None, tuple[str, ...]]:
+        if sealed is None:
+            return None, ()
+        try:
+            plain = self._cipher.open(owner, sealed, _place("injected", session))
+        except Unreadable:
+            return None, ()  # the block is chosen afresh: that costs a cache, not a chat
+        recalled_for, *ids = orjson.loads(plain)
+        return recalled_for, tuple(ids)
+
+    async def note_injected(
+        self, owner: Owner, session: str, ids: Sequence[str], *, recalled_for: str, now: Instant
+    ) -> None:
+        """The conversation's block holds these memories now, in this order."""
+        of, hashed = _Names(owner.tenant), _hashed(owner, session)
+        plain = orjson.dumps([recalled_for, *ids])
+        sealed = self._cipher.seal(owner, plain, _place("injected", hashed))
+        await self._run(_NOTE_INJECTED, (of.conv, of.gone), now, IDLE_S, hashed, sealed)
+
+    async def note_seen(
+        self, owner: Owner, session: str, marks: Sequence[str], *, now: Instant
+    ) -> None:
+        of, hashed = _Names(owner.tenant), _hashed(owner, session)
+        marks = marks[-MOST_MARKS:]
+        for end in range(len(marks), 0, -CHUNK):
+            chunk = _latest_first(owner, marks[max(0, end - CHUNK) : end])
+            fixed = (now, IDLE_S, hashed, SEEN_IN_A_ROW)
+            if await self._run(_NOTE_SEEN, (of.conv, of.gone), *fixed, *chunk):
+                return
+
+    async def touch_standing(self, tenant: str) -> None:
+        await self._standing(tenant, b"1")
+
+    async def standing_version(self, tenant: str) -> str:
+        version: bytes = await self._standing(tenant, b"0")
+        return version.decode()
+
+    async def _standing(self, tenant: str, renew: bytes) -> Any:
+        of = _Names(tenant)
+        candidate = secrets.token_hex(8)  # drawn, not counted: a version never comes back
+        return await self._run(_STANDING, (of.standing, of.gone), candidate, IDLE_S, renew)
+
+    # --- what an upstream cannot take ------------------------------------------------------------
+
+    async def remember_limit(self, app: str, model: str, limit: Mapping[str, Any]) -> None:
+        key = _limits_key(app, model)
+        self._limits.pop(key, None)
+        if limit:
+            pairs = [part for name in limit for part in (name, orjson.dumps(limit[name]))]
+            await self._run(_LIMIT, (key,), LIMITS_S, *pairs)
+
+    async def limits(self, app: str, model: str) -> dict[str, Any]:
+        """Kept in the process for a few seconds: every request asks, and it seldom changes."""
+        key = _limits_key(app, model)
+        now = time.monotonic()
+        cached = self._limits.get(key)
+        if cached is None or now - cached[0] > LIMITS_CACHED_S:
+            raw = await self._ask("HGETALL", key)
+            pairs = raw.items() if isinstance(raw, dict) else zip(raw[::2], raw[1::2], strict=True)
+            cached = now, {name.decode(): orjson.loads(value) for name, value in pairs}
+            if len(self._limits) >= LIMITS_CACHED:
+                self._limits.clear()
+            self._limits[key] = cached
+        return dict(cached[1])
+
+    # --- once, and not too often -----------------------------------------------------------------
+
+    async def once(self, owner: Owner, key: str, answer: bytes | None = None) -> bytes | None:
+        """The first answer that was kept for this key within a day; with `answer`, that one
+        where there was none."""
+        of, hashed = _Names(owner.tenant), _hashed(owner, key)
+        args: list[Any] = [hashed, ANSWER_S, ANSWERS_PER_OWNER]
+        if answer is not None:
+            args.append(self._cipher.seal(owner, answer, _place("once", hashed)))
+        kept = await self._run(_ONCE, (of.once, of.once_due, of.gone), *args)
+        if kept is None:
+            return None
+        return self._cipher.open(owner, kept, _place("once", hashed))
+
+    async def allow(self, bucket: str, cost: int, per_minute: int, *, now: Instant) -> float:
+        """A bucket of one minute's worth that fills evenly. A cost of 0 asks whether it is
+        open; a cost above a minute's worth goes through when it is full, into debt."""
+        if per_minute <= 0:
+            return float(RATE_WINDOW_S)
+        return float(await self._take(bucket, cost, per_minute, now, b"0"))
+
+    async def charge(self, bucket: str, cost: int, per_minute: int, *, now: Instant) -> None:
+        if per_minute > 0:
+            await self._take(bucket, cost, per_minute, now, b"1")
+
+    async def _take(
+        self, bucket: str, cost: int, per_minute: int, now: Instant, always: bytes
+    ) -> Any:
+        args = (now, max(cost, 0), per_minute, RATE_WINDOW_S, always)
+        return await self._run(_TAKE, (f"rate:{bucket}",), *args)
+
+    # --- a tenant's end --------------------------------------------------------------------------
+
+    async def erase(self, tenant: str) -> int:
+        """Remove all of a tenant and write nothing of it again; how many entries there were."""
+        left: int = await self._run(_LEFT, _Names(tenant).all, b"1", IDLE_S)
+        return left
+
+    async def count(self, tenant: str) -> int:
+        left: int = await self._run(_LEFT, _Names(tenant).all, b"0", IDLE_S)
+        return left
+
+    async def ping(self) -> None:
+        await self._ask("PING")
+
+    async def close(self) -> None:
+        """Nothing: the client is closed by whoever made it."""
+
+    # --- the wire --------------------------------------------------------------------------------
+
+    async def _run(self, script: _Script, keys: Sequence[str], *args: Any) -> Any:
+        try:
+            return await self._ask("EVALSHA", script.sha, len(keys), *keys, *args)
+        except _NotLoaded:
+            return await self._ask("EVAL", script.text, len(keys), *keys, *args)
+
+    async def _ask(self, *command: Any) -> Any:
+        try:
+            return await self._client.execute_command(*command)  # type: ignore[no-untyped-call]
+        except NoScriptError:
+            raise _NotLoaded from None
+        except (RedisError, OSError) as exc:
+            raise StateUnavailable(
+                f"Redis, as shared state, does not answer ({type(exc).__name__}); check redis.url",
+                code="state_unavailable",
+            ) from exc
+
+
+class _NotLoaded(Exception):
+    """Redis does not know the script: it was restarted, or sees it for the first time."""
+
+
+class _Names:
+    """The keys of one tenant."""
+
+    __slots__ = ("conv", "gone", "old", "once", "once_due", "standing")
+
+    def __init__(self, tenant: str) -> None:
+        slot = f"{{p{partition_of(tenant)}}}"
+        self.conv = f"{slot}:conv:{tenant}"
+        self.old = f"{self.conv}:old"
+        self.standing = f"{slot}:standing:{tenant}"
+        self.once = f"{slot}:once:{tenant}"
+        self.once_due = f"{self.once}:due"
+        self.gone = f"{slot}:gone:{tenant}"
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        return self.conv, self.old, self.standing, self.once, self.once_due, self.gone
+
+
+def _hashed(owner: Owner, text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), key=owner.key, digest_size=12).digest()
+
+
+def _latest_first(owner: Owner, marks: Sequence[str]) -> Iterable[bytes]:
+    return [_hashed(owner, mark) for mark in reversed(marks)]
+
+
+def _place(what: str, hashed: bytes) -> str:
+    return f"{what}:{hashed.hex()}"
+
+
+def _limits_key(app: str, model: str) -> str:
+    return "limits:" + hashlib.blake2b(f"{app}\0{model}".encode(), digest_size=16).hexdigest()
