@@ -1,0 +1,149 @@
+"""Receipts of recalls in Redis 6.2 or newer: sealed, bounded per user, kept for a set time.
+
+Keys (`n` is the tenant's partition, so that one tenant's keys share one slot):
+
+    {p<n>}:receipts:<tenant>       hash    receipt id -> receipt, sealed
+    {p<n>}:receipts:<tenant>:at    zset    receipt id by when it was kept
+    {p<n>}:receipts:<tenant>:gone  string  fence: erased, nothing of this tenant is kept again
+
+All end with `retention.receipts`, the fence after 30 days.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+from redis.exceptions import NoScriptError, RedisError
+
+from gateway.config import AppSettings, seconds_of
+from gateway.core.errors import StateUnavailable
+from gateway.core.identity import Owner, partition_of
+from gateway.ports import Cipher
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+FENCE_S: Final = 30 * 86_400
+NEVER_S: Final = 10 * 365 * 86_400
+"""`retention.receipts = "never"`: their number bounds them then."""
+
+
+class _Script:
+    """A Lua script beside this file, and the hash that Redis keeps it under."""
+
+    __slots__ = ("sha", "text")
+
+    def __init__(self, name: str) -> None:
+        self.text = (Path(__file__).parent / "lua" / f"receipts_{name}.lua").read_text("utf-8")
+        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+
+_KEEP = _Script("keep")
+_READ = _Script("read")
+_ERASE = _Script("erase")
+
+
+class RedisReceipts:
+    """Implements ports.Receipts on a ready client, which its maker also closes.
+
+    `settings_for` tells an app's `retention.receipts` and `receipts.*`.
+    """
+
+    def __init__(
+        self, client: Redis, cipher: Cipher, settings_for: Callable[[str], AppSettings]
+    ) -> None:
+        self._client = client
+        self._cipher = cipher
+        self._settings_for = settings_for
+
+    async def keep(self, owner: Owner, receipt: Mapping[str, Any]) -> None:
+        """Keep it under its `id`; one that is too large loses the ends of its longest lists."""
+        settings = self._settings_for(owner.app)
+        id = str(receipt["id"])
+        sealed = self._cipher.seal(owner, _fitting(receipt, settings.receipts.max_bytes), _at(id))
+        most = settings.receipts.max_per_user
+        await self._run(_KEEP, _keys(owner.tenant), id, sealed, _kept_s(settings), most)
+
+    async def get(self, owner: Owner, id: str) -> dict[str, Any] | None:
+        found = await self._read(owner, 1, id)
+        return found[0] if found else None
+
+    async def recent(self, owner: Owner, *, limit: int = 50) -> list[dict[str, Any]]:
+        """Newest first."""
+        return await self._read(owner, limit)
+
+    async def _read(self, owner: Owner, limit: int, *id: str) -> list[dict[str, Any]]:
+        kept_s = _kept_s(self._settings_for(owner.app))
+        keys = _keys(owner.tenant)[:2]
+        found = await self._run(_READ, keys, kept_s, limit, *(i.encode() for i in id))
+        pairs = zip(found[::2], found[1::2], strict=True)
+        return [
+            orjson.loads(self._cipher.open(owner, sealed, _at(id.decode()))) for id, sealed in pairs
+        ]
+
+    async def erase(self, tenant: str) -> int:
+        """Remove all of a tenant's and keep none again; how many there were."""
+        count: int = await self._run(_ERASE, _keys(tenant), FENCE_S)
+        return count
+
+    async def count(self, tenant: str) -> int:
+        count: int = await self._ask("HLEN", _keys(tenant)[0])
+        return count
+
+    async def _run(self, script: _Script, keys: tuple[str, ...], *args: Any) -> Any:
+        try:
+            return await self._ask("EVALSHA", script.sha, len(keys), *keys, *args)
+        except _NotLoaded:
+            return await self._ask("EVAL", script.text, len(keys), *keys, *args)
+
+    async def _ask(self, *command: Any) -> Any:
+        try:
+            return await self._client.execute_command(*command)  # type: ignore[no-untyped-call]
+        except NoScriptError:
+            raise _NotLoaded from None
+        except (RedisError, OSError) as exc:
+            raise StateUnavailable(
+                f"Redis, as shared state, does not answer ({type(exc).__name__}); check redis.url",
+                code="state_unavailable",
+            ) from exc
+
+
+class _NotLoaded(Exception):
+    """Redis does not know the script: it was restarted, or sees it for the first time."""
+
+
+def _keys(tenant: str) -> tuple[str, str, str]:
+    name = f"{{p{partition_of(tenant)}}}:receipts:{tenant}"
+    return name, f"{name}:at", f"{name}:gone"
+
+
+def _at(id: str) -> str:
+    return f"receipt:{id}"
+
+
+def _kept_s(settings: AppSettings) -> int:
+    seconds = seconds_of(settings.retention.receipts)
+    return NEVER_S if seconds is None else int(seconds)
+
+
+def _fitting(receipt: Mapping[str, Any], most: int) -> bytes:
+    """The receipt as JSON of at most so many bytes: what is long in it are lists of what was
+    considered, best first, so their ends are what is missed least."""
+    body = dict(receipt)
+    plain = _json(body)
+    while len(plain) > most:
+        name = max(body, key=lambda n: len(body[n]) if isinstance(body[n], list | tuple) else 0)
+        value = body[name]
+        if not isinstance(value, list | tuple) or not value:
+            return _json({"id": body["id"], "truncated": True})
+        body |= {name: list(value[: len(value) // 2]), "truncated": True}
+        plain = _json(body)
+    return plain
+
+
+def _json(body: Mapping[str, Any]) -> bytes:
+    return orjson.dumps(body, default=dict)
