@@ -8,13 +8,17 @@ one. What is unknown, of a wrong type or impossible stops the start with a `Sett
 
 from __future__ import annotations
 
+import difflib
+import json
+import math
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -26,23 +30,27 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 
 from gateway.core.errors import SettingsError
+from gateway.telemetry.logs import without_secrets
 
 ENV_PREFIX = "GATEWAY_"
 SECTION_SEPARATOR = "__"
+FILE_VERSION = 1
+APP_NAME = r"[A-Za-z0-9_.-]{1,64}"
 DAY_S = 86_400.0
 
 
 def _whole_url(value: str) -> str:
     if not re.match(r"^[a-z]+://[^\s/?#]+", value):
-        raise ValueError("a URL such as http://127.0.0.1:6333 is needed")
+        raise ValueError("no URL")
     return value.rstrip("/")
 
 
 def _duration(value: str) -> str:
     if value != "never" and not re.fullmatch(r"[1-9]\d{0,5}[hd]", value):
-        raise ValueError('"never", or a number of days or hours such as "90d" or "12h"')
+        raise ValueError("no duration")
     return value
 
 
@@ -50,18 +58,23 @@ def _network(value: str) -> str:
     try:
         ip_network(value, strict=False)
     except ValueError:
-        raise ValueError("an address or network such as 10.0.0.0/8") from None
+        raise ValueError("no network") from None
     return value
 
 
 Url = Annotated[str, AfterValidator(_whole_url)]
 Duration = Annotated[str, AfterValidator(_duration)]
 Network = Annotated[str, AfterValidator(_network)]
+_FORMS = {
+    _whole_url: "a URL such as http://127.0.0.1:6333",
+    _duration: '"never", or a number of days or hours such as "90d" or "12h"',
+    _network: "addresses or networks such as 10.0.0.0/8",
+}
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
 SigningAlgorithm = Literal[
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
 ]
 """Asymmetric ones only: what is published to verify a token must not suffice to forge one."""
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Seconds = Annotated[float, Field(gt=0.0, le=86_400.0)]
 
 
@@ -73,7 +86,7 @@ def seconds_of(duration: str) -> float | None:
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ServerSettings(Section):
@@ -376,7 +389,6 @@ def load(
     """
     env = os.environ if environ is None else environ
     values = _read_file(path, env)
-    values.pop("version", None)
     _lay_over(values, _from_environment(env))
     for dotted, value in (overrides or {}).items():
         if value is not None:
@@ -391,40 +403,21 @@ def _read_file(path: Path | None, env: Mapping[str, str]) -> dict[str, Any]:
     if named is None and not chosen.is_file():
         return {}
     try:
-        return tomllib.loads(chosen.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as exc:
+        values = tomllib.loads(chosen.read_text("utf-8"))
+    except OSError as exc:
         raise SettingsError(
-            f"settings file {chosen} cannot be read: {exc}. Name an existing file with --config"
-            " or GATEWAY_CONFIG",
+            f"settings file {chosen} cannot be read: {exc.strerror}. Name an existing file with"
+            " --config or GATEWAY_CONFIG",
             param="config",
         ) from exc
-    except tomllib.TOMLDecodeError as exc:
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
         raise SettingsError(f"settings file {chosen} is not TOML: {exc}", param="config") from exc
-
-
-def _from_environment(env: Mapping[str, str]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for name, text in env.items():
-        if name == "GATEWAY_DATA_DIR":
-            values["data_dir"] = text
-        elif name.startswith(ENV_PREFIX) and SECTION_SEPARATOR in name:
-            if name.startswith("GATEWAY_TEST_"):
-                continue
-            keys = name.removeprefix(ENV_PREFIX).lower().split(SECTION_SEPARATOR)
-            _set(values, keys, _list_of(keys, text))
+    if values.pop("version", FILE_VERSION) != FILE_VERSION:
+        raise SettingsError(
+            f"settings file {chosen} is of another version; this program reads {FILE_VERSION}",
+            param="version",
+        )
     return values
-
-
-def _list_of(keys: list[str], text: str) -> Any:
-    """Lists are written with commas in the environment, as there is no TOML there."""
-    section = keys[-2] if len(keys) > 1 else ""
-    field = Settings.model_fields.get(section) or AppSettings.model_fields.get(section)
-    model = field.annotation if field else None
-    if isinstance(model, type) and issubclass(model, BaseModel):
-        leaf = model.model_fields.get(keys[-1])
-        if leaf is not None and str(leaf.annotation).startswith(("tuple[", "typing.Tuple[")):
-            return [part.strip() for part in text.split(",") if part.strip()]
-    return text
 
 
 def _openai_defaults(values: dict[str, Any], env: Mapping[str, str]) -> None:
@@ -461,12 +454,20 @@ def _build(values: dict[str, Any]) -> Settings:
     general = {k: v for k, v in values.items() if k in AppSettings.model_fields}
     whole_apps: dict[str, Any] = {}
     for name, own in apps.items():
+        if not re.fullmatch(APP_NAME, name):
+            raise SettingsError(
+                f"apps.{name}: an app's name has 1 to 64 of the characters A-Z a-z 0-9 _ . -",
+                param=f"apps.{name}",
+            )
         merged: dict[str, Any] = {}
         _lay_over(merged, _copied(general))
         _lay_over(merged, _copied(own))
         whole_apps[name] = merged
     try:
-        settings = Settings.model_validate({**values, "apps": whole_apps})
+        # As JSON and strictly: `port = "8080"` or `seal = 1` is a mistake, not a port or a yes.
+        settings = Settings.model_validate_json(
+            json.dumps({**values, "apps": whole_apps}, default=str), strict=True
+        )
     except ValidationError as exc:
         raise _explained(exc) from None
     settings._own.update(apps)
@@ -477,23 +478,203 @@ def _copied(values: Mapping[str, Any]) -> dict[str, Any]:
     return {k: _copied(v) if isinstance(v, Mapping) else v for k, v in values.items()}
 
 
-def _explained(exc: ValidationError) -> SettingsError:
-    """The first fault, in words: the setting, what was given, what is allowed."""
-    fault = exc.errors(include_url=False)[0]
-    name = ".".join(str(part) for part in fault["loc"] if not str(part).startswith("function-"))
-    if fault["type"] == "extra_forbidden":
-        return SettingsError(
-            f"{name}: no such setting. config/gateway.toml lists every one", param=name
-        )
-    given = fault.get("input")
-    shown = "a secret" if _is_secret(name) else repr(given)[:80]
-    return SettingsError(
-        f"{name}: {shown} given; {fault['msg'].removeprefix('Value error, ')}", param=name
+# --- the environment -----------------------------------------------------------------------
+
+
+def _from_environment(env: Mapping[str, str]) -> dict[str, Any]:
+    """`GATEWAY_<SECTION>__<KEY>`, read as what the setting holds. App names are lower case
+    here, as nothing tells their case (`GATEWAY_APPS__SUPPORT__MEMORY__MAX_TOKENS`)."""
+    values: dict[str, Any] = {}
+    for name in sorted(env):
+        if not name.startswith(ENV_PREFIX) or name.startswith("GATEWAY_TEST_"):
+            continue
+        if not env[name]:
+            continue  # `${NAME:-}` of a compose file: not set
+        if name == "GATEWAY_DATA_DIR":
+            values["data_dir"] = env[name]
+        elif name != "GATEWAY_CONFIG" and not _from_kubernetes(name, env[name]):
+            keys = name.removeprefix(ENV_PREFIX).lower().split(SECTION_SEPARATOR)
+            field = _field(keys)
+            if field is None:
+                raise _unknown_variable(name)
+            _set(values, keys, _read_text(field, env[name]))
+    return values
+
+
+def _from_kubernetes(name: str, text: str) -> bool:
+    """A Service called `gateway` has its address put into every pod's environment."""
+    return re.fullmatch(r"GATEWAY_SERVICE_(HOST|PORT(_\w+)?)", name) is not None or (
+        name.startswith("GATEWAY_PORT") and (text.startswith("tcp://") or "_TCP_" in name)
     )
 
 
-def _is_secret(name: str) -> bool:
-    return name.rsplit(".", 1)[-1] in {"api_key", "token", "signing_secret"} or name.endswith("url")
+def _field(keys: list[str]) -> FieldInfo | None:
+    """The setting that this path of keys names, if there is one."""
+    model: type[BaseModel] = Settings
+    if keys[0] == "apps":
+        model, keys = AppSettings, keys[2:]
+    for n, key in enumerate(keys):
+        field = model.model_fields.get(key)
+        if field is None:
+            return None
+        if n == len(keys) - 1:
+            return None if _section(field) else field
+        section = _section(field)
+        if section is None:
+            return None
+        model = section
+    return None
+
+
+def _section(field: FieldInfo) -> type[Section] | None:
+    kind = field.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, Section) else None
+
+
+def _unknown_variable(name: str) -> SettingsError:
+    known = [ENV_PREFIX + path.replace(".", "__").upper() for path, _ in every_setting()]
+    near = difflib.get_close_matches(
+        name, [*known, "GATEWAY_CONFIG", "GATEWAY_DATA_DIR"], n=1, cutoff=0.75
+    )
+    hint = f"did you mean {near[0]}?" if near else "config/gateway.toml lists every one"
+    return SettingsError(f"{name} (environment): no such setting; {hint}", param=name)
+
+
+def _read_text(field: FieldInfo, text: str) -> Any:
+    """A variable's text as what the setting holds; text that cannot be is left to be refused."""
+    kind = _plain(field.annotation)
+    try:
+        if get_origin(kind) is tuple:
+            return [part.strip() for part in text.split(",") if part.strip()]
+        if kind is bool:
+            return {"true": True, "on": True, "1": True, "yes": True}.get(
+                text.lower(), False if text.lower() in ("false", "off", "0", "no") else text
+            )
+        if kind is int:
+            return int(text)
+        if kind is float:
+            return float(text)
+    except ValueError:
+        return text
+    return text
+
+
+# --- what is allowed -------------------------------------------------------------------------
+
+
+def every_setting(
+    model: type[BaseModel] | None = None, prefix: str = ""
+) -> Iterator[tuple[str, FieldInfo]]:
+    """Every setting's dotted name with its field, in the order of the file; `apps` left out."""
+    for name, field in (model or Settings).model_fields.items():
+        section = _section(field)
+        if section is not None:
+            yield from every_setting(section, f"{prefix}{name}.")
+        elif name != "apps":
+            yield prefix + name, field
+
+
+def allowed(field: FieldInfo) -> str:
+    """What a setting may be, in words."""
+    kind = _plain(field.annotation)
+    if get_origin(kind) is tuple:
+        return f"a list of {_allowed(get_args(kind)[0], [])}"
+    return _allowed(field.annotation, field.metadata)
+
+
+def _allowed(annotation: Any, rules: list[Any]) -> str:
+    kind, rules = _plain(annotation), [*rules, *_annotations(annotation)]
+    if get_origin(kind) is Literal:
+        return _either(get_args(kind))
+    if kind in (int, float):
+        return ("a whole number" if kind is int else "a number") + _range(_bounds(rules))
+    if kind is bool:
+        return "true or false"
+    for rule in rules:
+        if isinstance(rule, AfterValidator):
+            return _FORMS[rule.func]  # type: ignore[index]
+        if getattr(rule, "pattern", None):
+            return f"text of the form {rule.pattern}"
+    return "a path" if kind is Path else "text"
+
+
+def _plain(kind: Any) -> Any:
+    """The type below `None |` and `Annotated`."""
+    if get_origin(kind) is Annotated:
+        return _plain(get_args(kind)[0])
+    if get_origin(kind) in (Union, UnionType):
+        return _plain(next(part for part in get_args(kind) if part is not NoneType))
+    return kind
+
+
+def _bounds(rules: list[Any]) -> dict[str, float]:
+    """Bounds by name (`ge`, `gt`, `le`), from wherever they were declared."""
+    found: dict[str, float] = {}
+    for rule in rules:
+        parts = [rule, *(rule.metadata if isinstance(rule, FieldInfo) else ())]
+        for part in parts:
+            found |= {n: getattr(part, n) for n in ("ge", "gt", "le") if hasattr(part, n)}
+    return found
+
+
+def _annotations(kind: Any) -> Iterator[Any]:
+    if get_origin(kind) is Annotated:
+        yield from get_args(kind)[1:]
+    for part in get_args(kind) if get_origin(kind) in (Union, UnionType) else ():
+        yield from _annotations(part)
+
+
+def _range(rules: Mapping[str, float]) -> str:
+    low = rules.get("ge", rules.get("gt", -math.inf))
+    words = f" {'above' if 'gt' in rules else 'from'} {_digits(low)}" if low > -math.inf else ""
+    if "le" in rules:
+        words += f" {'up ' if 'gt' in rules else ''}to {_digits(rules['le'])}"
+    return words or " of any size"
+
+
+def _digits(number: float) -> str:
+    return str(int(number)) if float(number).is_integer() else f"{number:g}"
+
+
+def _either(choices: tuple[Any, ...]) -> str:
+    shown = [f'"{choice}"' for choice in choices]
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} or {shown[-1]}"
+
+
+def _explained(exc: ValidationError) -> SettingsError:
+    """The first fault, in words: the setting, what was given, what is allowed."""
+    fault = exc.errors(include_url=False)[0]
+    keys = [str(part) for part in fault["loc"] if not str(part).startswith("function-")]
+    name = ".".join(keys)
+    if fault["type"] == "extra_forbidden":
+        return SettingsError(f"{name}: no such setting; {_near(keys)}", param=name)
+    while keys and keys[-1].isdecimal():
+        keys.pop()  # within a list
+    field = _field(keys)
+    if field is None:
+        return SettingsError(f"{name}: a section [{name}] of settings is needed", param=name)
+    given = "a secret" if _holds_secret(field) else _shown(fault.get("input"))
+    return SettingsError(f"{name}: {given} given; allowed is {allowed(field)}", param=name)
+
+
+def _holds_secret(field: FieldInfo) -> bool:
+    return _plain(field.annotation) is SecretStr
+
+
+def _shown(given: Any) -> str:
+    """What was given, without the password that a URL may hold or a key in a wrong place."""
+    text = without_secrets(re.sub(r"[^\s/'\"]*@", "***@", repr(given)))
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _near(keys: list[str]) -> str:
+    known = {path: None for path, _ in every_setting()}
+    known |= {path.split(".")[0]: None for path in known}
+    own = keys[2:] if keys[0] == "apps" else keys
+    if own is not keys and ".".join(own) in known:
+        return f"an app may set its own {', '.join(AppSettings.model_fields)}"
+    near = difflib.get_close_matches(".".join(own), known, n=1, cutoff=0.75)
+    return f"did you mean {near[0]}?" if near else "config/gateway.toml lists every one"
 
 
 def shipped(name: str) -> Path:
