@@ -292,6 +292,10 @@ class ExchangeQueue(Protocol):
         as many as a batch may hold."""
         ...
 
+    async def next_due(self) -> Instant | None:
+        """When the next user falls due (in the past: one is); None where nothing waits."""
+        ...
+
     async def extend(self, lease: Lease, *, now: Instant) -> Lease:
         """Heartbeat: hold it longer. Raises LeaseLost."""
         ...

@@ -1,0 +1,421 @@
+-- Every step of the queue, each of them atomic. Called with ARGV[1] as the name of the step and
+-- KEYS as the `due` keys of the partitions it concerns: one, save for the steps at the end that
+-- only count. All other keys are built from that one: same hash tag, same slot of a cluster.
+-- The keys and their types are listed atop redis_queue.py. Redis 6.2 is enough.
+--
+-- A script may be sent twice (a client retries when an answer was lost): each step, repeated,
+-- changes nothing and gives the answer that it gave before.
+
+local HEADER = '>dddI4B' -- at, accepted, sequence number, characters, 1 if complete
+local KEPT_MS = 60000    -- how long the end of a lease is remembered, for a repeated call
+
+local B = string.sub(KEYS[1], 1, -4)
+local call = redis.call
+
+local function key(kind, tenant) return B .. kind .. ':' .. tenant end
+local function text(number) return string.format('%.17g', number) end
+local function bump(name, by) if by ~= 0 then call('HINCRBY', B .. 'counts', name, by) end end
+
+local function words(s)
+  local out = {}
+  for word in string.gmatch(s, '%S+') do out[#out + 1] = word end
+  return out
+end
+
+-- A number before the id keeps exchanges of one time in the order of their arrival.
+local function member(sequence, id) return string.format('%015.0f', sequence) .. id end
+local function id_of(name) return string.sub(name, 16) end
+
+local function letter_of(tenant, name)
+  return cjson.decode(call('HGET', key('letters', tenant), name))
+end
+
+-- When a worker is to look at this user, and since when its oldest exchange waits: told anew
+-- from what there is after every change, so that no path can forget to.
+local function schedule(tenant, now)
+  local batch = call('HMGET', key('batch', tenant), 'until', 'retry_at', 'first')
+  local accepted = key('accepted', tenant)
+  local first = tonumber(call('ZRANGE', accepted, 0, 0, 'WITHSCORES')[2])
+  local returned = call('LRANGE', key('returned', tenant), 0, -1)
+  local oldest = first
+  local function older(at) if not oldest or at < oldest then oldest = at end end
+  for _, name in ipairs(returned) do older(tonumber(letter_of(tenant, name).first)) end
+  local due
+  if batch[1] and batch[1] ~= '0' then
+    due = tonumber(batch[1])
+  elseif batch[1] then
+    due = tonumber(batch[2])
+    older(tonumber(batch[3]))
+  elseif #returned > 0 then
+    due = now
+  elseif first then
+    local rule = call('HMGET', key('rule', tenant), 'idle', 'wait', 'most_chars', 'most', 'chars')
+    local last = tonumber(call('ZRANGE', accepted, -1, -1, 'WITHSCORES')[2])
+    due = math.min(last + tonumber(rule[1]), first + tonumber(rule[2]))
+    if tonumber(rule[5]) >= tonumber(rule[3])
+        or call('ZCARD', accepted) >= tonumber(rule[4]) then
+      due = math.min(due, now)
+    end
+  end
+  if due then
+    call('ZADD', B .. 'due', due, tenant)
+  else
+    call('ZREM', B .. 'due', tenant)
+    call('DEL', key('rule', tenant))
+  end
+  if oldest then
+    call('ZADD', B .. 'oldest', oldest, tenant)
+  else
+    call('ZREM', B .. 'oldest', tenant)
+  end
+end
+
+local function holds(tenant, token)
+  local batch = call('HMGET', key('batch', tenant), 'token', 'until')
+  return batch[1] == token and batch[2] ~= '0'
+end
+
+local function ended(token, how)
+  call('SET', B .. 'end:' .. token, how, 'PX', KEPT_MS)
+end
+
+local function ended_before(token, how)
+  return call('GET', B .. 'end:' .. token) == how and 1 or 0
+end
+
+-- The dead letter keeps the exchanges where they are, and the plan, should there be one: what
+-- was applied in part must not be decided anew.
+local function bury(tenant, ids, letter, plan, now)
+  local name = tenant .. '-' .. string.format('%.0f', call('HINCRBY', B .. 'counts', 'seq', 1))
+  letter.at, letter.ids, letter.n = text(now), table.concat(ids, ' '), #ids
+  call('HSET', key('letters', tenant), name, cjson.encode(letter))
+  if plan then call('HSET', key('letters', tenant), name .. ':plan', plan) end
+  call('ZADD', B .. 'dead', now, name)
+  bump('leased', -#ids)
+  bump('dead', #ids)
+end
+
+-- The next batch of a user that has none: a retried dead letter as it was, else the earliest
+-- of what waits, as much as a batch may hold and at least one.
+local function gather(tenant)
+  local batch = key('batch', tenant)
+  local name = call('LPOP', key('returned', tenant))
+  if name then
+    local letters = key('letters', tenant)
+    local letter = letter_of(tenant, name)
+    local plan = call('HGET', letters, name .. ':plan')
+    call('HDEL', letters, name, name .. ':plan')
+    call('HSET', batch, 'ids', letter.ids, 'n', letter.n, 'tries', 0, 'first', letter.first)
+    if plan then call('HSET', batch, 'plan', plan) end
+    bump('pending', -letter.n)
+    bump('leased', letter.n)
+    return true
+  end
+  local waiting, accepted = key('waiting', tenant), key('accepted', tenant)
+  local rule = call('HMGET', key('rule', tenant), 'most_chars', 'most')
+  if not rule[1] then return false end
+  local ids, chars, first = {}, 0, nil
+  for _, name in ipairs(call('ZRANGE', waiting, 0, tonumber(rule[2]) - 1)) do
+    local id = id_of(name)
+    local _, at, _, size = struct.unpack(HEADER, call('HGET', key('exchange', tenant), id))
+    if #ids > 0 and chars + size > tonumber(rule[1]) then break end
+    chars = chars + size
+    if not first or at < first then first = at end
+    ids[#ids + 1] = id
+    call('ZREM', waiting, name)
+    call('ZREM', accepted, id)
+  end
+  if #ids == 0 then return false end
+  call('HINCRBY', key('rule', tenant), 'chars', -chars)
+  call('HSET', batch, 'ids', table.concat(ids, ' '), 'n', #ids, 'tries', 0, 'first', text(first))
+  bump('pending', -#ids)
+  bump('leased', #ids)
+  return true
+end
+
+local function handed(tenant)
+  local batch = call('HMGET', key('batch', tenant), 'token', 'tries', 'plan', 'ids')
+  local ids = words(batch[4])
+  local answer = { tenant, batch[1], batch[2], batch[3] }
+  for i, record in ipairs(call('HMGET', key('exchange', tenant), unpack(ids))) do
+    answer[#answer + 1] = ids[i]
+    answer[#answer + 1] = record
+  end
+  return answer
+end
+
+local steps = {}
+
+-- 1 accepted, 2 replaced one whose answer was not complete, 0 known already, -1 erased, -2 full.
+function steps.put(tenant, id, at, now, chars, complete, sealed,
+                   idle, wait, most_chars, most, user_most, seen_s, seen_most)
+  if call('EXISTS', key('gone', tenant)) == 1 then return -1 end
+  local exchanges, waiting = key('exchange', tenant), key('waiting', tenant)
+  local seen, rule = key('seen', tenant), key('rule', tenant)
+  local old = call('HGET', exchanges, id)
+  local accepted, sequence, old_chars, old_bytes = tonumber(now), nil, 0, 0
+  if old then
+    local _, was_complete, name
+    _, accepted, sequence, old_chars, was_complete = struct.unpack(HEADER, old)
+    name = member(sequence, id)
+    if tonumber(complete) <= was_complete or not call('ZSCORE', waiting, name) then return 0 end
+    old_bytes = #old
+  else
+    if call('ZSCORE', seen, id) then return 0 end
+    local held = tonumber(call('HGET', key('batch', tenant), 'n') or 0)
+    if call('ZCARD', waiting) + held >= tonumber(user_most) then return -2 end
+    sequence = call('HINCRBY', B .. 'counts', 'seq', 1)
+    call('ZADD', key('accepted', tenant), now, id)
+    call('ZADD', seen, now, id)
+    call('ZREMRANGEBYSCORE', seen, '-inf', text(tonumber(now) - tonumber(seen_s)))
+    call('ZREMRANGEBYRANK', seen, 0, -1 - tonumber(seen_most))
+    call('EXPIRE', seen, seen_s)
+    bump('pending', 1)
+  end
+  local record = struct.pack(HEADER, tonumber(at), accepted, sequence, tonumber(chars),
+                             tonumber(complete)) .. sealed
+  call('HSET', exchanges, id, record)
+  call('ZADD', waiting, at, member(sequence, id))
+  call('HSET', rule, 'idle', idle, 'wait', wait, 'most_chars', most_chars, 'most', most)
+  call('HINCRBY', rule, 'chars', tonumber(chars) - old_chars)
+  bump('bytes', #record - old_bytes)
+  schedule(tenant, tonumber(now))
+  return old and 2 or 1
+end
+
+-- {} or tenant, token, tries, plan or nil, then id and record of each exchange.
+function steps.lease(claim, now, until_, max_tries, lost)
+  local before = call('GET', B .. 'claim:' .. claim)
+  if before then
+    local known = words(before)
+    if holds(known[1], known[2]) then return handed(known[1]) end
+  end
+  for _ = 1, 1000 do -- users whose last try is over are many at worst, never without end
+    local tenant = call('ZRANGEBYSCORE', B .. 'due', '-inf', now, 'LIMIT', 0, 1)[1]
+    if not tenant then return {} end
+    local batch = key('batch', tenant)
+    local was = call('HMGET', batch, 'until', 'tries', 'n', 'first', 'ids', 'plan')
+    local ready = true
+    if not was[1] then
+      ready = gather(tenant)
+    elseif was[1] == '0' then
+      bump('pending', -was[3])
+      bump('leased', was[3])
+    else -- its holder was lost: that was a try
+      local tries = call('HINCRBY', batch, 'tries', 1)
+      if tries >= tonumber(max_tries) then
+        local letter = { reason = lost, tries = tries, first = was[4] }
+        bury(tenant, words(was[5]), letter, was[6], tonumber(now))
+        call('DEL', batch)
+        ready = false
+      end
+    end
+    if ready then
+      local last = tonumber(call('HGET', B .. 'counts', 'token') or 0)
+      -- At least the time in ms: it grows even where a crash took back the last counts.
+      local token = string.format('%.0f', math.max(last + 1, math.floor(tonumber(now) * 1000)))
+      call('HSET', B .. 'counts', 'token', token)
+      call('HSET', batch, 'token', token, 'until', until_)
+      call('SET', B .. 'claim:' .. claim, tenant .. ' ' .. token, 'PX', KEPT_MS)
+      schedule(tenant, tonumber(now))
+      return handed(tenant)
+    end
+    schedule(tenant, tonumber(now))
+  end
+  return {}
+end
+
+-- The steps of a holder: 1, or 0 where the lease is not (any more) this one.
+
+function steps.extend(tenant, token, until_)
+  if not holds(tenant, token) then return 0 end
+  call('HSET', key('batch', tenant), 'until', until_)
+  call('ZADD', B .. 'due', until_, tenant)
+  return 1
+end
+
+-- A plan stands once it is kept: another one is refused, for the first may be half applied.
+function steps.keep_plan(tenant, token, plan)
+  if not holds(tenant, token) then return 0 end
+  local batch = key('batch', tenant)
+  if call('HSETNX', batch, 'plan', plan) == 1 then
+    bump('bytes', #plan)
+    return 1
+  end
+  return call('HGET', batch, 'plan') == plan and 1 or 0
+end
+
+function steps.done(tenant, token, now)
+  if not holds(tenant, token) then return ended_before(token, 'done') end
+  local batch, exchanges = key('batch', tenant), key('exchange', tenant)
+  local ids = words(call('HGET', batch, 'ids'))
+  local bytes = call('HSTRLEN', batch, 'plan')
+  for _, id in ipairs(ids) do bytes = bytes + call('HSTRLEN', exchanges, id) end
+  call('HDEL', exchanges, unpack(ids))
+  call('DEL', batch)
+  bump('leased', -#ids)
+  bump('bytes', -bytes)
+  ended(token, 'done')
+  schedule(tenant, tonumber(now))
+  return 1
+end
+
+function steps.give_back(tenant, token, retry_at, reason, tries)
+  if not holds(tenant, token) then return ended_before(token, 'back') end
+  local batch = key('batch', tenant)
+  local n = tonumber(call('HGET', batch, 'n'))
+  call('HSET', batch, 'until', '0', 'retry_at', retry_at, 'reason', reason)
+  call('HINCRBY', batch, 'tries', tries)
+  bump('leased', -n)
+  bump('pending', n)
+  ended(token, 'back')
+  schedule(tenant, tonumber(retry_at))
+  return 1
+end
+
+-- The whole batch, or only the ids given: the lease then goes on with the others.
+function steps.bury(tenant, token, reason, now, ...)
+  if not holds(tenant, token) then return ended_before(token, 'buried') end
+  local batch = key('batch', tenant)
+  local was = call('HMGET', batch, 'ids', 'tries', 'first', 'plan')
+  local ids, some, rest = words(was[1]), {}, {}
+  for _, id in ipairs({ ... }) do some[id] = true end
+  local part = next(some) ~= nil
+  for i = #ids, 1, -1 do
+    if part and not some[ids[i]] then table.insert(rest, 1, table.remove(ids, i)) end
+  end
+  if #ids == 0 then return 1 end
+  local letter = { reason = reason, tries = tonumber(was[2]) + 1, first = was[3] }
+  if #rest > 0 then
+    bury(tenant, ids, letter, nil, tonumber(now))
+    call('HSET', batch, 'ids', table.concat(rest, ' '), 'n', #rest)
+  else
+    bury(tenant, ids, letter, was[4], tonumber(now))
+    call('DEL', batch)
+    ended(token, 'buried')
+  end
+  schedule(tenant, tonumber(now))
+  return 1
+end
+
+-- Of one user, without a lease.
+
+-- The newest that are not distilled yet: records, as many as `most` and `bytes` allow.
+function steps.pending(tenant, most, bytes)
+  local ids, records, size = {}, {}, 0
+  for _, name in ipairs(call('ZREVRANGE', key('waiting', tenant), 0, tonumber(most) - 1)) do
+    ids[#ids + 1] = id_of(name)
+  end
+  local function and_then(list)
+    for i = #list, 1, -1 do ids[#ids + 1] = list[i] end
+  end
+  and_then(words(call('HGET', key('batch', tenant), 'ids') or ''))
+  for _, name in ipairs(call('LRANGE', key('returned', tenant), 0, -1)) do
+    and_then(words(letter_of(tenant, name).ids))
+  end
+  for i = 1, math.min(#ids, tonumber(most)) do
+    local record = call('HGET', key('exchange', tenant), ids[i])
+    size = size + #record
+    if #records > 0 and size > tonumber(bytes) then break end
+    records[#records + 1] = ids[i]
+    records[#records + 1] = record
+  end
+  return records
+end
+
+function steps.records(tenant, ...)
+  return call('HMGET', key('exchange', tenant), ...)
+end
+
+function steps.retry(name, now)
+  if call('ZREM', B .. 'dead', name) == 0 then return 0 end
+  local tenant = string.match(name, '^(.*)-%d+$')
+  local n = letter_of(tenant, name).n
+  call('RPUSH', key('returned', tenant), name)
+  bump('dead', -n)
+  bump('pending', n)
+  schedule(tenant, tonumber(now))
+  return n
+end
+
+-- Everything of a user goes and a tombstone stays: pending, leased, dead, plans.
+function steps.erase(tenant, gone_s)
+  local exchanges, letters = key('exchange', tenant), key('letters', tenant)
+  local batch = call('HMGET', key('batch', tenant), 'n', 'until', 'plan')
+  local pending, leased, plans = call('ZCARD', key('waiting', tenant)), 0, 0
+  local n, bytes = 0, 0
+  for _, id in ipairs(call('HKEYS', exchanges)) do
+    n, bytes = n + 1, bytes + call('HSTRLEN', exchanges, id)
+  end
+  if batch[1] and batch[2] ~= '0' then
+    leased = tonumber(batch[1])
+  elseif batch[1] then
+    pending = pending + batch[1]
+  end
+  if batch[3] then plans, bytes = 1, bytes + #batch[3] end
+  for _, name in ipairs(call('LRANGE', key('returned', tenant), 0, -1)) do
+    pending = pending + letter_of(tenant, name).n
+  end
+  for _, name in ipairs(call('HKEYS', letters)) do
+    call('ZREM', B .. 'dead', name)
+    if string.sub(name, -5) == ':plan' then
+      plans, bytes = plans + 1, bytes + call('HSTRLEN', letters, name)
+    end
+  end
+  local dead = n - pending - leased
+  bump('pending', -pending)
+  bump('leased', -leased)
+  bump('dead', -dead)
+  bump('bytes', -bytes)
+  for _, kind in ipairs({ 'exchange', 'waiting', 'accepted', 'seen', 'rule', 'batch', 'returned',
+                          'letters' }) do
+    call('UNLINK', key(kind, tenant))
+  end
+  call('ZREM', B .. 'due', tenant)
+  call('ZREM', B .. 'oldest', tenant)
+  call('SET', key('gone', tenant), '1', 'EX', gone_s)
+  return { pending, leased, dead, plans }
+end
+
+function steps.count(tenant)
+  local n = call('HLEN', key('exchange', tenant))
+  if n > 0 then return n end
+  return call('EXISTS', key('waiting', tenant), key('accepted', tenant), key('batch', tenant),
+              key('returned', tenant), key('letters', tenant))
+end
+
+-- Of many partitions at once: an answer for each key. They only read.
+
+function steps.tops()
+  local tops = {}
+  for i, due in ipairs(KEYS) do tops[i] = call('ZRANGE', due, 0, 0, 'WITHSCORES')[2] or '' end
+  return tops
+end
+
+function steps.totals()
+  local totals = {}
+  for i, due in ipairs(KEYS) do
+    local base = string.sub(due, 1, -4)
+    local counts = call('HMGET', base .. 'counts', 'pending', 'leased', 'dead', 'bytes')
+    for j = 1, 4 do counts[j] = counts[j] or '0' end
+    counts[5] = call('ZRANGE', base .. 'oldest', 0, 0, 'WITHSCORES')[2] or ''
+    totals[i] = counts
+  end
+  return totals
+end
+
+function steps.dead(most)
+  local all = {}
+  for i, due in ipairs(KEYS) do
+    local base, found = string.sub(due, 1, -4), {}
+    for _, name in ipairs(call('ZREVRANGE', base .. 'dead', 0, tonumber(most) - 1)) do
+      local tenant = string.match(name, '^(.*)-%d+$')
+      found[#found + 1] = name
+      found[#found + 1] = call('HGET', base .. 'letters:' .. tenant, name)
+    end
+    all[i] = found
+  end
+  return all
+end
+
+return steps[ARGV[1]](unpack(ARGV, 2))
