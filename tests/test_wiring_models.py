@@ -1,0 +1,248 @@
+"""Which embedder serves: as set, as found, and never another one than the store's."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway import config
+from gateway.adapters.embed_auto import AutoEmbedder
+from gateway.adapters.embed_cached import CachedEmbedder
+from gateway.adapters.embed_fastembed import DEFAULT_MODEL, FastembedEmbedder
+from gateway.adapters.embed_none import NoEmbedder
+from gateway.adapters.embed_openai import OpenAIEmbedder
+from gateway.core.errors import EmbedderUnavailable, SettingsError
+from gateway.lab.scripted_upstream import ScriptedUpstream
+from gateway.ports import Embedder, EmbeddingModel
+from gateway.telemetry.metrics import Metrics
+from gateway.wiring_models import DEFAULT_OPENAI_MODEL, choose_embedder, own_key
+from tests.adapters.tiny_model import SIZE, write_tiny_model
+
+Choose = Callable[..., Awaitable[tuple[Embedder, str]]]
+
+
+@pytest.fixture(scope="module")
+def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_model(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+async def choose(tmp_path: Path) -> AsyncIterator[Choose]:
+    chosen: list[Embedder] = []
+
+    async def make(recorded: EmbeddingModel | None = None, **settings: Any) -> tuple[Embedder, str]:
+        dotted = {name.replace("__", "."): value for name, value in settings.items()}
+        embedder, note = await choose_embedder(
+            config.load(environ={}, overrides=dotted),
+            recorded,
+            metrics=Metrics(),
+            data_dir=tmp_path,
+        )
+        assert isinstance(embedder, CachedEmbedder)
+        chosen.append(embedder)
+        return embedder.inner, note
+
+    yield make
+    for embedder in chosen:
+        await embedder.close()
+
+
+@pytest.fixture
+def no_fastembed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fastembed", None)
+
+
+def _key(upstream: ScriptedUpstream) -> dict[str, str]:
+    return {"upstream__base_url": upstream.base_url, "upstream__api_key": "sk-gateways-own"}
+
+
+# --- as set --------------------------------------------------------------------------------
+
+
+async def test_none_is_lexical_and_says_so(choose: Choose) -> None:
+    embedder, note = await choose(embedding__provider="none")
+    assert isinstance(embedder, NoEmbedder)
+    assert "lexical" in note
+
+
+async def test_openai_without_more_is_the_upstream_with_the_gateways_key(
+    choose: Choose, upstream: ScriptedUpstream
+) -> None:
+    embedder, note = await choose(embedding__provider="openai", **_key(upstream))
+    assert embedder.model == EmbeddingModel("openai", DEFAULT_OPENAI_MODEL, 64)
+    assert upstream.all[0].values("authorization") == ["Bearer sk-gateways-own"]
+    assert upstream.base_url in note
+
+
+async def test_the_upstreams_key_does_not_go_to_another_server(
+    choose: Choose, upstream: ScriptedUpstream
+) -> None:
+    await choose(
+        embedding__provider="openai",
+        embedding__base_url=upstream.base_url,
+        upstream__api_key="sk-for-the-upstream",
+    )
+    assert upstream.all[0].values("authorization") == []
+
+
+async def test_an_embedding_server_that_is_away_does_not_stop_the_start(choose: Choose) -> None:
+    embedder, note = await choose(
+        embedding__provider="openai", embedding__base_url="http://127.0.0.1:9/v1"
+    )
+    assert isinstance(embedder, OpenAIEmbedder)
+    assert "lexical until it answers" in note
+
+
+async def test_fastembed_takes_the_model_from_its_path(choose: Choose, model_path: Path) -> None:
+    embedder, note = await choose(
+        embedding__provider="fastembed", embedding__model_path=str(model_path)
+    )
+    assert isinstance(embedder, FastembedEmbedder)
+    await embedder.settle(30.0)
+    assert embedder.model == EmbeddingModel("fastembed", DEFAULT_MODEL, SIZE)
+    assert str(model_path) in note
+
+
+async def test_fastembed_that_is_not_installed_stops_the_start(
+    choose: Choose, no_fastembed: None
+) -> None:
+    with pytest.raises(SettingsError, match=r"Install memory-gateway\[fastembed\]"):
+        await choose(embedding__provider="fastembed")
+
+
+async def test_a_model_path_that_is_no_directory_stops_the_start(
+    choose: Choose, tmp_path: Path
+) -> None:
+    with pytest.raises(SettingsError, match="is no directory"):
+        await choose(embedding__provider="fastembed", embedding__model_path=str(tmp_path / "x"))
+
+
+# --- auto ----------------------------------------------------------------------------------
+
+
+async def test_auto_is_fastembed_where_it_is_installed(choose: Choose, model_path: Path) -> None:
+    embedder, _ = await choose(embedding__model_path=str(model_path))
+    assert isinstance(embedder, FastembedEmbedder)
+
+
+async def test_auto_falls_back_to_the_upstream_where_the_model_cannot_be_had(
+    choose: Choose, upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    embedder, note = await choose(embedding__model_path=str(tmp_path / "empty"), **_key(upstream))
+    assert isinstance(embedder, AutoEmbedder)
+    assert "the upstream if that cannot be had" in note
+    await embedder._local.settle(30.0)  # type: ignore[attr-defined]
+    assert len((await embedder.embed(["x"]))[0]) == 64
+
+
+async def test_auto_without_fastembed_is_the_upstream_if_the_gateway_has_a_key(
+    choose: Choose, upstream: ScriptedUpstream, no_fastembed: None
+) -> None:
+    embedder, _ = await choose(**_key(upstream))
+    assert embedder.model == EmbeddingModel("openai", DEFAULT_OPENAI_MODEL, 64)
+
+
+async def test_auto_without_fastembed_and_key_is_none(choose: Choose, no_fastembed: None) -> None:
+    embedder, note = await choose()
+    assert isinstance(embedder, NoEmbedder)
+    assert "recall is lexical" in note
+
+
+async def test_auto_with_a_server_or_its_model_named_is_that_server(
+    choose: Choose, upstream: ScriptedUpstream
+) -> None:
+    embedder, _ = await choose(
+        embedding__base_url=upstream.base_url, embedding__api_key="sk-embedding"
+    )
+    assert isinstance(embedder, OpenAIEmbedder)
+    embedder, _ = await choose(embedding__model="text-embedding-3-large", **_key(upstream))
+    assert embedder.model == EmbeddingModel("openai", "text-embedding-3-large", 64)
+
+
+# --- what the store holds already ----------------------------------------------------------
+
+
+async def test_the_stored_model_is_taken_up_again(
+    choose: Choose, upstream: ScriptedUpstream
+) -> None:
+    stored = EmbeddingModel("openai", "some-model", 64)
+    embedder, _ = await choose(stored, **_key(upstream))
+    assert embedder.model == stored
+    assert upstream.all[0].json()["model"] == "some-model"
+
+
+async def test_auto_that_cannot_have_the_stored_model_is_lexical_and_says_so(
+    choose: Choose, upstream: ScriptedUpstream, no_fastembed: None
+) -> None:
+    embedder, note = await choose(EmbeddingModel("fastembed", DEFAULT_MODEL, 384), **_key(upstream))
+    assert isinstance(embedder, NoEmbedder)
+    assert "the store holds vectors of fastembed" in note
+    assert upstream.all == []
+    embedder, note = await choose(EmbeddingModel("openai", "some-model", 64))
+    assert isinstance(embedder, NoEmbedder)
+    assert "a key for its server is missing" in note
+
+
+@pytest.mark.parametrize(
+    ("settings", "at_fault"),
+    [
+        ({"embedding__provider": "fastembed"}, "embedding.model"),
+        ({"embedding__provider": "openai", "embedding__model": "other"}, "embedding.model"),
+        ({"embedding__provider": "openai", "embedding__dimensions": 8}, "embedding.dimensions"),
+        ({"embedding__dimensions": 8}, "embedding.dimensions"),
+        ({"embedding__model": "other"}, "embedding.model"),
+    ],
+)
+async def test_settings_that_ask_for_another_model_than_stored_stop_the_start(
+    choose: Choose, settings: dict[str, Any], at_fault: str
+) -> None:
+    stored = EmbeddingModel("openai", DEFAULT_OPENAI_MODEL, 64)
+    with pytest.raises(SettingsError, match=r"with 64; the two are never mixed") as caught:
+        await choose(stored, **settings)
+    assert caught.value.param == at_fault
+    assert "users export" in caught.value.message
+
+
+async def test_a_model_directory_of_another_size_than_stored_stops_the_start(
+    choose: Choose, model_path: Path
+) -> None:
+    stored = EmbeddingModel("fastembed", DEFAULT_MODEL, 384)
+    with pytest.raises(SettingsError, match=f"with {SIZE} dimensions, but the store holds"):
+        await choose(stored, embedding__model_path=str(model_path))
+
+
+async def test_a_server_that_answers_another_size_than_stored_stops_the_start(
+    choose: Choose, upstream: ScriptedUpstream
+) -> None:
+    stored = EmbeddingModel("openai", DEFAULT_OPENAI_MODEL, 384)
+    with pytest.raises(SettingsError, match="64 numbers, while 384"):
+        await choose(stored, embedding__provider="openai", **_key(upstream))
+
+
+async def test_auto_on_a_server_that_answers_another_size_is_lexical_and_says_so(
+    choose: Choose, upstream: ScriptedUpstream
+) -> None:
+    embedder, note = await choose(
+        EmbeddingModel("openai", DEFAULT_OPENAI_MODEL, 384), **_key(upstream)
+    )
+    assert "64 numbers, while 384" in note
+    with pytest.raises(EmbedderUnavailable):
+        await embedder.embed(["x"])
+
+
+async def test_none_is_never_in_conflict_with_what_is_stored(choose: Choose) -> None:
+    stored = EmbeddingModel("openai", DEFAULT_OPENAI_MODEL, 64)
+    embedder, _ = await choose(stored, embedding__provider="none")
+    assert isinstance(embedder, NoEmbedder)
+
+
+def test_an_own_key_is_the_upstreams_only_for_the_upstream() -> None:
+    settings = config.load(environ={}, overrides={"upstream.api_key": "sk-up"})
+    assert own_key(settings, None, None) == "sk-up"
+    assert own_key(settings, "http://127.0.0.1:1", None) is None
+    assert own_key(config.load(environ={}), None, None) is None
