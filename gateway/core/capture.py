@@ -249,9 +249,7 @@ def _print(message: Message, key: bytes) -> str:
 
 
 def _hash(key: bytes, *parts: str) -> str:
-    digest = hashlib.blake2b(key=key[:64], digest_size=16)
-    for part in parts:
-        data = part.encode("utf-8", "replace")
-        digest.update(b"%d:" % len(data))
-        digest.update(data)
-    return digest.hexdigest()
+    data = "".join([f"{len(part)}:{part}" for part in parts])
+    return hashlib.blake2b(
+        data.encode("utf-8", "replace"), key=key[:64], digest_size=16
+    ).hexdigest()
