@@ -15,6 +15,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -35,8 +36,12 @@ REFERENCE: Final = "@"
 Seal = Callable[[Owner, bytes, str], bytes]
 Unseal = Callable[[Owner, bytes, str], bytes]
 
+_REFERENCE = re.compile(REFERENCE + "[0-9a-f]{32}")
 _NAMESPACE = uuid.UUID("6f0d2a0e-5d0b-5b63-9c1c-0f1b8a6f2f35")
 _UNSEALED_KEY = b"memory-gateway/unsealed"
+
+OWED: Final = "yes"
+"""Marks what waits for its vector. A word, as Edge 0.9 does not match booleans."""
 
 STANDING_TYPES: Final = frozenset({"profile", "preference"})
 
@@ -45,10 +50,10 @@ STANDING_TYPES: Final = frozenset({"profile", "preference"})
 
 
 def point_id(tenant: str, memory_id: str) -> str:
-    """The id of a memory's point; a reference that a store gave out names its point itself."""
-    if memory_id.startswith(REFERENCE):
+    """The id of a memory's point (32 hex digits); a reference names its point itself."""
+    if is_reference(memory_id):
         return memory_id[1:]
-    return str(uuid.uuid5(_NAMESPACE, f"{tenant}\0{_clean(memory_id)}"))
+    return uuid.uuid5(_NAMESPACE, f"{tenant}\0{_clean(memory_id)}").hex
 
 
 def reference(point: str) -> str:
@@ -57,11 +62,8 @@ def reference(point: str) -> str:
 
 
 def is_reference(memory_id: str) -> bool:
-    """Whether this may be a reference: the rest must be a UUID in its usual form."""
-    try:
-        return memory_id[:1] == REFERENCE and str(uuid.UUID(memory_id[1:])) == memory_id[1:]
-    except ValueError:
-        return False
+    """Whether this has the form of a reference. Whose the point is, is checked when it is read."""
+    return _REFERENCE.fullmatch(memory_id) is not None
 
 
 def tag(owner: Owner, name: str, value: Any) -> str:
@@ -138,7 +140,7 @@ def to_payload(owner: Owner, entry: Entry, seal: Seal, *, embedded: bool) -> dic
     if tags := tags_of(owner, memory):
         payload["tags"] = tags
     if not embedded and memory.status != "forgotten" and memory.text:
-        payload["owed"] = True
+        payload["owed"] = OWED
     return payload
 
 

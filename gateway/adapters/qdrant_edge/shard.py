@@ -1,0 +1,384 @@
+"""The process that holds the Edge shard: reads calls from a socket, one after the other, until
+it closes.
+
+It sees points, filters and sealed bodies, never a key or a text. It lives exactly as long as
+the gateway that started it: the end of the socket is its end, after a last flush, also when
+the gateway was killed. Signals meant for the gateway are not its business.
+
+Flushing: an acknowledged write is in the engine's log and survives this process; a flush (33 ms
+at 100,000 points, whatever was written) only shortens the next start, which replays what was
+not flushed at some 12,000 points a second. So it is done in quiet moments, and after
+`FLUSH_WRITES` points at the latest.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+import orjson
+import qdrant_edge as edge
+
+from gateway.core.stored import OWED
+
+FORMAT: Final = 1
+DENSE: Final = ("dense", "dense_window")
+LEXICAL: Final = ("bm25", "bm25_window")
+KEYWORDS: Final = ("kind", "type", "status", "tags", "owed")
+NUMBERS: Final = ("created_at", "expires_at", "standing")
+
+FLUSH_IDLE_S: Final = 1.0
+FLUSH_WRITES: Final = 10_000
+ORPHAN_WAIT_S: Final = 15.0
+
+MAX_FACET: Final = 10_000_000
+
+
+class Refused(Exception):
+    """The store cannot be opened as it is; the message says what to do."""
+
+
+class Shard:
+    """The engine's calls behind plain values: conditions as lists, points as dictionaries."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.unflushed = 0
+        self._lock = _only_holder(path)
+        self.meta = self._read_meta()
+        try:
+            self._shard = self._load()
+        except Exception as exc:
+            raise Refused(f"the memory store at {path} cannot be opened: {exc}") from exc
+        self._write_meta(self.meta)
+
+    def _load(self) -> edge.EdgeShard:
+        data = self.path / "shard"
+        if (data / "edge_config.json").exists():
+            return edge.EdgeShard.load(str(data))
+        data.mkdir(mode=0o700, exist_ok=True)
+        sparse = {name: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf) for name in LEXICAL}
+        shard = edge.EdgeShard.create(str(data), edge.EdgeConfig(sparse_vectors=sparse))
+        index = edge.UpdateOperation.create_field_index
+        for field in ("tenant", "live"):
+            shard.update(index(field, edge.KeywordIndexParams(is_tenant=True)))
+        for field in KEYWORDS:
+            shard.update(index(field, edge.PayloadSchemaType.Keyword))
+        for field in NUMBERS:
+            shard.update(index(field, edge.PayloadSchemaType.Float))
+        shard.flush()
+        return shard
+
+    # --- what the store is -------------------------------------------------------------------
+
+    def _read_meta(self) -> dict[str, Any]:
+        file = self.path / "store.json"
+        if not file.exists():
+            return {"format": FORMAT, "model": None}
+        try:
+            meta: dict[str, Any] = orjson.loads(file.read_bytes())
+            newer = meta["format"] > FORMAT
+        except (OSError, orjson.JSONDecodeError, KeyError, TypeError) as exc:
+            raise Refused(f"{file} cannot be read ({exc}); restore it from a backup") from exc
+        if newer:
+            raise Refused(
+                f"the memory store at {self.path} has format {meta['format']}; this program reads"
+                f" up to {FORMAT}. Start the newer program that wrote it"
+            )
+        return meta
+
+    def model(self) -> Any:
+        """The model whose vectors are held, or None."""
+        return self.meta["model"]
+
+    def begin_model(self, size: int, mark: bool) -> None:
+        """Drop vectors of a former model and make room for those of a new one.
+
+        Until `end_model` there is no model: one who dies in between begins again. `mark` (or an
+        earlier beginning that never ended) says that memories have to be marked as waiting.
+        """
+        mark = mark or self.meta.get("marking", False)
+        self._write_meta({**self.meta, "model": None, "marking": mark})
+        for name in DENSE:
+            self._shard.update(edge.UpdateOperation.delete_vector_name(name))
+            self._shard.update(
+                edge.UpdateOperation.create_dense_vector(name, size, edge.Distance.Cosine)
+            )
+
+    def mark_owed(self, offset: str | None, limit: int) -> str | None:
+        """Mark some memories as waiting for their vector; where to go on, None at the end."""
+        if not self.meta.get("marking", False):
+            return None
+        read, following = self._shard.scroll(
+            edge.ScrollRequest(
+                offset=offset,
+                limit=limit,
+                filter=_filter([["status", "is", "forgotten", True]]),
+                with_payload=False,
+                with_vector=False,
+            )
+        )
+        if read:
+            points = [record.id for record in read]
+            self._shard.update(edge.UpdateOperation.set_payload(points, {"owed": OWED}))
+            self.unflushed += len(points)
+        return None if following is None else str(following)
+
+    def end_model(self, model: dict[str, Any]) -> None:
+        self.flush()
+        self._write_meta({**self.meta, "model": model, "marking": False})
+
+    def _write_meta(self, meta: dict[str, Any]) -> None:
+        """Whole or not at all, and on the disk before anything is built on it."""
+        draft = self.path / "store.json.new"
+        with draft.open("wb") as file:
+            file.write(orjson.dumps(meta))
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(self.path / "store.json")
+        self.meta = meta
+
+    # --- writing -----------------------------------------------------------------------------
+
+    def put(self, points: list[dict[str, Any]]) -> None:
+        self._shard.update(
+            edge.UpdateOperation.upsert_points(
+                [edge.Point(p["id"], _vectors(p["vectors"]), p["payload"]) for p in points]
+            )
+        )
+        self.unflushed += len(points)
+
+    def add_vectors(self, points: list[dict[str, Any]]) -> int:
+        """Vectors for points that are still as the caller read them (`updated_at`)."""
+        read = self._shard.retrieve([p["id"] for p in points], ["tenant", "updated_at"], False)
+        seen = {_hex(r.id): r.payload for r in read if r.payload is not None}
+        due = [p for p in points if seen.get(p["id"]) == p["seen"]]
+        if due:
+            operation = edge.UpdateOperation
+            self._shard.update(
+                operation.update_vectors(
+                    [edge.PointVectors(p["id"], _vectors(p["vectors"])) for p in due]
+                )
+            )
+            self._shard.update(operation.delete_payload([p["id"] for p in due], ["owed"]))
+            self.unflushed += len(due)
+        return len(due)
+
+    def delete(self, conditions: list[Any]) -> int:
+        chosen = _filter(conditions)
+        found = self._shard.count(edge.CountRequest(True, chosen))
+        if found:
+            self._shard.update(edge.UpdateOperation.delete_points_by_filter(chosen))
+            self.unflushed += found
+        return found
+
+    def flush(self) -> None:
+        self.unflushed = 0
+        self._shard.flush()
+
+    # --- reading -----------------------------------------------------------------------------
+
+    def search(
+        self, conditions: list[Any], corpus: list[Any], queries: list[dict[str, Any]]
+    ) -> list[Any]:
+        """For each query its hits as [point, score, version], in one planned batch."""
+        meant = _filter(conditions)
+        idf = edge.SearchParams(idf=edge.IdfParams(corpus=_filter(corpus)))
+        requests = []
+        for query in queries:
+            asked: Any
+            params = None
+            if "order" in query:
+                asked = edge.OrderBy(query["order"], edge.Direction.Desc)
+            elif "sparse" in query:
+                asked = edge.Query.Nearest(edge.SparseVector(*query["sparse"]), query["using"])
+                params = idf
+            else:
+                asked = edge.Query.Nearest(query["dense"], query["using"])
+            requests.append(
+                edge.QueryRequest(query["limit"], query=asked, filter=meant, params=params)
+            )
+        found = self._shard.query_batch(edge.QueryBatchRequest(requests))
+        return [
+            [
+                [_hex(hit.id), hit.order_value if "order" in query else hit.score, hit.version]
+                for hit in hits
+            ]
+            for query, hits in zip(queries, found, strict=True)
+        ]
+
+    def retrieve(self, points: list[int | UUID | str]) -> list[Any]:
+        fields = ["v", "tenant", "body"]
+        return [[_hex(r.id), r.payload] for r in self._shard.retrieve(points, fields, False)]
+
+    def scroll(
+        self, conditions: list[Any], limit: int, offset: str | None, newest: bool, fields: list[str]
+    ) -> list[Any]:
+        """Points with these fields: in the order of their ids, or newest first."""
+        order = edge.OrderBy("created_at", edge.Direction.Desc) if newest else None
+        records, _ = self._shard.scroll(
+            edge.ScrollRequest(
+                offset=offset,
+                limit=limit,
+                filter=_filter(conditions),
+                with_payload=fields,
+                with_vector=False,
+                order_by=order,
+            )
+        )
+        return [[_hex(r.id), r.payload] for r in records]
+
+    def count(self, conditions: list[Any]) -> int:
+        return self._shard.count(edge.CountRequest(True, _filter(conditions)))
+
+    def tenants(self) -> list[str]:
+        hits = self._shard.facet(edge.FacetRequest("tenant", limit=MAX_FACET, exact=True))
+        return [str(hit.value) for hit in hits]
+
+    def ping(self) -> None:
+        self._shard.info()
+
+    def close(self) -> None:
+        self._shard.flush()
+        self._shard.close()
+        os.close(self._lock)
+
+
+def _filter(conditions: list[Any]) -> edge.Filter:
+    """The engine's filter of these conditions; the one place where any is made."""
+    must = [_condition(c) for c in conditions if not c[3]]
+    must_not = [_condition(c) for c in conditions if c[3]]
+    return edge.Filter(must=must or None, must_not=must_not or None)
+
+
+def _condition(condition: Sequence[Any]) -> Any:
+    field, op, value, _ = condition
+    if field == "point":
+        return edge.HasIdCondition(set(value))
+    if op == "is":
+        return edge.FieldCondition(field, match=edge.MatchValue(value))
+    if op == "any":
+        return edge.FieldCondition(field, match=edge.MatchAny(value))
+    if op == "at":
+        return edge.FieldCondition(field, range=edge.RangeFloat(gte=value, lte=value))
+    return edge.FieldCondition(field, range=edge.RangeFloat(**{op: value}))
+
+
+def _hex(point: Any) -> str:
+    """A point's id as 32 hex digits: half the time of the form with dashes."""
+    digits: str = point.hex
+    return digits
+
+
+def _vectors(vectors: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: edge.SparseVector(*vector) if name in LEXICAL else vector
+        for name, vector in vectors.items()
+    }
+
+
+# --- one holder ----------------------------------------------------------------------------
+
+
+def _only_holder(path: Path) -> int:
+    """Lock the directory for this process, or say who holds it.
+
+    A holder whose gateway is dead is about to flush and end; it is waited for.
+    """
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + ORPHAN_WAIT_S
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except OSError:
+            gateway = os.pread(lock, 32, 0).decode(errors="replace").strip()
+            orphan = gateway.isdigit() and not _alive(int(gateway))
+            if not orphan or time.monotonic() > deadline:
+                raise Refused(
+                    f"the memory store at {path} is in use by the gateway with process id"
+                    f" {gateway or 'unknown'}. Stop that one, or set GATEWAY_DATA_DIR to another"
+                    " directory"
+                ) from None
+            time.sleep(0.05)
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, str(os.getppid()).encode(), 0)
+    return lock
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+# --- the calls -----------------------------------------------------------------------------
+
+
+def serve(connection: socket.socket, path: Path) -> int:
+    """Answer calls until the other side is gone. Frames are a length (4 bytes) and JSON."""
+    try:
+        shard = Shard(path)
+    except Refused as exc:
+        _send(connection, [0, str(exc)])
+        return 1
+    _send(connection, [0, None])
+    pending = bytearray()
+    while True:
+        if shard.unflushed >= FLUSH_WRITES:
+            shard.flush()
+        readable, _, _ = select.select([connection], [], [], FLUSH_IDLE_S)
+        if not readable:
+            if shard.unflushed:
+                shard.flush()
+            continue
+        received = connection.recv(1 << 20)
+        if not received:
+            shard.close()
+            return 0
+        pending += received
+        while len(pending) >= 4:
+            size = int.from_bytes(pending[:4], "big")
+            if len(pending) < 4 + size:
+                break
+            call = orjson.loads(memoryview(pending)[4 : 4 + size])
+            del pending[: 4 + size]
+            _send(connection, _answered(shard, call))
+
+
+def _answered(shard: Shard, call: list[Any]) -> list[Any]:
+    number, name, arguments = call
+    try:
+        return [number, None, getattr(shard, name)(*arguments)]
+    except Exception as exc:  # noqa: BLE001  # the engine raises bare Exception; told to the caller
+        return [number, f"{type(exc).__name__}: {exc}"]
+
+
+def _send(connection: socket.socket, answer: list[Any]) -> None:
+    frame = orjson.dumps(answer)
+    try:
+        connection.sendall(len(frame).to_bytes(4, "big") + frame)
+    except OSError:
+        # The gateway is gone; the next read says so and ends this process in order.
+        return
+
+
+if __name__ == "__main__":
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    with socket.socket(fileno=int(sys.argv[1])) as _connection:
+        sys.exit(serve(_connection, Path(sys.argv[2])))
