@@ -1,0 +1,378 @@
+"""The directory of gateways that share servers: persons, links and their keys, in Redis 6.2.
+
+This is the keyring. Guard its Redis like one: it holds each owner's key in the clear, so that
+who reads both it and Qdrant reads everything. Give it a Redis of its own where that matters, run
+it with `appendfsync always` (a key lost in a crash takes what it sealed with it), and never
+evict. Dropped keys stay in the append-only file until it is rewritten: `compact`, which a sweep
+calls, asks for that.
+
+Keys (names of users are hashed in them; `h` is a hash of app and user):
+
+    dir:person:<h>     hash    app, user; tenant and key of the present incarnation; link: the
+                               user that this one stands for
+    dir:linked:<h>     set     users that were linked to this one; `link` decides
+    dir:tenant:<t>     string  h of its person; `tenant` decides
+    dir:apps           set     names of apps
+    dir:people:<app>   zset    users, all with score 0, for listing; `tenant` decides
+    dir:linking        string  lock: one link is made at a time
+    dir:uncompacted    string  a key was dropped since the log was last rewritten
+    dir:erased         hash    receipts of erasures by id; dir:erased:order zset, newest last
+
+None but the lock ends by itself. Calls on persons touch one key each, so they work in a cluster;
+where two keys must agree, one of them decides and the other is only a way to find it.
+
+What is read is kept for a second. An owner that was erased elsewhere in that second is stopped
+by the fences of queue and state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+
+from gateway.config import Settings
+from gateway.core.errors import DirectoryUnavailable, Unprocessable
+from gateway.core.identity import Owner, Person, new_owner
+from gateway.ports import Clock
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+CACHED: Final = 20_000
+CACHED_S: Final = 1.0
+ERASURES_KEPT: Final = 10_000
+LOCK_MS: Final = 10_000
+LOCK_TRIES: Final = 40
+LOCK_WAIT_S: Final = 0.05
+MOST_LINKS: Final = 32
+"""Links in a row that are followed; a longer row is refused when it is made."""
+PAGE: Final = 500
+
+
+class _Script:
+    """A Lua script beside this file, and the hash that Redis keeps it under."""
+
+    __slots__ = ("sha", "text")
+
+    def __init__(self, name: str) -> None:
+        self.text = (Path(__file__).parent / "lua" / f"directory_{name}.lua").read_text("utf-8")
+        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+
+_CLAIM = _Script("claim")
+_DROP = _Script("drop")
+_UNLINK = _Script("unlink")
+_UNLOCK = _Script("unlock")
+
+
+class RedisDirectory:
+    """Implements ports.Directory on a ready client, which its maker also closes."""
+
+    def __init__(
+        self, client: Redis, *, clock: Clock, settings: Settings, cached_s: float = CACHED_S
+    ) -> None:
+        self._client = client
+        self._clock = clock
+        self._settings = settings
+        self._cached_s = cached_s
+        self._cache: dict[Person | str, tuple[float, Owner]] = {}
+        self._changes = 0
+
+    # --- persons -----------------------------------------------------------------------------
+
+    async def owner(self, person: Person, *, create: bool = False) -> Owner | None:
+        if (known := self._cached(person)) is not None:
+            return known
+        before = self._changes
+        meant, found = await self._present(person)
+        if found is None and create:
+            found = await self._begin(meant)
+        if found is not None:
+            self._remember(person, found, before)
+        return found
+
+    async def _present(self, person: Person) -> tuple[Person, Owner | None]:
+        """Whom a person stands for, links followed, and their incarnation: one round trip
+        where nothing is linked."""
+        for _ in range(MOST_LINKS):
+            tenant, key, link = await self._ask("HMGET", _person(person), "tenant", "key", "link")
+            if link is None:
+                break
+            person = Person(person.app, link.decode())
+        return person, Owner(person, tenant.decode(), key) if tenant is not None else None
+
+    async def _begin(self, person: Person) -> Owner:
+        """What leads to the incarnation is written before it, so that it can always be found."""
+        owner = new_owner(person)
+        if not self._settings.app(person.app).privacy.seal:
+            owner = replace(owner, key=b"")
+        await self._ask("SADD", "dir:apps", person.app)
+        await self._ask("ZADD", f"dir:people:{person.app}", 0, person.user)
+        await self._ask("SET", _tenant(owner.tenant), _hashed(person))
+        claim = (person.app, person.user, owner.tenant, owner.key)
+        tenant, key = await self._run(_CLAIM, _person(person), *claim)
+        if tenant.decode() == owner.tenant:
+            return owner
+        await self._ask("DEL", _tenant(owner.tenant))
+        return Owner(person, tenant.decode(), key)
+
+    async def by_tenant(self, tenant: str) -> Owner | None:
+        if (known := self._cached(f"tenant {tenant}")) is not None:
+            return known
+        before = self._changes
+        hashed = await self._ask("GET", _tenant(tenant))
+        if hashed is None:
+            return None
+        entry = f"dir:person:{hashed.decode()}"
+        app, user, present, key = await self._ask("HMGET", entry, "app", "user", "tenant", "key")
+        if present is None or present.decode() != tenant:
+            return None
+        owner = Owner(Person(app.decode(), user.decode()), tenant, key)
+        self._remember(f"tenant {tenant}", owner, before)
+        return owner
+
+    async def incarnations(self, person: Person) -> list[Owner]:
+        root, _ = await self._present(person)
+        users = [root.user, *await self.links(root)]
+        found = []
+        for user in users:
+            own = Person(person.app, user)
+            tenant, key = await self._ask("HMGET", _person(own), "tenant", "key")
+            if tenant is not None:
+                found.append(Owner(own, tenant.decode(), key))
+        return found
+
+    async def drop(self, owner: Owner) -> None:
+        self._forget_cached()
+        await self._ask("SET", "dir:uncompacted", "1")
+        # First from the list: one who begins anew while this runs must be listed again.
+        await self._ask("ZREM", f"dir:people:{owner.app}", owner.user)
+        if not await self._run(_DROP, _person(owner.person), owner.tenant):
+            _, present = await self._present(owner.person)
+            if present is not None and present.person == owner.person:
+                await self._ask("ZADD", f"dir:people:{owner.app}", 0, owner.user)
+        await self._ask("DEL", _tenant(owner.tenant))
+        self._forget_cached()
+
+    async def compact(self) -> None:
+        """Have Redis rewrite its append-only file, if it keeps one and a key was dropped.
+
+        Where it will not now (it is at it already, or it may not be asked), the next call
+        asks again.
+        """
+        if not await self._ask("GETDEL", "dir:uncompacted"):
+            return
+        from redis.asyncio.cluster import RedisCluster
+
+        many = isinstance(self._client, RedisCluster)
+        where = {"target_nodes": RedisCluster.ALL_NODES} if many else {}
+        ask = self._client.execute_command
+        try:
+            told = await ask("INFO", "persistence", **where)  # type: ignore[no-untyped-call]
+            if any(node["aof_enabled"] for node in (told.values() if many else [told])):
+                await ask("BGREWRITEAOF", **where)  # type: ignore[no-untyped-call]
+        except ResponseError:
+            await self._ask("SET", "dir:uncompacted", "1")
+        except (RedisError, OSError) as exc:
+            raise _unavailable(exc) from exc
+
+    # --- links -------------------------------------------------------------------------------
+
+    async def link(self, identity: Person, person: Person) -> None:
+        """Links are kept as they were made and followed when asked, so that each can be taken
+        back alone."""
+        if identity.app != person.app:
+            raise Unprocessable("identities are linked within one app", code="other_app")
+        async with self._linking():
+            above = await self._above(person)
+            if identity in above:
+                raise Unprocessable(
+                    "these two are linked the other way round, or are the same; unlink first",
+                    code="link_cycle",
+                )
+            if len(above) + len(await self.links(identity)) >= MOST_LINKS:
+                raise Unprocessable(
+                    "too many links in a row; link to the last person of it", code="link_too_long"
+                )
+            self._forget_cached()
+            await self._take_back(identity)
+            await self._ask("SADD", _linked(person), identity.user)
+            named = ("app", identity.app, "user", identity.user, "link", person.user)
+            await self._ask("HSET", _person(identity), *named)
+            self._forget_cached()
+
+    async def _above(self, person: Person) -> list[Person]:
+        row = [person]
+        while len(row) < MOST_LINKS and (link := await self._ask("HGET", _person(row[-1]), "link")):
+            row.append(Person(person.app, link.decode()))
+        return row
+
+    @asynccontextmanager
+    async def _linking(self) -> AsyncIterator[None]:
+        token = secrets.token_hex(8)
+        for _ in range(LOCK_TRIES):
+            if await self._ask("SET", "dir:linking", token, "NX", "PX", LOCK_MS):
+                break
+            await asyncio.sleep(LOCK_WAIT_S)
+        else:
+            raise DirectoryUnavailable("another link is being made; try again", code="busy")
+        try:
+            yield
+        finally:
+            await self._run(_UNLOCK, "dir:linking", token)
+
+    async def unlink(self, identity: Person) -> None:
+        """What the identity had before it was linked is its own again."""
+        self._forget_cached()
+        await self._take_back(identity)
+        self._forget_cached()
+
+    async def _take_back(self, identity: Person) -> None:
+        target = await self._run(_UNLINK, _person(identity))
+        if target is not None:
+            person = Person(identity.app, target.decode())
+            await self._ask("SREM", _linked(person), identity.user)
+
+    async def links(self, person: Person) -> list[str]:
+        found: set[str] = set()
+        next_ones = [person]
+        while next_ones:
+            one = next_ones.pop()
+            for name in await self._members("SMEMBERS", _linked(one)):
+                identity = Person(person.app, name)
+                link = await self._ask("HGET", _person(identity), "link")
+                if link is not None and link.decode() == one.user and name not in found:
+                    found.add(name)
+                    next_ones.append(identity)
+        return sorted(found)
+
+    # --- for operators -----------------------------------------------------------------------
+
+    async def people(
+        self, app: str | None = None, *, prefix: str = "", limit: int = 100, after: str = ""
+    ) -> list[Person]:
+        if app is not None:
+            return await self._people_of(app, prefix, limit, after)
+        after_app, _, after_user = after.partition("/")
+        found: list[Person] = []
+        for name in sorted(await self._members("SMEMBERS", "dir:apps")):
+            if name >= after_app and len(found) < limit:
+                after = after_user if name == after_app else ""
+                found += await self._people_of(name, prefix, limit - len(found), after)
+        return found
+
+    async def _people_of(self, app: str, prefix: str, limit: int, after: str) -> list[Person]:
+        found: list[Person] = []
+        last = b"[" + prefix.encode() + b"\xff"  # no byte of UTF-8 sorts after it
+        while len(found) < limit:
+            first = b"(" + after.encode() if after >= prefix and after else b"[" + prefix.encode()
+            first = b"-" if first == b"[" else first
+            bounds = (f"dir:people:{app}", first, last, "LIMIT", 0, PAGE)
+            users = await self._members("ZRANGEBYLEX", *bounds)
+            for user in users:
+                person = Person(app, user)
+                if await self._ask("HEXISTS", _person(person), "tenant"):
+                    found.append(person)
+                if len(found) == limit:
+                    break
+            if len(users) < PAGE:
+                break
+            after = users[-1]
+        return found
+
+    async def erased(self, record: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+        """The newest ten thousand."""
+        if record is not None:
+            id = str(record["id"])
+            await self._ask("HSET", "dir:erased", id, orjson.dumps(dict(record)))
+            await self._ask("ZADD", "dir:erased:order", "NX", self._clock(), id)
+            excess = await self._members("ZRANGE", "dir:erased:order", 0, -ERASURES_KEPT - 1)
+            if excess:
+                await self._ask("HDEL", "dir:erased", *excess)
+                await self._ask("ZREM", "dir:erased:order", *excess)
+        ids = await self._members("ZREVRANGE", "dir:erased:order", 0, -1)
+        found = [
+            text
+            for start in range(0, len(ids), PAGE)
+            for text in await self._ask("HMGET", "dir:erased", *ids[start : start + PAGE])
+        ]
+        return [orjson.loads(text) for text in found if text is not None]
+
+    # --- the wire --------------------------------------------------------------------------------
+
+    async def ping(self) -> None:
+        await self._ask("PING")
+
+    async def close(self) -> None:
+        """Nothing: the client is closed by whoever made it."""
+
+    def _cached(self, key: Person | str) -> Owner | None:
+        ends, known = self._cache.get(key, (0.0, None))
+        return known if time.monotonic() < ends else None
+
+    def _remember(self, key: Person | str, value: Owner, before: int) -> None:
+        """Unless something has changed here since it was read."""
+        if before == self._changes:
+            self._cache.pop(key, None)
+            if len(self._cache) >= CACHED:
+                del self._cache[next(iter(self._cache))]
+            self._cache[key] = (time.monotonic() + self._cached_s, value)
+
+    def _forget_cached(self) -> None:
+        self._changes += 1
+        self._cache.clear()
+
+    async def _members(self, *command: Any) -> Sequence[str]:
+        return [name.decode() for name in await self._ask(*command)]
+
+    async def _run(self, script: _Script, key: str, *args: Any) -> Any:
+        try:
+            return await self._ask("EVALSHA", script.sha, 1, key, *args)
+        except _NotLoaded:
+            return await self._ask("EVAL", script.text, 1, key, *args)
+
+    async def _ask(self, *command: Any) -> Any:
+        try:
+            return await self._client.execute_command(*command)  # type: ignore[no-untyped-call]
+        except NoScriptError:
+            raise _NotLoaded from None
+        except (RedisError, OSError) as exc:
+            raise _unavailable(exc) from exc
+
+
+class _NotLoaded(Exception):
+    """Redis does not know the script: it was restarted, or sees it for the first time."""
+
+
+def _unavailable(exc: Exception) -> DirectoryUnavailable:
+    return DirectoryUnavailable(
+        f"Redis, as directory of users, does not answer ({type(exc).__name__}); check redis.url",
+        code="directory_unavailable",
+    )
+
+
+def _hashed(person: Person) -> str:
+    name = f"{person.app}\0{person.user}".encode()
+    return hashlib.blake2b(name, digest_size=16).hexdigest()
+
+
+def _person(person: Person) -> str:
+    return f"dir:person:{_hashed(person)}"
+
+
+def _linked(person: Person) -> str:
+    return f"dir:linked:{_hashed(person)}"
+
+
+def _tenant(tenant: str) -> str:
+    return f"dir:tenant:{tenant}"
