@@ -520,8 +520,9 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 @dataclass(frozen=True, slots=True)
 class UpstreamRequest:
-    """A request to relay. `path` is below the upstream's base URL (`/chat/completions`);
-    `query` as the client sent it. `body` is whole bytes, or a stream for large uploads."""
+    """A request to relay. `path` is below the upstream's base URL (`/chat/completions`), still
+    percent-encoded; `query` as the client sent it. `body` is whole bytes (their length is said
+    for them), or a stream for uploads (a `content-length` among `headers`, or chunked)."""
 
     method: str
     path: str

@@ -70,7 +70,7 @@ class HttpUpstream:
         wire = httpx.Request(
             request.method,
             self._base,
-            headers=[self._host, *request.headers],
+            headers=[self._host, *request.headers, *_framing(request)],
             stream=stream,
             extensions={"target": self._target(request), "timeout": self._timeout},
         )
@@ -187,6 +187,15 @@ class _Upload(httpx.AsyncByteStream):
             if self.awaited and not self._waiting.expired():
                 self._waiting.reschedule(loop.time() + self._timeout_s)
             yield chunk
+
+
+def _framing(request: UpstreamRequest) -> list[tuple[bytes, bytes]]:
+    """The length of a body that is there as a whole; an upload brings its own, or is chunked."""
+    if not isinstance(request.body, bytes):
+        return []
+    if not request.body and request.method not in ("POST", "PUT", "PATCH"):
+        return []
+    return [(b"content-length", b"%d" % len(request.body))]
 
 
 def _translated(exc: BaseException, when: str) -> UpstreamFailed:

@@ -1,0 +1,195 @@
+"""What is done once the last byte of an answer is out: remember the exchange, keep the receipt.
+
+None of it may be felt by the client: it runs in the background, and reads large answers in a
+thread. What was said stands in the request as the client sent it and in the `Copy` of the
+answer; nothing that the gateway injected is looked at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+from gateway.core import capture
+from gateway.core.answer import Answer
+from gateway.core.chat import ChatRequest
+from gateway.core.coding import codings, decode
+from gateway.core.errors import GatewayError, StateUnavailable
+from gateway.core.exchange import Exchange, Outcome
+from gateway.core.identity import Owner
+from gateway.core.injection import render
+from gateway.core.memory import rfc3339
+from gateway.core.sessions import session_id
+from gateway.core.transcript import Transcript
+from gateway.flows.handover import hand_over, owner_at_last
+from gateway.flows.visit import Visit
+from gateway.ports import Deployment, Headers
+from gateway.telemetry.logs import log
+
+OFF_THE_LOOP_BYTES: Final = 128 * 1024
+"""Reading this much takes two to four milliseconds; above it, that is a thread's business."""
+PACKED_BYTES: Final = 8 * 2**20
+UNPACKED_BYTES: Final = 64 * 2**20
+CONSIDERED: Final = 100
+"""Candidates that a receipt names."""
+
+_TRANSCRIPT_UNPACKS: Final = frozenset({(), ("gzip",), ("x-gzip",), ("deflate",)})
+
+
+class Copy:
+    """A copy of an answer's bytes as they are relayed, read when it is over."""
+
+    def __init__(self, request: ChatRequest, status: int, headers: Headers) -> None:
+        named = {name.lower(): value.decode("latin-1") for name, value in headers}
+        encoding = named.get(b"content-encoding", "")
+        self._packed = codings(encoding)
+        self._parts: list[bytes] | None = None
+        if self._packed not in _TRANSCRIPT_UNPACKS:
+            self._parts, encoding = [], ""
+        self._transcript = Transcript(
+            request.api,
+            stream=request.stream,
+            status=status,
+            content_type=named.get(b"content-type", ""),
+            content_encoding=encoding,
+        )
+        self.size = 0
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes. Never raises."""
+        self.size += len(data)
+        if self._parts is None:
+            self._transcript.feed(data)
+        elif self.size <= PACKED_BYTES:
+            self._parts.append(data)
+
+    async def finish(self, outcome: Outcome) -> Answer:
+        """What was answered; `outcome` is how the relay ended."""
+        if self.size < OFF_THE_LOOP_BYTES:
+            return self._finished(outcome)
+        return await asyncio.to_thread(self._finished, outcome)
+
+    def _finished(self, outcome: Outcome) -> Answer:
+        if self._parts is not None:
+            try:
+                packed = b"".join(self._parts)
+                plain = decode(packed, self._packed, UNPACKED_BYTES, whole=False)
+            except GatewayError:
+                plain = b""  # a coding that is not read here: nothing is known of the answer
+            self._transcript.feed(plain)
+        return self._transcript.finish(outcome)
+
+
+async def remember(deployment: Deployment, visit: Visit, copy: Copy, outcome: Outcome) -> None:
+    """Hand over the exchange, count what it cost, keep the receipt."""
+    assert visit.request is not None  # noqa: S101 (for the type: without one nothing is kept)
+    answer = await copy.finish(outcome)
+    if visit.who.charge is not None and answer.usage:
+        await visit.who.charge(int(answer.usage.get("total_tokens") or 0))
+    exchange = await _handed_over(deployment, visit, visit.request, answer)
+    if visit.report.receipt_id is not None and visit.owner is not None:
+        receipt = receipt_of(visit, visit.request, answer, exchange)
+        try:
+            await visit.services.receipts.keep(visit.owner, receipt)
+        except StateUnavailable as exc:
+            log("answer").warning("receipt_not_kept", reason=exc.message)
+
+
+async def _handed_over(
+    deployment: Deployment, visit: Visit, request: ChatRequest, answer: Answer
+) -> Exchange | None:
+    """Whatever of this exchange is to be kept, on its way to the worker."""
+    if not visit.writes:
+        return None
+    if answer.outcome != "complete" and not capture.answered(answer):
+        # Nothing was answered: the client tries again with the same words, and what is then
+        # said in full must not be taken for something already known.
+        return None
+    services, person = visit.services, visit.person
+    owner = visit.owner or await owner_at_last(services, person)
+    if owner is None:
+        deployment.metrics.handovers.labels("dropped").inc()
+        log("answer").error("exchange_lost", reason="the directory of owners stayed away")
+        return None
+    marks = visit.marks or capture.marks(request, owner.key)
+    exchange = capture.exchange_of(
+        request,
+        answer,
+        session=session_of(visit, owner, marks),
+        fresh=visit.conversation.fresh
+        if visit.conversation is not None
+        else capture.fresh_by_shape(request),
+        now=visit.now,
+        timezone=visit.who.options.timezone,
+        receipt_id=visit.report.receipt_id,
+        key=owner.key,
+    )
+    if exchange is None:
+        return None
+    result = await hand_over(services, visit.settings, owner, exchange, now=visit.now)
+    deployment.metrics.handovers.labels(result).inc()
+    if result == "dropped":
+        return None
+    if answer.response_id is not None and request.api == "responses":
+        marks = (*marks, capture.response_mark(answer.response_id, owner.key))
+    try:
+        await services.state.note_seen(owner, exchange.session, marks, now=visit.now)
+    except StateUnavailable as exc:
+        log("answer").warning("not_noted_as_seen", reason=exc.message)
+    return exchange
+
+
+def session_of(visit: Visit, owner: Owner, marks: tuple[str, ...]) -> str:
+    """The conversation's id, also where shared state could not be asked."""
+    if visit.conversation is not None:
+        return visit.conversation.session
+    gap_s = visit.settings.identity.session_idle_gap_s
+    return visit.who.options.session or session_id(owner, marks, now=visit.now, idle_gap_s=gap_s)
+
+
+def receipt_of(
+    visit: Visit, request: ChatRequest, answer: Answer, exchange: Exchange | None
+) -> dict[str, Any]:
+    """Why it said that: what was considered, what was injected, what was left out."""
+    recalled, report, options = visit.recalled, visit.report, visit.who.options
+    shown = recalled.memories if recalled is not None and report.injected else ()
+    text, before = capture.query_text(request)
+    return {
+        "id": report.receipt_id,
+        "at": rfc3339(visit.now),
+        "app": visit.person.app,
+        "user": visit.person.user,
+        "session": visit.conversation.session if visit.conversation is not None else None,
+        "exchange_id": exchange.id if exchange is not None else None,
+        "api": request.api,
+        "model": answer.model or request.model or None,
+        "mode": visit.settings.memory.mode,
+        "query": text,
+        "before": before,
+        "as_of": rfc3339(options.as_of) if options.as_of is not None else None,
+        "timezone": options.timezone,
+        "status": report.status,
+        "stage": report.stage,
+        "considered": [
+            {
+                "id": scored.memory.id,
+                "kind": scored.memory.kind,
+                "type": scored.memory.type,
+                "score": round(scored.score, 6),
+                "why": {name: round(part, 6) for name, part in scored.why.items()},
+                "left_out": scored.left_out,
+            }
+            for scored in (recalled.considered[:CONSIDERED] if recalled is not None else ())
+        ],
+        "injected": [memory.id for memory in shown],
+        "block": render(shown, visit.settings.memory.template),
+        "placement": visit.room.placement,
+        "tokens": report.tokens,
+        "stage_ms": {
+            name: round(ms, 3)
+            for name, ms in (recalled.stage_ms.items() if recalled is not None else ())
+        },
+        "latency_ms": round(report.latency_ms, 3),
+        "upstream_ms": round(visit.upstream_ms, 3),
+        "outcome": answer.outcome,
+    }

@@ -1,0 +1,291 @@
+"""The journey of a chat request, as one downward page: `Journeys.answer`.
+
+read, identify → recall → inject → forward → (refused? the original, once) → relay → hand over.
+Memory never fails a chat: what is away or late is left out, said in the report, and the
+request goes on as it came. Who speaks HTTP is `web/chat`: it brings an `Ask`, and a `Client`
+that the answer is given to. What comes after the last byte is in `flows/aftermath`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from collections.abc import Awaitable
+from contextlib import suppress
+from dataclasses import replace
+from time import perf_counter
+from typing import Final
+
+from gateway.core import capture
+from gateway.core.chat import ChatRequest, NotForUs, read_chat
+from gateway.core.errors import (
+    BadRequest,
+    OwnerGone,
+    StateUnavailable,
+    UpstreamFailed,
+    UpstreamTimedOut,
+)
+from gateway.core.exchange import Outcome
+from gateway.core.identity import Person
+from gateway.core.injection import splice
+from gateway.core.responses import read_responses
+from gateway.flows.aftermath import OFF_THE_LOOP_BYTES, Copy, remember
+from gateway.flows.handover import Underway
+from gateway.flows.limits import ERROR_BYTES, REFUSALS, learned
+from gateway.flows.prepare import Preparation
+from gateway.flows.visit import Ask, Client, Report, Visit
+from gateway.ports import (
+    Deployment,
+    UpstreamRequest,
+    UpstreamResponse,
+)
+from gateway.telemetry.logs import log
+
+_OFF_THE_RECORD: Final = re.compile(r"\boff[ -]the[ -]record\b", re.IGNORECASE)
+
+
+class Journeys:
+    """All chat requests of one process: how many are open, and what is under way behind them."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self._deployment = deployment
+        self._metrics = deployment.metrics
+        self._underway = Underway(deployment.background)
+        self._preparation = Preparation(deployment, self._underway)
+        self._open = 0
+
+    async def answer(self, ask: Ask, client: Client) -> None:
+        """Answer one request. Raises RequestRefused, and Unavailable where a credential
+        cannot be checked."""
+        self._open += 1
+        try:
+            visit = await self._arrive(ask)
+            await self._preparation.recall(visit)
+            await self._inject(visit)
+            response = await self._forward(visit, client)
+            if response is not None:
+                await self._relay_and_hand_over(visit, response, client)
+        finally:
+            self._open -= 1
+
+    # --- read, identify ----------------------------------------------------------------------
+
+    async def _arrive(self, ask: Ask) -> Visit:
+        """Read the request and learn whose it is; who may not ask is told so first."""
+        fault: BadRequest | None = None
+        request: ChatRequest | None = None
+        try:
+            request = await _read(ask)
+        except NotForUs:
+            pass
+        except BadRequest as exc:
+            fault = exc
+        who = await ask.identify(request)
+        if fault is not None:
+            raise fault
+        visit = Visit(
+            ask=ask,
+            who=who,
+            settings=self._deployment.settings_for(who.app),
+            services=self._deployment.services_for(who.app),
+            request=request,
+            now=self._deployment.clock(),
+            body=ask.body,
+        )
+        self._decide(visit)
+        return visit
+
+    def _decide(self, visit: Visit) -> None:
+        """What of memory this request has. A reason to skip it that the caller did not choose
+        is counted, and reported as `degraded`."""
+        memory, options, request = visit.settings.memory, visit.who.options, visit.request
+        if visit.who.person is None or memory.mode == "off" or options.mode == "off":
+            return
+        if self._open > self._deployment.settings.server.max_open_requests:
+            visit.skipped = "open_requests"
+        elif request is None:
+            visit.skipped = "unread"
+        if visit.skipped is not None or request is None:
+            self._metrics.skipped_memory.labels(visit.skipped).inc()
+            visit.report = Report("degraded")
+            return
+        if memory.skip_housekeeping and capture.is_housekeeping(request):
+            self._metrics.skipped_memory.labels("housekeeping").inc()
+            return
+        visit.held_out = memory.mode == "holdout" and _held_out(
+            visit.who.person, memory.holdout_share
+        )
+        visit.reads = options.mode in ("full", "readonly") and not visit.held_out
+        visit.writes = options.mode in ("full", "writeonly") and not (
+            memory.off_the_record and _OFF_THE_RECORD.search(capture.query_text(request)[0])
+        )
+
+    # --- inject ------------------------------------------------------------------------------
+
+    async def _inject(self, visit: Visit) -> None:
+        """Put the memories into the body: the original bytes with one insertion."""
+        recalled, request = visit.recalled, visit.request
+        if recalled is None or request is None or not recalled.memories:
+            return
+        if visit.settings.memory.mode == "shadow":
+            return
+        began = perf_counter()
+        how = (request, recalled.memories, visit.room.placement, visit.settings.memory.template)
+        if len(request.body) > OFF_THE_LOOP_BYTES:
+            visit.body = await asyncio.to_thread(splice, *how)
+        else:
+            visit.body = splice(*how)
+        if visit.body is request.body:
+            return  # no place for it in this body
+        visit.report = replace(
+            visit.report,
+            injected=len(recalled.memories),
+            tokens=recalled.tokens,
+            latency_ms=visit.report.latency_ms + (perf_counter() - began) * 1000,
+        )
+
+    # --- forward -----------------------------------------------------------------------------
+
+    async def _forward(self, visit: Visit, client: Client) -> UpstreamResponse | None:
+        """Send it, and once more as it came where the upstream would not take what was added.
+        None: there is no answer, and the client was told."""
+        began = perf_counter()
+        try:
+            response = await self._send(visit, visit.body)
+            if response.status in REFUSALS and visit.body is not visit.ask.body:
+                response = await self._original_once(visit, response)
+        except UpstreamFailed as error:
+            kind = "timeout" if isinstance(error, UpstreamTimedOut) else "unreachable"
+            self._metrics.upstream_failures.labels(kind).inc()
+            await client.fail(error, visit.report)
+            return None
+        visit.upstream_ms = (perf_counter() - began) * 1000
+        self._metrics.upstream_first_byte_seconds.observe(visit.upstream_ms / 1000)
+        if visit.who.person is not None and (visit.reads or visit.writes):
+            self._metrics.added_seconds.observe(visit.report.latency_ms / 1000)
+            self._metrics.injected_memories.observe(visit.report.injected)
+            self._metrics.injected_tokens.observe(visit.report.tokens)
+        self._note_injected(visit)
+        return response
+
+    async def _send(self, visit: Visit, body: bytes) -> UpstreamResponse:
+        ask = visit.ask
+        return await visit.services.upstream.send(
+            UpstreamRequest("POST", ask.path, ask.query, visit.who.headers, body)
+        )
+
+    async def _original_once(self, visit: Visit, refused: UpstreamResponse) -> UpstreamResponse:
+        assert visit.request is not None  # noqa: S101 (for the type)
+        self._metrics.upstream_retries.labels(str(refused.status)).inc()
+        reason = await _beginning(refused, ERROR_BYTES)
+        response = await self._send(visit, visit.ask.body)
+        if response.status < 400:
+            limit = learned(
+                refused.status,
+                reason,
+                visit.request,
+                added_chars=(len(visit.body) - len(visit.ask.body)),
+                tokens=visit.report.tokens,
+                used=visit.room,
+            )
+            self._deployment.background.spawn(
+                _quietly(
+                    visit.services.state.remember_limit(visit.who.app, visit.request.model, limit)
+                ),
+                "remember what a model cannot take",
+            )
+        visit.body = visit.ask.body
+        visit.report = replace(visit.report, injected=0, tokens=0)
+        return response
+
+    def _note_injected(self, visit: Visit) -> None:
+        """The conversation's block holds these memories now; a next request of its tool loop
+        has the same ones without another recall."""
+        recalled, conversation = visit.recalled, visit.conversation
+        if recalled is None or conversation is None or visit.owner is None:
+            return
+        refs = recalled.refs if visit.report.injected else ()
+        if conversation.injected == refs and conversation.recalled_for == visit.turn_mark:
+            return
+        self._underway.spawn(
+            visit.person,
+            _quietly(
+                visit.services.state.note_injected(
+                    visit.owner,
+                    conversation.session,
+                    refs,
+                    recalled_for=visit.turn_mark,
+                    now=visit.now,
+                )
+            ),
+            "note what was injected",
+        )
+
+    # --- relay, hand over --------------------------------------------------------------------
+
+    async def _relay_and_hand_over(
+        self, visit: Visit, response: UpstreamResponse, client: Client
+    ) -> None:
+        """Pass the answer on, chunk by chunk as it comes, and hand over what was said.
+
+        A client that leaves cancels this task: what was said until then counts.
+        """
+        copy = None
+        if visit.request is not None and (visit.writes or visit.report.receipt_id is not None):
+            copy = Copy(visit.request, response.status, response.headers)
+        outcome: Outcome = "cut_off"
+        try:
+            await client.start(response.status, response.headers, visit.report)
+            async for chunk in response.chunks():
+                await client.chunk(chunk)
+                if copy is not None:
+                    copy.feed(chunk)
+            await client.end()
+            outcome = "complete"
+        except UpstreamFailed as error:
+            outcome = "error"
+            self._metrics.upstream_failures.labels("broken").inc()
+            await client.broke(error)
+        finally:
+            # Begun before anything can be waited for: a next request of this person sees it.
+            if copy is not None:
+                self._underway.spawn(
+                    visit.person,
+                    remember(self._deployment, visit, copy, outcome),
+                    "hand over an exchange",
+                )
+            await response.close()
+
+
+async def _read(ask: Ask) -> ChatRequest:
+    reader = read_chat if ask.api == "chat" else read_responses
+    if len(ask.body) > OFF_THE_LOOP_BYTES:
+        return await asyncio.to_thread(reader, ask.body)
+    return reader(ask.body)
+
+
+def _held_out(person: Person, share: float) -> bool:
+    """Whether a person is of the share left without memory: the same in every process."""
+    digest = hashlib.blake2b(f"{person.app}\0{person.user}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest) / 2**64 < share
+
+
+async def _beginning(response: UpstreamResponse, limit: int) -> bytes:
+    """The first bytes of a body that is not relayed; the rest is not waited for."""
+    body = b""
+    with suppress(UpstreamFailed):
+        async for chunk in response.chunks():
+            body += chunk
+            if len(body) >= limit:
+                break
+    await response.close()
+    return body[:limit]
+
+
+async def _quietly(work: Awaitable[None]) -> None:
+    """A note that may be missed: without it the next request costs more, nothing is lost."""
+    try:
+        await work
+    except (StateUnavailable, OwnerGone) as exc:
+        log("answer").warning("note_missed", reason=exc.message)

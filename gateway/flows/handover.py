@@ -1,0 +1,105 @@
+"""Handing over what was said: to the queue, to the disk while Redis is away, or not at all.
+
+It happens after the last byte went to the client, in the background. A next request of the
+same person waits for what is under way (`Underway`), so that a client without patience finds
+its last turn captured, and captured once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, Literal, TypeAlias
+
+from gateway.config import AppSettings
+from gateway.core.errors import DirectoryUnavailable, OverBudget, OwnerGone, QueueUnavailable
+from gateway.core.exchange import Exchange
+from gateway.core.identity import Owner, Person
+from gateway.core.memory import Instant
+from gateway.core.redaction import redact_exchange
+from gateway.ports import Background, Services
+from gateway.telemetry.logs import log
+
+Result: TypeAlias = Literal["queued", "spooled", "duplicate", "dropped"]
+
+OWNER_RETRIES_S = (0.2, 1.0, 3.0, 10.0, 30.0, 60.0, 120.0)
+"""Pauses between tries to learn whose an exchange is, while the directory is away."""
+
+
+async def hand_over(
+    services: Services, settings: AppSettings, owner: Owner, exchange: Exchange, *, now: Instant
+) -> Result:
+    """Accept an exchange for distilling, without what must never be stored (`privacy.redact`).
+
+    `duplicate`: it was accepted before. `dropped`: its owner was erased, or a bound of queue
+    or spool is reached. What is `spooled` is on disk and goes to the queue later.
+    """
+    exchange = redact_exchange(exchange, settings.privacy.redact)
+    try:
+        accepted = await services.queue.put(owner, exchange, now=now)
+    except QueueUnavailable:
+        return await _spooled(services, owner, exchange)
+    except OwnerGone:
+        return "dropped"
+    except OverBudget as exc:
+        log("handover").warning("queue_full", reason=exc.message)
+        return "dropped"
+    return "queued" if accepted else "duplicate"
+
+
+async def _spooled(services: Services, owner: Owner, exchange: Exchange) -> Result:
+    try:
+        await services.spool.append(owner, exchange)
+    except OverBudget as exc:
+        log("handover").warning("spool_full", reason=exc.message)
+        return "dropped"
+    return "spooled"
+
+
+async def owner_at_last(services: Services, person: Person) -> Owner | None:
+    """The person's owner, tried for some minutes while the directory is away; else None.
+
+    Nothing can be sealed, so nothing kept, before it is known whose it is.
+    """
+    for pause_s in (*OWNER_RETRIES_S, None):
+        try:
+            return await services.directory.owner(person, create=True)
+        except DirectoryUnavailable:
+            if pause_s is None:
+                return None
+            await asyncio.sleep(pause_s)
+    return None
+
+
+class Underway:
+    """Hand-overs of this process that have begun and not ended, by person."""
+
+    def __init__(self, background: Background) -> None:
+        self._background = background
+        self._of: dict[Person, set[asyncio.Event]] = {}
+
+    def spawn(self, person: Person, work: Coroutine[Any, Any, Any], name: str) -> None:
+        """Do `work` in the background; it counts as under way for `person` until its end."""
+        over = asyncio.Event()
+        self._of.setdefault(person, set()).add(over)
+        self._background.spawn(self._until_over(person, work, over), name)
+
+    async def _until_over(
+        self, person: Person, work: Coroutine[Any, Any, Any], over: asyncio.Event
+    ) -> None:
+        try:
+            await work
+        finally:
+            over.set()
+            left = self._of[person]
+            left.discard(over)
+            if not left:
+                del self._of[person]
+
+    def any(self, person: Person) -> bool:
+        return person in self._of
+
+    async def settled(self, person: Person) -> None:
+        """Wait for what is under way for this person now."""
+        for over in tuple(self._of.get(person, ())):
+            await over.wait()

@@ -1,0 +1,79 @@
+"""What an upstream's model could not take, and what is done about it next time.
+
+An upstream may refuse a request only because of what was added to it: no room left in the
+context, or no system role. The original goes through then; what was refused is remembered for
+that app and model (for a day, `ConversationState.remember_limit`), so that the next request is
+sent once. Pure decisions; `flows/answer` acts on them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from gateway.core.chat import ChatRequest
+from gateway.core.injection import Placement
+
+REFUSALS: Final = frozenset({400, 413, 422})
+"""What an upstream answers where it will not take a request as it is."""
+
+ERROR_BYTES: Final = 64 * 1024
+"""Of an error's body, what is read to learn its reason."""
+
+CHARS_PER_TOKEN: Final = 4
+BLOCK_FRAME_CHARS: Final = 400
+"""The block without its memories: markers and header."""
+
+_NO_SYSTEM: Final = re.compile(rb"system|developer|\broles?\b|alternat|instruction", re.IGNORECASE)
+_TOO_LONG: Final = re.compile(
+    rb"context|too (?:long|large|many)|maximum|exceed|length|tokens", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What memory may take of a request. `max_tokens` None: what the settings say."""
+
+    max_tokens: int | None
+    placement: Placement
+
+
+AS_SET: Final = Room(None, "system")
+
+
+def room(limits: Mapping[str, Any], request: ChatRequest, placement: Placement) -> Room:
+    """How much may be injected, and where, under what is known of this model."""
+    if limits.get("no_system") and not has_system(request):
+        placement = "tail"
+    most: list[int] = []
+    if "max_tokens" in limits:
+        most.append(int(limits["max_tokens"]))
+    if "max_chars" in limits:
+        left = int(limits["max_chars"]) - chars_of(request) - BLOCK_FRAME_CHARS
+        most.append(max(0, left // CHARS_PER_TOKEN))
+    return Room(min(most) if most else None, placement)
+
+
+def learned(
+    status: int, error: bytes, request: ChatRequest, *, added_chars: int, tokens: int, used: Room
+) -> dict[str, Any]:
+    """What to remember of a refusal that the original did not meet.
+
+    Where the reason cannot be told, half as much is tried next time, down to nothing.
+    """
+    if not has_system(request) and used.placement != "tail" and _NO_SYSTEM.search(error):
+        return {"no_system": True}
+    if status == 413 or _TOO_LONG.search(error):
+        return {"max_chars": chars_of(request) + added_chars}
+    return {"max_tokens": tokens // 2}
+
+
+def has_system(request: ChatRequest) -> bool:
+    return any(message.role in ("system", "developer") for message in request.messages)
+
+
+def chars_of(request: ChatRequest) -> int:
+    """Characters of all that is said in a request; images and tools do not count."""
+    return sum(len(message.text) for message in request.messages)

@@ -1,0 +1,150 @@
+"""The route table: which path is whose. Plain ASGI; nothing wraps the relay.
+
+Chats and what passes through are dispatched here by hand, as that is the hot path; the
+gateway's own paths go to a router of Starlette's, whose errors are answered in one place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from time import perf_counter
+from typing import Final
+
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.routing import BaseRoute, Route, Router
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway.core.errors import BadRequest, NotFound
+from gateway.ports import Deployment
+from gateway.web import admin, health, memories, openapi
+from gateway.web.body import ClientLeft
+from gateway.web.chat import APIS, ChatEndpoint
+from gateway.web.errors import foreseen, send_error
+from gateway.web.passthrough import PassThrough
+from gateway.web.relay import LEFT
+
+ROOT: Final = "/v1"
+OWN: Final = (
+    "/v1/memories",
+    "/v1/exchanges",
+    "/v1/receipts",
+    "/v1/erasures",
+    "/v1/feedback",
+    "/admin/v1",
+    "/console",
+)
+"""Where the gateway's own paths begin; everything else under `/v1/` is the upstream's."""
+
+Endpoint = Callable[[Scope, Receive, Send], Awaitable[int]]
+
+
+def build_app(
+    deployment: Deployment, *, admin_token: str = "", routes: Sequence[BaseRoute] = ()
+) -> ASGIApp:
+    """The ASGI application of an open deployment. `routes` are served beside its own."""
+    own = [
+        *memories.routes(memories.caller_from_headers(deployment), ROOT),
+        *admin.routes(deployment, admin_token),
+        Route("/openapi.json", openapi.openapi, methods=["GET"]),
+        *health.routes(deployment),
+        *routes,
+    ]
+    return GatewayWeb(deployment, own)
+
+
+class GatewayWeb:
+    """Finds each request's endpoint, and counts what became of it."""
+
+    def __init__(self, deployment: Deployment, own: Sequence[BaseRoute]) -> None:
+        self._metrics = deployment.metrics
+        self._chats = frozenset(ROOT + path for path in APIS)
+        self._chat = ChatEndpoint(deployment)
+        self._pass = PassThrough(deployment)
+        self._own = OwnRoutes(own)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await self._http(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await _refuse_websocket(receive, send)
+        elif scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        name, endpoint = self._route(scope["method"], scope["path"])
+        began = perf_counter()
+        status = 500
+        self._metrics.open_requests.inc()
+        try:
+            status = await endpoint(scope, receive, send)
+        finally:
+            self._metrics.open_requests.dec()
+            self._metrics.requests.labels(name, f"{status // 100}xx").inc()
+            self._metrics.request_seconds.labels(name).observe(perf_counter() - began)
+
+    def _route(self, method: str, path: str) -> tuple[str, Endpoint]:
+        if method == "POST" and path in self._chats:
+            return path[len(ROOT) + 1 :], self._chat
+        if path.startswith(ROOT + "/") and not _is_own(path):
+            return "passthrough", self._pass
+        return "own", self._own
+
+
+def _is_own(path: str) -> bool:
+    return any(path == own or path.startswith(own + "/") for own in OWN)
+
+
+class OwnRoutes:
+    """The gateway's own paths; every error of theirs is answered here, OpenAI-shaped."""
+
+    def __init__(self, routes: Sequence[BaseRoute]) -> None:
+        self._router = Router(routes=routes, redirect_slashes=False, default=_unknown)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> int:
+        status = 0
+
+        async def out(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        scope["app"] = self  # has Starlette raise what it would else answer as plain text
+        try:
+            await self._router(scope, receive, out)
+        except (ClientLeft, ClientDisconnect):
+            return LEFT
+        except HTTPException as exc:
+            headers = [(k.lower().encode(), v.encode()) for k, v in (exc.headers or {}).items()]
+            await send_error(
+                out, BadRequest(exc.detail, code="http_error"), headers, exc.status_code
+            )
+        except Exception as exc:
+            error = foreseen(exc)
+            if status:
+                raise  # half an answer is out: the server closes the connection
+            await send_error(out, error)
+        return status
+
+
+async def _unknown(scope: Scope, _receive: Receive, _send: Send) -> None:
+    raise NotFound(
+        f"There is nothing at {scope['path'][:200]}. The API begins with /v1; base_url should end"
+        " in it.",
+        code="unknown_path",
+    )
+
+
+async def _refuse_websocket(receive: Receive, send: Send) -> None:
+    await receive()
+    await send({"type": "websocket.close", "code": 1008, "reason": "WebSockets are not relayed"})
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    """Whoever built the app has opened the deployment, and ends it."""
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return

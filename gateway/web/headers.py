@@ -1,0 +1,102 @@
+"""Which headers pass, both ways (RFC 9110, 7.6.1): all but those meant for one connection.
+
+Upstream, what was meant for the gateway is taken out too: identity, memory headers and
+gateway keys. Order, duplicates and values stay as they came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from gateway.config import UpstreamSettings
+
+RawHeaders = Sequence[tuple[bytes, bytes]]
+
+HOP_BY_HOP: Final = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authentication-info",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+
+# `host` is the upstream's own; `content-length` is set anew for a body that is whole;
+# `expect: 100-continue` was answered by our own server, which had the body sent.
+NOT_UPSTREAM: Final = HOP_BY_HOP | {b"host", b"content-length", b"expect"}
+
+MEMORY: Final = b"x-memory-"
+
+
+def to_upstream(
+    headers: RawHeaders,
+    *,
+    drop: frozenset[bytes] = frozenset(),
+    upstream: UpstreamSettings,
+    upload: bool = False,
+    unpacked: bool = False,
+) -> list[tuple[bytes, bytes]]:
+    """The headers for the upstream; names are lower case, as in an ASGI scope.
+
+    `upload`: the body passes through, so that the client's own length holds. `unpacked`: the
+    body is no longer in its coding. The gateway's own upstream key, where there is one, takes
+    the place of the client's.
+    """
+    named = _named_in_connection(headers)
+    own_key = upstream.api_key
+    passed = [
+        (name, value)
+        for name, value in headers
+        if (name not in NOT_UPSTREAM or (upload and name == b"content-length"))
+        and name not in drop
+        and name not in named
+        and not name.startswith(MEMORY)
+        and not (own_key is not None and name == b"authorization")
+        and not (unpacked and name == b"content-encoding")
+    ]
+    if own_key is not None:
+        passed.append((b"authorization", b"Bearer " + own_key.get_secret_value().encode()))
+    return passed
+
+
+def to_client(headers: RawHeaders, *, status: int, own: bool = False) -> list[tuple[bytes, bytes]]:
+    """The upstream's headers for the client, unchanged but for those of the connection.
+
+    `own`: memory headers of ours will follow, so that an upstream's (another gateway's) go.
+    """
+    named = _named_in_connection([(name.lower(), value) for name, value in headers])
+    passed = []
+    for name, value in headers:
+        lowered = name.lower()
+        if lowered in HOP_BY_HOP or lowered in named or (own and lowered.startswith(MEMORY)):
+            continue
+        if lowered == b"content-length" and status == 304:
+            continue  # it tells of a body that does not come; our server would wait for it
+        passed.append((name, value))
+    return passed
+
+
+def is_event_stream(headers: RawHeaders) -> bool:
+    kind = value_of(headers, b"content-type") or b""
+    return kind.partition(b";")[0].strip().lower() == b"text/event-stream"
+
+
+def value_of(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:
+    """The first value of a header; `name` in lower case."""
+    return next((value for key, value in headers if key.lower() == name), None)
+
+
+def _named_in_connection(headers: RawHeaders) -> frozenset[bytes]:
+    named: set[bytes] = set()
+    for name, value in headers:
+        if name == b"connection":
+            named.update(token.strip().lower() for token in value.split(b","))
+    # Without these a message cannot be passed on at all, whatever a peer lists.
+    return frozenset(named - {b"content-length", b"content-type", b"content-encoding"})
