@@ -1,1 +1,414 @@
-"""The one place where everything meets: settings become services, services become an app."""
+"""The one place where everything meets: settings become services, services a deployment.
+
+Embedded (no URLs): one data directory, held by this process, with a redis-server and Qdrant
+Edge of our own below it. Servers: clients of the Redis and Qdrant that the settings name; one
+that is away now does not stop the start, for it may come back. Apps share every part that
+they do not set for themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import time
+from collections.abc import Coroutine, Sequence
+from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from gateway.adapters.data_dir import DataDirLock, make_private
+from gateway.config import AppSettings, Settings
+from gateway.core.errors import SettingsError, StoreUnavailable, Unavailable
+from gateway.core.identity import DEFAULT_APP
+from gateway.flows.tasks import TaskGroupOfBackground
+from gateway.ports import (
+    Background,
+    Cipher,
+    Clock,
+    Embedder,
+    MemoryStore,
+    Services,
+    Upstream,
+)
+from gateway.telemetry.logs import log
+from gateway.telemetry.metrics import Metrics
+from gateway.wiring_models import choose_embedder, choose_extractor
+from gateway.worker import Worker
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+_log = log("wiring")
+
+RETRY_S: Final = 2.0
+"""Between tries to open a Qdrant server that was away at the start."""
+MODEL_POLL_S: Final = 0.25
+"""How often a loading embedder is asked whether its model is known now."""
+TOKEN_FILE: Final = "admin.token"  # noqa: S105 - a file's name
+PRESENCE_FILE: Final = "gateway.json"
+
+
+class GatewayDeployment:
+    """A running gateway: implements `ports.Deployment`, and owns what it opened."""
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._background = TaskGroupOfBackground()
+        self._metrics = Metrics()
+        self._services: dict[str, Services] = {}
+        self._draining = False
+        self._stop = asyncio.Event()
+        self._worker: asyncio.Task[Any] | None = None
+        self.parts = AsyncExitStack()
+        self.admin_token = ""
+
+    @property
+    def settings(self) -> Settings:
+        return self._settings
+
+    @property
+    def clock(self) -> Clock:
+        return self._clock
+
+    @property
+    def background(self) -> Background:
+        return self._background
+
+    @property
+    def metrics(self) -> Metrics:
+        return self._metrics
+
+    @property
+    def draining(self) -> bool:
+        return self._draining
+
+    def settings_for(self, app: str) -> AppSettings:
+        return self._settings.app(app)
+
+    def services_for(self, app: str) -> Services:
+        return self._services.get(app) or self._services[DEFAULT_APP]
+
+    def all_services(self) -> Sequence[Services]:
+        distinct: dict[int, Services] = {}
+        for services in self._services.values():
+            distinct.setdefault(id(services.queue), services)
+        return list(distinct.values())
+
+    def beside(self, work: Coroutine[Any, Any, Any], name: str) -> None:
+        """Do `work` for as long as the parts opened so far are open."""
+        self.parts.push_async_callback(_cancelled, asyncio.create_task(work, name=name))
+
+    def use(self, app: str, services: Services) -> None:
+        """These are this app's services from now on."""
+        self._services[app] = services
+
+    def start_worker(self, concurrency: int) -> None:
+        """Distil here, beside the requests."""
+        worker = Worker(self, concurrency)
+        self._worker = asyncio.create_task(worker.run(self._stop), name="worker")
+
+    def drain(self) -> None:
+        """An end was asked for: say so on `/readyz`, begin no new work."""
+        self._draining = True
+
+    async def close(self) -> None:
+        """Hand over what was said, let the worker give back its leases, close every part."""
+        self.drain()
+        await self._background.drain(self._settings.server.grace_s)
+        self._stop.set()
+        if self._worker is not None:
+            await asyncio.wait([self._worker], timeout=self._settings.server.grace_s)
+            self._worker.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._worker
+        await self.parts.aclose()
+
+
+async def open_deployment(
+    settings: Settings, *, clock: Clock = time.time, worker: bool | None = None
+) -> GatewayDeployment:
+    """Open every part that the settings ask for, and a worker beside them.
+
+    `worker` defaults to yes where the gateway is embedded. Raises SettingsError where the
+    settings cannot be carried out, and Unavailable where a part of our own does not come up.
+    """
+    deployment = GatewayDeployment(settings, clock)
+    try:
+        await _open(deployment)
+    except BaseException:
+        await deployment.parts.aclose()
+        raise
+    if settings.embedded if worker is None else worker:
+        deployment.start_worker(settings.extraction.concurrency)
+    return deployment
+
+
+async def _open(deployment: GatewayDeployment) -> None:
+    settings = deployment.settings
+    if settings.embedded:
+        lock = DataDirLock(settings.data_dir)
+        lock.acquire()
+        deployment.parts.callback(lock.release)
+    else:
+        make_private(settings.data_dir)
+    deployment.admin_token = _admin_token(settings)
+    first = await _whole_services(deployment, settings)
+    deployment.use(DEFAULT_APP, first)
+    for name in settings.apps:
+        deployment.use(name, await _services_of_app(deployment, name, first))
+    for services in deployment.all_services():
+        for part, note in services.notes.items():
+            _log.info("chosen", part=part, what=note)
+    _announce(deployment)
+
+
+# --- one app's services --------------------------------------------------------------------
+
+
+async def _whole_services(deployment: GatewayDeployment, scope: AppSettings) -> Services:
+    """Every part anew, for these settings."""
+    from gateway.adapters.cipher import AesGcmCipher
+    from gateway.adapters.jwks import HttpJwks
+    from gateway.adapters.redis_queue import RedisQueue
+    from gateway.adapters.redis_receipts import RedisReceipts
+    from gateway.adapters.redis_state import RedisState
+    from gateway.adapters.spool import FileSpool
+
+    settings, parts = deployment.settings, deployment.parts
+    cipher = AesGcmCipher()
+    queue_client, state_client = await _redis_clients(deployment, scope)
+    directory = _directory(deployment, scope, state_client)
+    parts.push_async_callback(directory.close)
+    store = _store(deployment, scope, cipher)
+    parts.push_async_callback(store.close)
+    await _open_store(deployment, store)
+    embedder, embedding_note = await choose_embedder(
+        scope, store.model, metrics=deployment.metrics, data_dir=settings.data_dir
+    )
+    parts.push_async_callback(embedder.close)
+    deployment.beside(_until_adopted(store, embedder), "adopt the model")
+    extractor, extraction_note = choose_extractor(scope)
+    if extractor is not None:
+        parts.push_async_callback(extractor.close)
+    jwks = HttpJwks()
+    parts.push_async_callback(jwks.close)
+    spool = FileSpool(
+        settings.data_dir / "spool",
+        cipher=cipher,
+        by_tenant=directory.by_tenant,
+        settings=scope.queue,
+    )
+    await spool.open()
+    parts.push_async_callback(spool.close)
+    return Services(
+        upstream=_upstream(deployment, scope),
+        cipher=cipher,
+        directory=directory,
+        keys=directory,
+        store=store,
+        queue=RedisQueue(
+            queue_client,
+            cipher=cipher,
+            by_tenant=directory.by_tenant,
+            settings=scope.queue,
+            extraction_for=lambda app: deployment.settings_for(app).extraction,
+        ),
+        spool=spool,
+        state=RedisState(state_client, cipher),
+        receipts=RedisReceipts(state_client, cipher, deployment.settings_for),
+        embedder=embedder,
+        extractor=extractor,
+        clock=deployment.clock,
+        jwks=jwks,
+        notes={"embedding": embedding_note, "extraction": extraction_note},
+    )
+
+
+async def _services_of_app(deployment: GatewayDeployment, name: str, shared: Services) -> Services:
+    """The shared services with what this app sets for itself in their place."""
+    scope, own = deployment.settings_for(name), deployment.settings.own(name)
+    if own & {"qdrant", "redis"}:
+        return await _whole_services(deployment, scope)
+    if "embedding" in own and scope.embedding != deployment.settings.embedding:
+        raise SettingsError(
+            f"apps.{name}.embedding: vectors of two models do not mix in one store. Give the app"
+            f" stores of its own (apps.{name}.qdrant and apps.{name}.redis) too",
+            param=f"apps.{name}.embedding",
+        )
+    services = shared
+    if "upstream" in own:
+        services = replace(services, upstream=_upstream(deployment, scope))
+    if own & {"extraction", "upstream"}:
+        extractor, note = choose_extractor(scope)
+        if extractor is not None:
+            deployment.parts.push_async_callback(extractor.close)
+        services = replace(
+            services, extractor=extractor, notes={**services.notes, "extraction": note}
+        )
+    return services
+
+
+def _upstream(deployment: GatewayDeployment, scope: AppSettings) -> Upstream:
+    from gateway.adapters.upstream import HttpUpstream
+
+    upstream = HttpUpstream(scope.upstream)
+    deployment.parts.push_async_callback(upstream.close)
+    return upstream
+
+
+# --- Redis ---------------------------------------------------------------------------------
+
+
+async def _redis_clients(deployment: GatewayDeployment, scope: AppSettings) -> tuple[Redis, Redis]:
+    """The queue's client, and the shared state's (the same unless it has a URL of its own)."""
+    if scope.redis.url is None:
+        client = _redis_client(deployment, await _embedded_redis(deployment, scope), scope)
+        return client, client
+    client = _redis_client(deployment, scope.redis.url, scope)
+    if scope.redis.state_url is None:
+        return client, client
+    return client, _redis_client(deployment, scope.redis.state_url, scope)
+
+
+async def _embedded_redis(deployment: GatewayDeployment, scope: AppSettings) -> str:
+    from gateway.adapters.embedded_redis import EmbeddedRedis
+
+    server = EmbeddedRedis(deployment.settings.data_dir / "redis", durable=scope.queue.durable)
+    url = await server.start()
+    deployment.parts.push_async_callback(server.stop)
+    deployment.beside(server.keep_alive(), "keep the embedded redis alive")
+    return url
+
+
+async def _cancelled(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+def _redis_client(deployment: GatewayDeployment, url: str, scope: AppSettings) -> Redis:
+    from redis.asyncio import Redis
+    from redis.asyncio.retry import Retry
+    from redis.backoff import NoBackoff
+
+    client: Redis = Redis.from_url(
+        url,
+        socket_timeout=scope.redis.timeout_s,
+        socket_connect_timeout=scope.redis.timeout_s,
+        # One more try covers a connection that the server closed while idle. More would keep a
+        # chat waiting for a Redis that is away; every write may be repeated.
+        retry=Retry(NoBackoff(), 1),
+        health_check_interval=0,
+        max_connections=64,
+    )
+    deployment.parts.push_async_callback(client.aclose)
+    return client
+
+
+# --- Qdrant, and whose it all is -------------------------------------------------------------
+
+
+def _store(deployment: GatewayDeployment, scope: AppSettings, cipher: Cipher) -> MemoryStore:
+    from gateway.adapters.bm25 import Bm25Lexicon
+
+    lexicon = Bm25Lexicon()
+    if scope.qdrant.url is None:
+        from gateway.adapters.qdrant_edge import QdrantEdgeStore
+
+        return QdrantEdgeStore(
+            deployment.settings.data_dir / "qdrant", cipher=cipher, lexicon=lexicon
+        )
+    from gateway.adapters.qdrant_server import QdrantServerStore
+
+    return QdrantServerStore(scope.qdrant, cipher=cipher, lexicon=lexicon)
+
+
+async def _open_store(deployment: GatewayDeployment, store: MemoryStore) -> None:
+    """Open it now, or as soon as it is there: chats do not wait for a Qdrant that is away."""
+    try:
+        await store.open()
+    except StoreUnavailable as exc:
+        if deployment.settings.embedded:
+            raise
+        _log.warning("store_away", reason=exc.message, retry_s=RETRY_S)
+        deployment.beside(_until_open(store), "open the store")
+
+
+async def _until_open(store: MemoryStore) -> None:
+    while True:
+        await asyncio.sleep(RETRY_S)
+        with suppress(StoreUnavailable):
+            await store.open()
+            _log.info("store_back")
+            return
+
+
+async def _until_adopted(store: MemoryStore, embedder: Embedder) -> None:
+    """Tell the store the model of its vectors once that is known: a local one loads behind."""
+    while True:
+        model = embedder.model
+        if model is None:
+            await asyncio.sleep(MODEL_POLL_S)
+            continue
+        try:
+            await store.adopt(model)
+        except Unavailable:
+            await asyncio.sleep(RETRY_S)
+            continue
+        except SettingsError as exc:
+            _log.error("embedder_refused", reason=exc.message)
+        return
+
+
+def _directory(deployment: GatewayDeployment, scope: AppSettings, client: Redis) -> Any:
+    if scope.redis.url is None:
+        from gateway.adapters.directory_sqlite import SqliteDirectory
+
+        return SqliteDirectory(
+            deployment.settings.data_dir / "directory.sqlite",
+            clock=deployment.clock,
+            settings=deployment.settings,
+        )
+    from gateway.adapters.directory_redis import RedisDirectory
+
+    return RedisDirectory(client, clock=deployment.clock, settings=deployment.settings)
+
+
+# --- what others find in the data directory --------------------------------------------------
+
+
+def _admin_token(settings: Settings) -> str:
+    """The token set, else the one made at the first start and kept (0600)."""
+    if settings.admin.token is not None:
+        return settings.admin.token.get_secret_value()
+    path = settings.data_dir / TOKEN_FILE
+    with suppress(FileNotFoundError):
+        if token := path.read_text("ascii").strip():
+            return token
+    token = secrets.token_urlsafe(32)
+    _write_private(path, token.encode() + b"\n")
+    return token
+
+
+def _announce(deployment: GatewayDeployment) -> None:
+    """Where commands find the running gateway; gone with it."""
+    server = deployment.settings.server
+    path = deployment.settings.data_dir / PRESENCE_FILE
+    presence = {"pid": os.getpid(), "host": server.host, "port": server.port}
+    _write_private(path, orjson.dumps(presence))
+    deployment.parts.callback(path.unlink, missing_ok=True)
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    """Whole or not at all, and never readable by others, not even for a moment."""
+    partial = path.with_suffix(f".{os.getpid()}.tmp")
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
