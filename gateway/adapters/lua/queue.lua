@@ -1,6 +1,6 @@
 -- Every step of the queue, each of them atomic. Called with ARGV[1] as the name of the step and
--- KEYS as the `due` keys of the partitions it concerns: one, save for the steps at the end that
--- only count. All other keys are built from that one: same hash tag, same slot of a cluster.
+-- KEYS as the `due` key of the partition it concerns (`tops` alone takes many, and only reads).
+-- All other keys are built from that one: same hash tag, same slot of a cluster.
 -- The keys and their types are listed atop redis_queue.py. Redis 6.2 is enough.
 --
 -- A script may be sent twice (a client retries when an answer was lost): each step, repeated,
@@ -136,7 +136,8 @@ end
 local function handed(tenant)
   local batch = call('HMGET', key('batch', tenant), 'token', 'tries', 'plan', 'ids')
   local ids = words(batch[4])
-  local answer = { tenant, batch[1], batch[2], batch[3] }
+  local next_due = call('ZRANGE', B .. 'due', 0, 0, 'WITHSCORES')[2]
+  local answer = { next_due, tenant, batch[1], batch[2], batch[3] }
   for i, record in ipairs(call('HMGET', key('exchange', tenant), unpack(ids))) do
     answer[#answer + 1] = ids[i]
     answer[#answer + 1] = record
@@ -183,7 +184,8 @@ function steps.put(tenant, id, at, now, chars, complete, sealed,
   return old and 2 or 1
 end
 
--- {} or tenant, token, tries, plan or nil, then id and record of each exchange.
+-- {} or when the next one here falls due, then what is leased: tenant, token, tries, plan or
+-- nil, and id and record of each exchange.
 function steps.lease(claim, now, until_, max_tries, lost)
   local before = call('GET', B .. 'claim:' .. claim)
   if before then
@@ -327,6 +329,10 @@ function steps.records(tenant, ...)
   return call('HMGET', key('exchange', tenant), ...)
 end
 
+function steps.letter(name)
+  return call('HGET', key('letters', string.match(name, '^(.*)-%d+$')), name)
+end
+
 function steps.retry(name, now)
   if call('ZREM', B .. 'dead', name) == 0 then return 0 end
   local tenant = string.match(name, '^(.*)-%d+$')
@@ -384,38 +390,11 @@ function steps.count(tenant)
               key('returned', tenant), key('letters', tenant))
 end
 
--- Of many partitions at once: an answer for each key. They only read.
-
+-- Of many partitions at once: when the first user of each falls due, '' where nobody waits.
 function steps.tops()
   local tops = {}
   for i, due in ipairs(KEYS) do tops[i] = call('ZRANGE', due, 0, 0, 'WITHSCORES')[2] or '' end
   return tops
-end
-
-function steps.totals()
-  local totals = {}
-  for i, due in ipairs(KEYS) do
-    local base = string.sub(due, 1, -4)
-    local counts = call('HMGET', base .. 'counts', 'pending', 'leased', 'dead', 'bytes')
-    for j = 1, 4 do counts[j] = counts[j] or '0' end
-    counts[5] = call('ZRANGE', base .. 'oldest', 0, 0, 'WITHSCORES')[2] or ''
-    totals[i] = counts
-  end
-  return totals
-end
-
-function steps.dead(most)
-  local all = {}
-  for i, due in ipairs(KEYS) do
-    local base, found = string.sub(due, 1, -4), {}
-    for _, name in ipairs(call('ZREVRANGE', base .. 'dead', 0, tonumber(most) - 1)) do
-      local tenant = string.match(name, '^(.*)-%d+$')
-      found[#found + 1] = name
-      found[#found + 1] = call('HGET', base .. 'letters:' .. tenant, name)
-    end
-    all[i] = found
-  end
-  return all
 end
 
 return steps[ARGV[1]](unpack(ARGV, 2))
