@@ -1,0 +1,293 @@
+"""What operators do from the command line: users, queue, keys, audit, by the admin API."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from gateway import config
+from gateway.cli import Failed
+from gateway.cli.running import Admin, admin
+from gateway.cli.shown import show_json, show_pairs, show_rows
+from gateway.telemetry import logs
+
+Asked = argparse.Namespace
+
+
+@asynccontextmanager
+async def _opened(asked: Asked) -> AsyncIterator[Admin]:
+    settings = config.load(asked.config)
+    # A command's own output is what counts; of the parts it opens, only trouble is said.
+    logs.configure("warning", settings.log.format)
+    async with admin(settings) as opened:
+        yield opened
+
+
+def _run(asked: Asked, work: Callable[[Admin], Awaitable[int]]) -> int:
+    async def whole() -> int:
+        async with _opened(asked) as opened:
+            return await work(opened)
+
+    return asyncio.run(whole())
+
+
+def _of(app: str, user: str, rest: str = "") -> str:
+    return f"/apps/{quote(app, safe='')}/users/{quote(user, safe='')}/memories{rest}"
+
+
+# --- users -----------------------------------------------------------------------------------
+
+
+def list_users(asked: Asked) -> int:
+    """Everyone known, a page at a time."""
+
+    async def work(api: Admin) -> int:
+        users: list[dict[str, Any]] = []
+        after = None
+        while True:
+            page = (await api.get("/users", app=asked.app, after=after, limit=1000))["users"]
+            users += page
+            if len(page) < 1000:
+                break
+            last = page[-1]
+            after = last["user"] if asked.app else f"{last['app']}/{last['user']}"
+        if asked.json:
+            show_json({"users": users})
+        else:
+            show_rows(users, {"app": "APP", "user": "USER"}, none="nobody is known yet")
+        return 0
+
+    return _run(asked, work)
+
+
+def export_user(asked: Asked) -> int:
+    """Everything remembered of a user, as lines of JSON."""
+
+    async def work(api: Admin) -> int:
+        lines = api.lines(_of(asked.app, asked.user, "/export"))
+        if asked.output is None:
+            async for part in lines:
+                sys.stdout.buffer.write(part)
+            sys.stdout.buffer.flush()
+            return 0
+        whole = b"".join([part async for part in lines])
+        _write_private(asked.output, whole)
+        _done(asked, {"file": str(asked.output), "memories": whole.count(b"\n")})
+        return 0
+
+    return _run(asked, work)
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    """What a person said is for nobody else to read: 0600, whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        partial.touch(mode=0o600)
+        partial.write_bytes(content)
+        partial.rename(path)
+    except OSError as exc:
+        raise Failed(f"{path} cannot be written: {exc.strerror}") from exc
+
+
+def import_users(asked: Asked) -> int:
+    """Take exported lines back, each to the user that it names."""
+    by_user = _sorted_by_user(_read_lines(asked.file), asked.app, asked.user)
+
+    async def work(api: Admin) -> int:
+        counts = []
+        for (app, user), lines in by_user.items():
+            answer = await api.post_lines(_of(app, user, "/import"), b"\n".join(lines))
+            counts.append({"app": app, "user": user, "imported": answer["imported"]})
+        if asked.json:
+            show_json({"users": counts})
+        else:
+            columns = {"app": "APP", "user": "USER", "imported": "MEMORIES"}
+            show_rows(counts, columns, none="the file holds no memories")
+        return 0
+
+    return _run(asked, work)
+
+
+def _read_lines(name: str) -> list[bytes]:
+    try:
+        raw = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+    except OSError as exc:
+        raise Failed(f"{name} cannot be read: {exc.strerror}", code=2) from exc
+    return raw.splitlines()
+
+
+def _sorted_by_user(
+    lines: list[bytes], app: str | None, user: str | None
+) -> dict[tuple[str, str], list[bytes]]:
+    by_user: dict[tuple[str, str], list[bytes]] = defaultdict(list)
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as exc:
+            raise Failed(
+                f"line {number} is not JSON; `users export` writes such files", code=2
+            ) from exc
+        named = row if isinstance(row, dict) else {}
+        whose = (app or named.get("app") or "default", user or named.get("user"))
+        if not isinstance(whose[0], str) or not isinstance(whose[1], str) or not whose[1]:
+            raise Failed(f"line {number} names no user; say whose it is with --user", code=2)
+        by_user[whose[0], whose[1]].append(line)
+    return by_user
+
+
+def erase_user(asked: Asked) -> int:
+    """Erase a user, at once and for good."""
+    if sys.stdin.isatty() and sys.stdout.isatty() and not asked.yes:
+        answer = input(f"Erase everything of {asked.user!r} in app {asked.app!r}? [y/N] ")
+        if answer.strip().lower() not in ("y", "yes"):
+            raise Failed("nothing was erased")
+
+    async def work(api: Admin) -> int:
+        receipt = await api.delete(_of(asked.app, asked.user))
+        if asked.json:
+            show_json(receipt)
+        else:
+            show_pairs({"erasure": receipt["id"], **receipt["counts"]})
+        if not receipt["completed"]:
+            raise Failed(
+                f"erasure {receipt['id']} is not complete yet; the gateway goes on with it"
+            )
+        return 0
+
+    return _run(asked, work)
+
+
+# --- queue -----------------------------------------------------------------------------------
+
+
+def queue_status(asked: Asked) -> int:
+    """How much waits, and how long."""
+
+    async def work(api: Admin) -> int:
+        _done(asked, await api.get("/queue"))
+        return 0
+
+    return _run(asked, work)
+
+
+def queue_dead(asked: Asked) -> int:
+    """What could not be distilled after its last try."""
+
+    async def work(api: Admin) -> int:
+        dead = await api.get("/queue/dead", limit=1000)
+        if asked.json:
+            show_json(dead)
+        else:
+            columns = {
+                "id": "ID",
+                "app": "APP",
+                "user": "USER",
+                "at": "AT",
+                "tries": "TRIES",
+                "exchanges": "EXCHANGES",
+                "reason": "REASON",
+            }
+            show_rows(dead["dead"], columns, none="there are no dead letters")
+        return 0
+
+    return _run(asked, work)
+
+
+def queue_retry(asked: Asked) -> int:
+    """Put one dead letter, or all, back in line."""
+
+    async def work(api: Admin) -> int:
+        _done(asked, await api.post("/queue/retry", {"id": asked.id} if asked.id else {}))
+        return 0
+
+    return _run(asked, work)
+
+
+# --- keys and audit --------------------------------------------------------------------------
+
+
+def create_key(asked: Asked) -> int:
+    """Make a gateway key. Its text is all that is on stdout, for a script to catch."""
+
+    async def work(api: Admin) -> int:
+        key = await api.post(
+            "/keys",
+            {
+                "app": asked.app,
+                "label": asked.label,
+                "requests_per_minute": asked.requests_per_minute,
+                "tokens_per_minute": asked.tokens_per_minute,
+            },
+        )
+        if asked.json:
+            show_json(key)
+        else:
+            print(key["key"])
+            note = f"key {key['id']} for app {key['app']!r}; it is not shown again"
+            print(note, file=sys.stderr)
+        return 0
+
+    return _run(asked, work)
+
+
+def list_keys(asked: Asked) -> int:
+    """Gateway keys, without their secrets."""
+
+    async def work(api: Admin) -> int:
+        keys = await api.get("/keys")
+        if asked.json:
+            show_json(keys)
+        else:
+            columns = {
+                "id": "ID",
+                "app": "APP",
+                "label": "LABEL",
+                "created_at": "CREATED",
+                "revoked_at": "REVOKED",
+            }
+            show_rows(keys["keys"], columns, none="there are no keys")
+        return 0
+
+    return _run(asked, work)
+
+
+def revoke_key(asked: Asked) -> int:
+    """Refuse a key from now on."""
+
+    async def work(api: Admin) -> int:
+        await api.delete(f"/keys/{quote(asked.id, safe='')}")
+        _done(asked, {"revoked": asked.id})
+        return 0
+
+    return _run(asked, work)
+
+
+def show_audit(asked: Asked) -> int:
+    """Who did what to whose memory, newest first."""
+
+    async def work(api: Admin) -> int:
+        entries = await api.get(
+            "/audit", app=asked.app, user=asked.user, limit=min(asked.limit, 1000)
+        )
+        if asked.json:
+            show_json(entries)
+        else:
+            columns = {"at": "AT", "by": "BY", "action": "ACTION", "app": "APP", "user": "USER"}
+            show_rows(entries["entries"], columns, none="nothing was done yet")
+        return 0
+
+    return _run(asked, work)
+
+
+def _done(asked: Asked, answer: dict[str, Any]) -> None:
+    show_json(answer) if asked.json else show_pairs(answer)

@@ -1,0 +1,136 @@
+"""The words of the command line. Bad usage is one line on stderr and exit 2."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn, TypeAlias
+
+from gateway import __version__
+
+PROGRAM = "memory-gateway"
+_Command: TypeAlias = "Callable[..., _Parser]"
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        print(f"{PROGRAM}: {message} (see `{self.prog} --help`)", file=sys.stderr)
+        sys.exit(2)
+
+
+def read(argv: Sequence[str]) -> argparse.Namespace:
+    """What is asked for; `run` names the function, as `module:function` below `gateway`."""
+    return _parser().parse_args(argv)
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog=PROGRAM,
+        description="An OpenAI-compatible gateway that gives any chatbot persistent memory.",
+    )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    # Before the command and after it: what stands after it must not undo what stands before.
+    common = _Parser(add_help=False)
+    for place in (parser, common):
+        place.add_argument(
+            "--config", metavar="PATH", type=Path, default=argparse.SUPPRESS, help="settings file"
+        )
+        place.add_argument(
+            "--json", action="store_true", default=argparse.SUPPRESS, help="print JSON"
+        )
+    parser.set_defaults(config=None, json=False)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def command(
+        words: str, run: str, help: str, below: argparse._SubParsersAction[_Parser] | None = None
+    ) -> _Parser:
+        added = (below or commands).add_parser(
+            words, help=help, description=help, parents=[common], allow_abbrev=False
+        )
+        added.set_defaults(run=run)
+        return added
+
+    def group(word: str, help: str) -> argparse._SubParsersAction[_Parser]:
+        parent = commands.add_parser(word, help=help, description=help, allow_abbrev=False)
+        return parent.add_subparsers(metavar="COMMAND", required=True)
+
+    serve = command("serve", "cli.serving:serve", "run the gateway")
+    serve.add_argument("--host", help="address to listen on")
+    serve.add_argument("--port", type=_port, help="port to listen on; 0 takes a free one")
+    serve.add_argument("--workers", type=_count, metavar="N", help="processes (server mode)")
+    serve.add_argument("--no-worker", action="store_true", help="do not distil in here")
+    serve.add_argument("--listen-fd", type=int, help=argparse.SUPPRESS)
+
+    worker = command("worker", "cli.serving:worker", "run a worker process (server mode)")
+    worker.add_argument("--concurrency", type=_count, metavar="N", help="users at a time")
+
+    command("demo", "lab.demo:main", "two sessions of a scripted chatbot; needs no key")
+    command("doctor", "lab.doctor:main", "check settings and every outside part")
+    _users(group("users", "one user's memories: out, in, gone"), command)
+    _queue(group("queue", "pending, leased and dead-lettered work"), command)
+    _keys(group("keys", "gateway API keys"), command)
+    _audit(group("audit", "who did what to whose memory"), command)
+
+    evaluate = command("eval", "lab.evaluate:main", "retrieval figures of a data set, as JSON")
+    evaluate.add_argument("file", type=Path, metavar="FILE")
+    evaluate.add_argument("--format", choices=["locomo", "jsonl"], default="jsonl")
+    evaluate.add_argument("--kinds", default="turn,fact", help="what may be found: turn,fact")
+
+    replay = command("replay", "lab.replay:main", "re-run recorded recalls under these settings")
+    replay.add_argument("file", type=Path, metavar="FILE")
+    return parser
+
+
+def _users(users: argparse._SubParsersAction[_Parser], command: _Command) -> None:
+    listed = command("list", "cli.operating:list_users", "users known", users)
+    listed.add_argument("--app", help="of this app alone")
+    export = command("export", "cli.operating:export_user", "write everything remembered", users)
+    taken = command("import", "cli.operating:import_users", "take exported memories back", users)
+    erase = command("erase", "cli.operating:erase_user", "erase a user for good", users)
+    for one in (export, erase):
+        one.add_argument("user", metavar="USER")
+        one.add_argument("--app", default="default", help='default: "default"')
+    export.add_argument("--output", "-o", type=Path, metavar="FILE", help="instead of stdout")
+    erase.add_argument("--yes", "-y", action="store_true", help="do not ask on a terminal")
+    taken.add_argument("file", metavar="FILE", help='exported lines; "-" is stdin')
+    taken.add_argument("--app", help="into this app, whatever the lines say")
+    taken.add_argument("--user", help="for this user, whatever the lines say")
+
+
+def _queue(queue: argparse._SubParsersAction[_Parser], command: _Command) -> None:
+    command("status", "cli.operating:queue_status", "how much waits, and how long", queue)
+    command("dead", "cli.operating:queue_dead", "what could not be distilled", queue)
+    retry = command("retry", "cli.operating:queue_retry", "try dead letters again", queue)
+    retry.add_argument("id", nargs="?", metavar="ID", help="one; all without it")
+
+
+def _keys(keys: argparse._SubParsersAction[_Parser], command: _Command) -> None:
+    create = command("create", "cli.operating:create_key", "make a key; it is shown once", keys)
+    create.add_argument("--app", default="default", help='the app that it fixes ("default")')
+    create.add_argument("--label", default="", help="what it is for")
+    create.add_argument("--requests-per-minute", type=_count, metavar="N")
+    create.add_argument("--tokens-per-minute", type=_count, metavar="N")
+    command("list", "cli.operating:list_keys", "keys, without their secrets", keys)
+    revoke = command("revoke", "cli.operating:revoke_key", "refuse a key from now on", keys)
+    revoke.add_argument("id", metavar="ID")
+
+
+def _audit(audit: argparse._SubParsersAction[_Parser], command: _Command) -> None:
+    show = command("show", "cli.operating:show_audit", "the latest entries, newest first", audit)
+    show.add_argument("--app")
+    show.add_argument("--user")
+    show.add_argument("--limit", type=_count, default=100, metavar="N")
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 1_000_000:
+        raise argparse.ArgumentTypeError(f"{text!r} given; a whole number from 1 is needed")
+    return int(text)
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65_535:
+        raise argparse.ArgumentTypeError(f"{text!r} given; a port from 0 to 65535 is needed")
+    return int(text)

@@ -1,0 +1,269 @@
+"""Running the gateway: one process, several on one port, or a worker; and ending them well.
+
+Everything is opened before the first connection is accepted, so that what stops a start is
+said in one line. SIGTERM and Ctrl-C: accept no more, let open streams finish within
+`server.grace_s`, hand over what was said, close every part.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from ipaddress import ip_address
+from types import FrameType
+from typing import Any
+
+import uvicorn
+import uvloop
+
+from gateway import config
+from gateway.asgi import GatewayApp
+from gateway.cli import Failed
+from gateway.cli.running import announced, find
+from gateway.config import Settings
+from gateway.core.errors import SettingsError
+from gateway.telemetry import logs
+
+BACKLOG = 2048
+KEEP_ALIVE_S = 75
+"""Longer than load balancers keep theirs (60 s is common), so that they close first."""
+RESTART_PAUSE_S = 1.0
+EXTRA_GRACE_S = 10.0
+
+_log = logs.log("serve")
+
+
+def serve(asked: argparse.Namespace) -> int:
+    """The gateway, until it is told to end."""
+    settings = config.load(
+        asked.config,
+        overrides={
+            "server.host": asked.host,
+            "server.port": asked.port,
+            "server.workers": asked.workers,
+        },
+    )
+    logs.configure(settings.log.level, settings.log.format, content=settings.log.content)
+    if asked.listen_fd is not None:
+        with socket.socket(fileno=asked.listen_fd) as listener:
+            return _run(_serve(settings, listener, asked, child=True))
+    with _listen(settings) as listener:
+        if settings.server.workers > 1:
+            return _supervise(settings, listener, asked)
+        return _run(_serve(settings, listener, asked, child=False))
+
+
+def worker(asked: argparse.Namespace) -> int:
+    """A worker process, until it is told to end."""
+    settings = config.load(asked.config, overrides={"extraction.concurrency": asked.concurrency})
+    if settings.embedded:
+        raise SettingsError(
+            "worker: qdrant.url and redis.url are not set, and embedded stores have one owner:"
+            " `serve` distils by itself. Set both URLs to run workers of their own",
+            param="qdrant.url",
+        )
+    logs.configure(settings.log.level, settings.log.format, content=settings.log.content)
+    return _run(_work(settings))
+
+
+def _run(main: Any) -> int:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        code: int = runner.run(main)
+        return code
+
+
+# --- one process -----------------------------------------------------------------------------
+
+
+async def _serve(
+    settings: Settings, listener: socket.socket, asked: argparse.Namespace, *, child: bool
+) -> int:
+    app = GatewayApp(settings, worker=False if asked.no_worker else None)
+    server = uvicorn.Server(_uvicorn(app, settings))
+    with _signals(server):
+        if child:
+            _end_with_parent(server)
+        try:
+            await app.open()
+            url = _url(listener)
+            with contextlib.nullcontext() if child else announced(settings.data_dir, url):
+                _log.info(
+                    "serving",
+                    base_url=f"{url}/v1",
+                    upstream=settings.upstream.base_url,
+                    stores="embedded" if settings.embedded else "servers",
+                )
+                await server.serve(sockets=[listener])
+        finally:
+            await app.close()
+    return 0
+
+
+def _uvicorn(app: GatewayApp, settings: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        interface="asgi3",
+        http="httptools",
+        ws="none",
+        lifespan="off",  # opened and closed here: what stops the start is one line, exit 2
+        log_config=None,
+        access_log=False,
+        # The peer that a request came from decides whether its identity headers count; no
+        # header may replace it.
+        proxy_headers=False,
+        # The upstream's own `server` and `date` pass; ours would double them.
+        server_header=False,
+        date_header=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=settings.server.grace_s,  # type: ignore[arg-type]
+    )
+
+
+@contextlib.contextmanager
+def _signals(server: uvicorn.Server) -> Iterator[None]:
+    """SIGTERM and Ctrl-C while uvicorn does not listen to them: before it serves, they end
+    the start; after it, the end that has begun goes on (uvicorn raises them once more)."""
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+
+    def told(_number: int, _frame: FrameType | None) -> None:
+        if not server.started and task is not None:
+            loop.call_soon_threadsafe(task.cancel)
+
+    before = {number: signal.signal(number, told) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    except asyncio.CancelledError:
+        raise Failed("ended before it had started") from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _listen(settings: Settings) -> socket.socket:
+    """The bound socket; connections are accepted only once everything is open."""
+    host, port = settings.server.host, settings.server.port
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = found[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as exc:
+        running = find(settings.data_dir) if settings.embedded else None
+        if running is not None:
+            raise SettingsError(
+                f"data_dir: {settings.data_dir} is in use by the gateway at {running.url} (pid"
+                f" {running.pid}). Stop that one first, or set GATEWAY_DATA_DIR and --port",
+                param="data_dir",
+            ) from exc
+        raise SettingsError(
+            f"server.port: {host}:{port} cannot be listened on: {exc.strerror or exc}. Stop what"
+            " holds it, or choose another with --host and --port",
+            param="server.port",
+        ) from exc
+    return listener
+
+
+def _url(listener: socket.socket) -> str:
+    """The address for callers on this machine; "any address" is not one to connect to."""
+    host, port = listener.getsockname()[:2]
+    if ip_address(host.partition("%")[0]).is_unspecified:
+        host = "::1" if ":" in host else "127.0.0.1"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+# --- several processes on one port -----------------------------------------------------------
+
+
+def _supervise(settings: Settings, listener: socket.socket, asked: argparse.Namespace) -> int:
+    """Keep N processes accepting from one socket; one that dies is replaced, one that cannot
+    start ends them all with its exit code."""
+    ending = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ending.set())
+    listener.listen(BACKLOG)
+    children = [_child(listener, asked) for _ in range(settings.server.workers)]
+    code = 0
+    with announced(settings.data_dir, _url(listener)):
+        while not ending.wait(0.2):
+            for n, child in enumerate(children):
+                if child.poll() is None:
+                    continue
+                if child.returncode in (1, 2):
+                    code = child.returncode
+                    ending.set()
+                    break
+                _log.warning("process_died", pid=child.pid, code=child.returncode)
+                ending.wait(RESTART_PAUSE_S)
+                children[n] = _child(listener, asked)
+        listener.close()
+        _end(children, settings.server.grace_s + EXTRA_GRACE_S)
+    return code
+
+
+def _child(listener: socket.socket, asked: argparse.Namespace) -> subprocess.Popen[bytes]:
+    fd = listener.fileno()
+    arguments = ["serve", "--workers", "1", "--listen-fd", str(fd)]
+    for name in ("config", "host", "port"):
+        value = getattr(asked, name)
+        arguments += [f"--{name}", str(value)] if value is not None else []
+    arguments += ["--no-worker"] if asked.no_worker else []
+    # The pipe to its stdin closes when this process dies, however it dies: the child's sign.
+    return subprocess.Popen(  # noqa: S603 - our own program, our own arguments
+        [sys.executable, "-m", "gateway", *arguments], pass_fds=[fd], stdin=subprocess.PIPE
+    )
+
+
+def _end_with_parent(server: uvicorn.Server) -> None:
+    fd = sys.stdin.fileno()
+
+    def read() -> None:
+        if not os.read(fd, 1):
+            asyncio.get_running_loop().remove_reader(fd)
+            server.should_exit = True
+
+    asyncio.get_running_loop().add_reader(fd, read)
+
+
+def _end(children: list[subprocess.Popen[bytes]], patience_s: float) -> None:
+    for child in children:
+        child.terminate()
+    give_up = time.monotonic() + patience_s
+    for child in children:
+        try:
+            child.wait(max(0.1, give_up - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+        if child.stdin is not None:
+            child.stdin.close()
+
+
+# --- a worker --------------------------------------------------------------------------------
+
+
+async def _work(settings: Settings) -> int:
+    from gateway.wiring import open_deployment
+
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.set)
+    deployment = await open_deployment(settings, worker=True)
+    try:
+        _log.info("working", concurrency=settings.extraction.concurrency)
+        await told.wait()
+    finally:
+        await deployment.close()
+    return 0

@@ -1,0 +1,50 @@
+"""What commands print: tables for people (in colour on a terminal), JSON for machines."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def show_json(value: Any) -> None:
+    """One JSON value on stdout; indented where a person looks on."""
+    print(json.dumps(value, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None))
+
+
+def show_rows(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], *, none: str) -> None:
+    """A table of rows, one column for each heading (key: heading); `none` where there is none.
+
+    Away from a terminal: one line a row, cells parted by tabs, for `cut` and `awk`.
+    """
+    if not sys.stdout.isatty():
+        for row in rows:
+            print("\t".join(_cell(row.get(key)) for key in columns))
+        return
+    if not rows:
+        print(none)
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for heading in columns.values():
+        table.add_column(heading)
+    for row in rows:
+        table.add_row(*(Text(_cell(row.get(key))) for key in columns))
+    Console().print(table)
+
+
+def show_pairs(pairs: Mapping[str, Any]) -> None:
+    """Named values, one a line."""
+    width = max((len(name) for name in pairs), default=0)
+    for name, value in pairs.items():
+        print(f"{name:<{width}}  {_cell(value)}")
+
+
+def _cell(value: Any) -> str:
+    """One line of text; control characters, which could repaint a terminal, are spelled out."""
+    text = "" if value is None else str(value)
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
