@@ -429,7 +429,7 @@ class RedisQueue:
             lambda pipe, base: pipe.zrange(f"{base}oldest", 0, 0, withscores=True)
         )
         return [
-            _Totals(*(int(n or 0) for n in row), since=float(first[0][1]) if first else None)
+            _Totals(*map(int, (n or 0 for n in row)), float(first[0][1]) if first else None)
             for row, first in zip(counts, oldest, strict=True)
         ]
 
