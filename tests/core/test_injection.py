@@ -248,7 +248,7 @@ def test_echoed_blocks_are_removed_whole_and_truncated() -> None:
 @pytest.mark.parametrize(
     ("text", "at_least"),
     [
-        # Counts of GPT-4's tokenizer (cl100k), noted by hand.
+        # About what byte-pair tokenizers of 100,000 entries make of them.
         ("", 0),
         ("Hello, world!", 4),
         ("The quick brown fox jumps over the lazy dog.", 10),
