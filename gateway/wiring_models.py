@@ -20,7 +20,7 @@ from gateway.adapters.embed_none import NoEmbedder
 from gateway.adapters.embed_openai import OpenAIEmbedder
 from gateway.config import AppSettings
 from gateway.core.errors import EmbedderUnavailable, SettingsError
-from gateway.ports import Embedder, EmbeddingModel
+from gateway.ports import Embedder, EmbeddingModel, Extractor
 from gateway.telemetry.metrics import Metrics
 
 DEFAULT_OPENAI_MODEL = "text-embedding-3-small"
@@ -61,6 +61,38 @@ async def choose_embedder(
     if isinstance(embedder, OpenAIEmbedder):
         note += await _probe(embedder, strict=provider != "auto")
     return CachedEmbedder(embedder, metrics), note
+
+
+def choose_extractor(settings: AppSettings) -> tuple[Extractor | None, str]:
+    """The extractor that serves these settings (None: nothing is distilled), and a note.
+
+    Raises SettingsError where "openai" is asked for without a model.
+    """
+    from gateway.adapters.extract_openai import OpenAIExtractor
+    from gateway.adapters.extract_rules import RulesExtractor
+
+    asked = settings.extraction
+    key = own_key(settings, asked.base_url, asked.api_key)
+    if asked.provider == "none":
+        return None, 'extraction.provider is "none": what is said is kept, no facts are drawn'
+    if asked.provider == "openai" and asked.model is None:
+        raise SettingsError(
+            'extraction.model: absent, while extraction.provider is "openai"; name the model that'
+            " extracts (GATEWAY_EXTRACTION__MODEL)",
+            param="extraction.model",
+        )
+    if asked.model is not None and (
+        asked.provider == "openai" or (asked.provider == "auto" and key)
+    ):
+        base_url = asked.base_url or settings.upstream.base_url
+        extractor = OpenAIExtractor(
+            base_url, api_key=key, model=asked.model, timeout_s=asked.timeout_s
+        )
+        return extractor, f"{asked.model} at {base_url}"
+    note = "rules for plain statements (name, home, likes, allergies, …)"
+    if asked.provider == "auto":
+        note += ": the fallback. Set extraction.model and a key for a language model"
+    return RulesExtractor(), note
 
 
 def _refuse_other_model(settings: AppSettings, recorded: EmbeddingModel | None) -> None:

@@ -88,7 +88,7 @@ async def _serve(
     settings: Settings, listener: socket.socket, asked: argparse.Namespace, *, child: bool
 ) -> int:
     app = GatewayApp(settings, worker=False if asked.no_worker else None)
-    server = uvicorn.Server(_uvicorn(app, settings))
+    server = _Server(_uvicorn(app, settings), app)
     with _signals(server):
         if child:
             _end_with_parent(server)
@@ -106,6 +106,19 @@ async def _serve(
         finally:
             await app.close()
     return 0
+
+
+class _Server(uvicorn.Server):
+    """Tells the deployment that an end was asked for, before connections are closed."""
+
+    def __init__(self, options: uvicorn.Config, app: GatewayApp) -> None:
+        super().__init__(options)
+        self._app = app
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._app.deployment is not None:
+            self._app.deployment.drain()
+        super().handle_exit(sig, frame)
 
 
 def _uvicorn(app: GatewayApp, settings: Settings) -> uvicorn.Config:
