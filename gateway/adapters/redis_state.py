@@ -20,7 +20,8 @@ Fields of a hash cannot end by themselves before Redis 7.4, so a tenant's hash i
 whole when it is 30 days old (or large) and a new one begun: what was written stays readable
 for 30 days at least and 60 at most, and no script walks over old entries.
 
-Marks and session ids are hashed with the owner's key, so that they tell nothing after erasure.
+Sessions and idempotency keys are hashed with the owner's key, as marks are by those who make
+them (`core/capture`), so that they tell nothing after erasure.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -134,7 +135,7 @@ class RedisState:
             secrets.token_hex(8),
             b"1" if more else b"0",
             ENTRIES_PER_GENERATION,
-            *_latest_first(owner, marks),
+            *reversed(marks),
         )
 
     def _named(self, owner: Owner, session: bytes, shown: bytes) -> str | None:
@@ -172,7 +173,7 @@ class RedisState:
         of, hashed = _Names(owner.tenant), _hashed(owner, session)
         marks = marks[-MOST_MARKS:]
         for end in range(len(marks), 0, -CHUNK):
-            chunk = _latest_first(owner, marks[max(0, end - CHUNK) : end])
+            chunk = reversed(marks[max(0, end - CHUNK) : end])
             fixed = (now, IDLE_S, hashed, SEEN_IN_A_ROW)
             if await self._run(_NOTE_SEEN, (of.conv, of.gone), *fixed, *chunk):
                 return
@@ -305,10 +306,6 @@ class _Names:
 
 def _hashed(owner: Owner, text: str) -> bytes:
     return hashlib.blake2b(text.encode(), key=owner.key, digest_size=12).digest()
-
-
-def _latest_first(owner: Owner, marks: Sequence[str]) -> Iterable[bytes]:
-    return [_hashed(owner, mark) for mark in reversed(marks)]
 
 
 def _place(what: str, hashed: bytes) -> str:
