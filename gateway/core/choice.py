@@ -1,0 +1,301 @@
+"""Which of the ranked memories are injected, under a budget and without breaking a prompt cache.
+
+Order of claims on the budget: what the conversation's block holds already (in its order, byte
+for byte: the upstream has it in its prompt cache); what counts whatever the question (pinned,
+profile, preferences); what was just said elsewhere; then the ranked ones, if the question is
+about memories at all. New memories go after the old ones. Where a new one that matters does not
+fit any more, the block is made anew with room to grow, so that this happens seldom. Everything
+that is left out says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from gateway.core.excerpt import Ref, as_injected, passage
+from gateway.core.injection import estimate_tokens, line
+from gateway.core.memory import Memory
+from gateway.core.ranking import Scored
+from gateway.core.stored import STANDING_TYPES
+from gateway.core.words import fold, terms, words
+
+KEEP_SHARE = 0.3
+"""A memory whose score is below this share of the best one's is not injected."""
+STANDING_SHARE = 0.5
+"""The share of the token budget that standing memories may take."""
+JUST_SAID_SHARE = 0.25
+ALIKE = 0.8
+"""Shared words over all words from which two texts say the same."""
+PRESSING = 3
+"""So many of the best new memories may have the block made anew for them."""
+ROOM_SHARE = 0.3
+"""How much of the budget is free again after that."""
+READ_PRESENT_CHARS = 200_000
+QUOTE_CHARS = 12
+"""A quote shorter than this stands in any conversation."""
+TRIES = 80
+"""Ranked memories that are tried at most: the budget is spent long before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """`tokens` and `memories` bound the whole block; `overhead` are the tokens of its frame."""
+
+    tokens: int
+    memories: int
+    standing: int
+    overhead: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What may be injected.
+
+    `sticky` stands in the conversation's block; `standing`, `just_said` and `ranked` are new,
+    best first. `relevant`: whether the ranked ones are about the question at all. `present`
+    are the texts that the request still contains.
+    """
+
+    question: str
+    sticky: Sequence[tuple[Ref, Memory]] = ()
+    standing: Sequence[Memory] = ()
+    just_said: Sequence[Memory] = ()
+    ranked: Sequence[Scored] = ()
+    relevant: bool = True
+    present: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The block's memories as they are to be rendered, what names them, and what they cost.
+
+    `left_out`: why a memory that was offered is not there, by its id.
+    """
+
+    memories: tuple[Memory, ...] = ()
+    refs: tuple[str, ...] = ()
+    tokens: int = 0
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    ref: Ref
+    memory: Memory
+    cost: int
+    group: int
+    score: float = 0.0
+
+
+def choose(offer: Offer, budget: Budget) -> Choice:
+    """Fill the budget in the order of claims."""
+    chosen = _Chosen(offer, budget)
+    for ref, memory in offer.sticky:
+        chosen.keep(ref, memory)
+    for memory in offer.standing[: budget.standing]:
+        chosen.add(memory, group=0, share=STANDING_SHARE)
+    for memory in offer.just_said:
+        chosen.add(memory, group=3, share=JUST_SAID_SHARE)
+    chosen.add_ranked()
+    return chosen.result()
+
+
+class _Chosen:
+    def __init__(self, offer: Offer, budget: Budget) -> None:
+        self._offer = offer
+        self._budget = budget
+        self._stems = terms(offer.question)
+        self._present = _normalised(offer.present)
+        self._sticky: list[_Item] = []
+        self._new: list[_Item] = []
+        self._told: list[frozenset[str]] = []
+        self._ids: set[str] = set()
+        self._tokens = 0
+        self._spent: dict[int, int] = {}
+        self.left_out: dict[str, str] = {}
+
+    # --- what the block holds ------------------------------------------------------------
+
+    def keep(self, ref: Ref, memory: Memory) -> None:
+        item = _Item(ref, shown := as_injected(memory, ref), _cost(shown), _group(memory))
+        if not self._fits(item.cost):
+            self.left_out[memory.id] = "budget"
+            return
+        self._sticky.append(item)
+        self._take(item)
+        self._told.append(_said(item.memory))
+
+    # --- what is new -----------------------------------------------------------------------
+
+    def add(self, memory: Memory, *, group: int, share: float) -> None:
+        """Something that needs no score, within its share of the budget."""
+        if (reason := self._unwanted(memory)) is not None:
+            self.left_out.setdefault(memory.id, reason)
+            return
+        item = self._item(memory, group)
+        limit = share * self._budget.tokens
+        if self._spent.get(group, 0) + item.cost > limit or not self._fits(item.cost):
+            self.left_out[memory.id] = "budget"
+            return
+        self._new.append(item)
+        self._take(item)
+        self._told.append(_said(item.memory))
+
+    def add_ranked(self) -> None:
+        offer = self._offer
+        if not offer.ranked:
+            return
+        floor = KEEP_SHARE * offer.ranked[0].score
+        pressing = 0
+        for place, scored in enumerate(offer.ranked):
+            memory = scored.memory
+            if memory.id in self._ids:
+                pressing += place < PRESSING
+                continue
+            reason = None
+            if not offer.relevant:
+                reason = "off_topic"
+            elif scored.why.get("repeated"):
+                reason = "repeated"
+            elif scored.score < floor:
+                reason = "weak"
+            elif place >= TRIES:
+                reason = "budget"
+            elif (unwanted := self._unwanted(memory)) is not None:
+                reason = unwanted
+            else:
+                item = self._item(memory, _group(memory), scored.score)
+                if self._fits(item.cost) or (pressing < PRESSING and self._make_room(item.cost)):
+                    self._new.append(item)
+                    self._take(item)
+                    self._told.append(_said(item.memory))
+                    pressing += 1
+                else:
+                    reason = "budget"
+            if reason is not None:
+                self.left_out.setdefault(memory.id, reason)
+
+    def _make_room(self, needed: int) -> bool:
+        """Take old memories out of the block, those that suit this question least first, until
+        there is room for this and for some more to come."""
+        scores = {s.memory.id: s.score for s in self._offer.ranked} if self._offer.relevant else {}
+        removable = [
+            (scores.get(item.memory.id, -1.0), place, item)
+            for place, item in enumerate(self._sticky)
+            if item.group != 0
+        ]
+        free = self._budget.tokens - self._budget.overhead - self._tokens
+        if free + sum(item.cost for _, _, item in removable) < needed:
+            return False
+        wanted = needed + ROOM_SHARE * self._budget.tokens
+        crowded = len(self._ids) >= self._budget.memories
+        for _, _, item in sorted(removable, key=lambda entry: entry[:2]):
+            if free >= wanted and not crowded:
+                break
+            self._sticky.remove(item)
+            self._ids.discard(item.memory.id)
+            self._tokens -= item.cost
+            self.left_out[item.memory.id] = "budget"
+            free += item.cost
+            crowded = False
+        return self._fits(needed)
+
+    # --- bookkeeping -------------------------------------------------------------------------
+
+    def _unwanted(self, memory: Memory) -> str | None:
+        if memory.id in self._ids:
+            return "chosen"
+        if _is_present(memory, self._present):
+            return "present"
+        said = _said(memory)
+        if any(_alike(said, told) for told in self._told):
+            return "duplicate"
+        return None
+
+    def _item(self, memory: Memory, group: int, score: float = 0.0) -> _Item:
+        ref = passage(memory, self._stems)
+        shown = as_injected(memory, ref)
+        return _Item(ref, shown, _cost(shown), group, score)
+
+    def _fits(self, cost: int) -> bool:
+        return (
+            len(self._ids) < self._budget.memories
+            and self._tokens + cost + self._budget.overhead <= self._budget.tokens
+        )
+
+    def _take(self, item: _Item) -> None:
+        self._ids.add(item.memory.id)
+        self._tokens += item.cost
+        self._spent[item.group] = self._spent.get(item.group, 0) + item.cost
+        self.left_out.pop(item.memory.id, None)
+
+    def result(self) -> Choice:
+        """Old ones in their order, then the new ones: what always counts, facts, what was said;
+        within these by time, so that the same memories give the same bytes."""
+        new = sorted(self._new, key=_block_order)
+        items = [*self._sticky, *new]
+        for item in items:
+            self.left_out.pop(item.memory.id, None)
+        return Choice(
+            memories=tuple(item.memory for item in items),
+            refs=tuple(str(item.ref) for item in items),
+            tokens=self._tokens + self._budget.overhead if items else 0,
+            left_out=self.left_out,
+        )
+
+
+def is_standing(memory: Memory) -> bool:
+    """Whether it counts whatever the question."""
+    return memory.pinned or (memory.kind == "fact" and memory.type in STANDING_TYPES)
+
+
+def _group(memory: Memory) -> int:
+    if is_standing(memory):
+        return 0
+    return 1 if memory.kind == "fact" else 2
+
+
+def _block_order(item: _Item) -> tuple[int, str, float, str]:
+    memory = item.memory
+    return (item.group, memory.type or "" if item.group == 0 else "", memory.valid_from, memory.id)
+
+
+def _cost(memory: Memory) -> int:
+    return estimate_tokens(line(memory)) + 1
+
+
+def _said(memory: Memory) -> frozenset[str]:
+    return frozenset(words(memory.text[:1000]))
+
+
+def _alike(one: frozenset[str], other: frozenset[str]) -> bool:
+    small, large = sorted((len(one), len(other)))
+    if not small or small < ALIKE * large:
+        return False
+    shared = len(one & other)
+    return shared >= ALIKE * (small + large - shared)
+
+
+def _normalised(texts: Iterable[str]) -> tuple[str, ...]:
+    """The present texts, folded, the last ones first up to a bound."""
+    kept: list[str] = []
+    left = READ_PRESENT_CHARS
+    for text in reversed(tuple(texts)):
+        if left <= 0:
+            break
+        kept.append(" ".join(fold(text[:left]).split()))
+        left -= len(text)
+    return tuple(kept)
+
+
+def _is_present(memory: Memory, present: Collection[str]) -> bool:
+    """Whether the request still contains what this memory says: a turn's own text, or the words
+    that a fact rests on."""
+    if not present:
+        return False
+    said = memory.text if memory.kind == "turn" else memory.source.quote or ""
+    own = " ".join(fold(said[:READ_PRESENT_CHARS]).split())
+    if memory.kind == "turn" and len(own) < QUOTE_CHARS:
+        return own in present
+    return len(own) >= QUOTE_CHARS and any(own in text for text in present)

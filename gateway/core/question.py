@@ -1,0 +1,106 @@
+"""What is looked for, given what the user wrote; and what was just said, before it is distilled.
+
+Pure. Questions come in every shape: empty, one emoji, a pasted book. What is searched with is
+bounded and clean.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+
+from gateway.core.exchange import Exchange, Turn, turn_memory_id
+from gateway.core.memory import Memory, Source
+from gateway.core.words import fold, held, terms
+
+MAX_CHARS = 4000
+"""Of a longer text its beginning and its end are searched with: the request stands in one."""
+BEFORE_CHARS = 300
+FEW_TERMS = 2
+"""A message with at most so many words of substance is searched with the turn before it."""
+MAX_JUST_SAID = 6
+MAX_READ = 60
+"""Turns not yet distilled that are looked at, the last ones."""
+
+_UNSEEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufeff\u200b]")
+_REFERS_BACK = re.compile(
+    r"\s*(?:and|but|so|then|what about|how about|why|it|that|this|these|those|they|he|she|him|her"
+    r"|them|the (?:first|second|third|last|other|same) one)\b",
+    re.IGNORECASE,
+)
+_CAPITALISED = re.compile(r"(?<!\w)[^\W\d_a-z]\w*")
+
+
+def asked_text(text: str, before: str = "") -> str:
+    """What is searched with: the message, with the turn before it where it is short or refers
+    back; cleaned and bounded."""
+    text = cleaned(text)
+    if not before or not text.strip():
+        return text
+    if len(terms(text)) <= FEW_TERMS or _REFERS_BACK.match(text):
+        return f"{text}\n{cleaned(before)[-BEFORE_CHARS:]}"
+    return text
+
+
+def cleaned(text: str) -> str:
+    """Without characters that no tokenizer takes, and no longer than is worth searching with."""
+    if len(text) > MAX_CHARS:
+        half = MAX_CHARS // 2
+        text = f"{text[:half]} {text[-half:]}"
+    return _UNSEEN.sub(" ", text)
+
+
+def may_name_someone(text: str) -> bool:
+    """Whether some word, other than one that merely asks, has a capital: then the speakers'
+    names must be known before the text is embedded. Scripts without capitals count as such."""
+    return any(terms(word) for word in _CAPITALISED.findall(text))
+
+
+def just_said(
+    exchanges: Sequence[Exchange],
+    *,
+    text: str,
+    session: str | None,
+    known: Collection[str],
+) -> list[Memory]:
+    """Turns that are not distilled yet, as memories, best first.
+
+    What the user said a moment ago in another conversation is likely meant even where it shares
+    no word with the question, and there is no vector of it yet: the user's turns that share most
+    words come first, the last ones of equals. The assistant's turns, and those of this
+    conversation (`session`), must share half of them. `known` are the ids that the store has
+    found already.
+    """
+    stems = terms(text)
+    turns = [
+        _as_memory(exchange, turn)
+        for exchange in exchanges
+        for turn in exchange.turns
+        if turn.role in ("user", "assistant") and turn.text.strip()
+    ]
+    judged: list[tuple[float, int, Memory]] = []
+    for place, memory in enumerate(turns[-MAX_READ:]):
+        if memory.id in known:
+            continue
+        shared = len(held(stems, fold(memory.text[:MAX_CHARS]))) / len(stems) if stems else 0.0
+        elsewhere = session is None or memory.session != session
+        if shared >= 0.5 or (elsewhere and memory.source.role == "user"):
+            judged.append((shared, place, memory))
+    judged.sort(key=lambda entry: (-entry[0], -entry[1]))
+    return [memory for _, _, memory in judged[:MAX_JUST_SAID]]
+
+
+def _as_memory(exchange: Exchange, turn: Turn) -> Memory:
+    """The turn as the worker will keep it, under the same id."""
+    return Memory(
+        id=turn_memory_id(exchange.id, turn.n),
+        kind="turn",
+        text=turn.text,
+        created_at=turn.at,
+        updated_at=turn.at,
+        valid_from=turn.at,
+        source=Source(
+            role=turn.role, via=exchange.via, exchange_id=exchange.id, session=exchange.session
+        ),
+        speaker=turn.speaker,
+    )

@@ -1,0 +1,147 @@
+"""Which days a question asks about: "in August", "on 7 May 2023", "last week".
+
+A memory of those days gets a bonus (`core/ranking`), nothing more: people also name days for
+other reasons, so a date never filters. A date is read as spans of time with a weight each: what
+happened on a day is often told some days later, so the days after it count, less.
+Month names are known in seven languages; relative phrases ("last month") in English, by
+`core/timeline`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, time, tzinfo
+
+from gateway.core.memory import Instant
+from gateway.core.timeline import DAY_S, resolve, zone_of
+from gateway.core.words import MAX_QUERY_CHARS, fold
+
+_NAMES = (
+    "january jan januar janvier enero gennaio janeiro januari",
+    "february feb februar fevrier febrero febbraio fevereiro februari",
+    "march marz mars marzo marco maart",
+    "april apr avril abril aprile",
+    "may mai mayo maggio maio mei",
+    "june jun juni juin junio giugno junho",
+    "july jul juli juillet julio luglio julho",
+    "august aug aout agosto augustus",
+    "september sep sept septembre septiembre settembre setembro",
+    "october oct oktober octobre octubre ottobre outubro",
+    "november nov novembre noviembre novembro",
+    "december dec dezember decembre diciembre dicembre dezembro",
+)
+_MONTHS = {name: i for i, names in enumerate(_NAMES, 1) for name in names.split()}
+# These are everyday words too: they need a day, a year or one of these words before them.
+_DOUBTFUL = frozenset({"may", "march", "mars", "mei", "mai", "jan", "mayo", "marco", "maio"})
+_IN = re.compile(
+    r"\b(?:in|of|since|during|by|until|before|after|early|late|mid|last|this|im|en|de)$"
+)
+_MONTH = "|".join(sorted(_MONTHS, key=len, reverse=True))
+_NAMED = re.compile(
+    rf"(?:\b(?P<before>\d{{1,2}})(?:st|nd|rd|th|\.|er)?\s+(?:of\s+|de\s+)?)?\b(?P<month>{_MONTH})\b"
+    r"\.?(?:\s+(?P<after>\d{1,2})(?:st|nd|rd|th)?\b(?!\d))?,?(?:\s+(?:of\s+|de\s+)?(?P<year>\d{4})\b)?"
+)
+_ISO = re.compile(r"\b(?P<year>(?:19|20)\d\d)-(?P<month>\d\d)(?:-(?P<day>\d\d))?\b")
+_YEAR = re.compile(r"\b(?:in|im|en|during|since)\s+(?P<year>(?:19|20)\d\d)\b")
+_RELATIVE = re.compile(
+    r"\b(?:yesterday|today|(?:last|this|past)\s+(?:week|weekend|month|year|monday|tuesday|wednesday"
+    r"|thursday|friday|saturday|sunday|spring|summer|autumn|fall|winter)"
+    r"|(?:\d{1,2}|a|one|two|three|four|five|six)\s+(?:day|week|month|year)s?\s+ago)\b"
+)
+
+SAME = 1.0
+"""On the day, or within the span."""
+SOON_AFTER = 0.6
+"""Up to a week after a day: told when it was over."""
+NEAR = 0.3
+"""Within two weeks of a day, or ten days after a month."""
+OF_MONTH = 0.8
+OF_YEAR = 0.3
+MAX_DATES = 4
+MAX_YEARS = 12
+"""A month without a year is looked for in this many years at most, the last ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class AskedSpan:
+    """Memories from `start` up to `end` match with `weight`."""
+
+    start: Instant
+    end: Instant
+    weight: float
+
+
+def asked_spans(
+    text: str, *, years: tuple[int, int], now: Instant, timezone: str | None
+) -> tuple[AskedSpan, ...]:
+    """The spans that a question asks about; `years` are the first and last worth a look."""
+    folded = fold(text[:MAX_QUERY_CHARS])
+    zone = zone_of(timezone)
+    spans: list[AskedSpan] = []
+    first, last = max(years[0], years[1] - MAX_YEARS), years[1]
+    found = 0
+    for match in _NAMED.finditer(folded):
+        name, day, year = match["month"], match["before"] or match["after"], match["year"]
+        doubtful = name in _DOUBTFUL and not (day or year)
+        if doubtful and not _IN.search(folded[: match.start()].rstrip()):
+            continue
+        asked = [int(year)] if year else list(range(first, last + 1))
+        spans += _of(asked, _MONTHS[name], int(day) if day else None, zone)
+        found += 1
+        if found == MAX_DATES:
+            break
+    for match in list(_ISO.finditer(folded))[:MAX_DATES]:
+        day = match["day"]
+        spans += _of([int(match["year"])], int(match["month"]), int(day) if day else None, zone)
+    if not spans:
+        for match in list(_YEAR.finditer(folded))[:MAX_DATES]:
+            spans += _span(int(match["year"]), 1, 1, int(match["year"]) + 1, 1, zone, OF_YEAR)
+    for match in list(_RELATIVE.finditer(folded))[:MAX_DATES]:
+        span = resolve(match.group(), said_at=now, timezone=timezone)
+        if span is not None:
+            spans.append(AskedSpan(span.start, span.end, SAME))
+            spans.append(AskedSpan(span.end, span.end + 3 * DAY_S, NEAR))
+    return tuple(spans)
+
+
+def match(spans: Sequence[AskedSpan], at: Instant) -> float:
+    """How well a time fits what is asked: 0 to 1."""
+    return max((s.weight for s in spans if s.start <= at < s.end), default=0.0)
+
+
+def _of(years: Sequence[int], month: int, day: int | None, zone: tzinfo) -> list[AskedSpan]:
+    spans: list[AskedSpan] = []
+    for year in years:
+        if not 1970 <= year <= 2200 or not 1 <= month <= 12:
+            continue
+        if day is None:
+            after = (year + month // 12, month % 12 + 1)
+            spans += _span(year, month, 1, *after, zone, OF_MONTH)
+            if spans:
+                spans.append(AskedSpan(spans[-1].end, spans[-1].end + 10 * DAY_S, NEAR))
+            continue
+        try:
+            that_day = date(year, month, day)
+        except ValueError:
+            continue
+        start = _midnight(that_day, zone)
+        spans += [
+            # A day wider on both sides: the teller's timezone may be another.
+            AskedSpan(start - DAY_S / 2, start + 1.5 * DAY_S, SAME),
+            AskedSpan(start + 1.5 * DAY_S, start + 8 * DAY_S, SOON_AFTER),
+            AskedSpan(start - 14 * DAY_S, start + 14 * DAY_S, NEAR),
+        ]
+    return spans
+
+
+def _span(
+    year: int, month: int, day: int, to_year: int, to_month: int, zone: tzinfo, weight: float
+) -> list[AskedSpan]:
+    start = _midnight(date(year, month, day), zone)
+    return [AskedSpan(start, _midnight(date(to_year, to_month, 1), zone), weight)]
+
+
+def _midnight(day: date, zone: tzinfo) -> Instant:
+    return datetime.combine(day, time(), zone).timestamp()

@@ -1,0 +1,131 @@
+"""The words of a question, and how much of them a text holds. Pure, small, for any language.
+
+This is not the search's tokenizer (that is the lexicon's, with a stemmer of its own): it
+serves judgements on a few candidates, where the search's raw scores say too little. How much of
+the question does a text answer? Which passage of a long message? Are two texts the same?
+Words lose their endings by a few blunt rules, so that "painted" finds "painting"; scripts that
+write no spaces are cut into pairs of characters.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from functools import lru_cache
+
+MAX_QUERY_CHARS = 2000
+"""How much of a question is read. Nobody asks longer; pasted documents are cut."""
+MAX_TERMS = 24
+"""Different words of a question that count, the first ones."""
+MIN_STEM = 3
+
+_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
+# Han, kana, Thai, Lao, Khmer and Myanmar are written without spaces between words.
+_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]+")
+_ENDINGS = re.findall(
+    r"\S+", "ations ation ingly ments ment ness ings ing edly ies ied ers est er ed es ly s y e"
+)
+
+# Words that say how something is asked and not what about, in the languages that the lexicon
+# stems most often. Only words that carry nothing anywhere: "die", "man" and "son" are missing on
+# purpose, as they are words of substance in a neighbour language.
+_STOP_WORDS = """
+a about above after again all also am an and any are as at be because been before being below
+between both but by can could did do does doing done down during each few for from further get
+got had has have having he her here hers him his how i if in into is it its itself just kind know
+let like me mention mentioned might more most much must my name no nor not now of off on once one
+only or other our ours out over own please really recall remember remind said same say says shall
+she should so some something sort still such tell than that the their theirs them then there these
+they thing things this those through to told too under until up upon us very was we were what
+when where which while who whom whose why will with would you your yours
+der das den dem des ein eine einen einem einer und oder aber ist sind war waren bin bist hat habe
+haben ich du er sie es wir ihr mich dich mir dir mein meine dein deine nicht kein keine was wer wie
+wo wann warum welche welcher welches mit von zu zum zur auf für im ins bei nach aus noch auch
+le la les un une et ou est sont était je tu il elle nous vous ils elles mon ma mes ton ta tes ce
+cette ces que qui quoi quel quelle où quand comment pourquoi avec pour dans sur pas ne de du au aux
+el los las una unos y o es son era yo tú él ella nosotros mi mis tu tus su sus que quién qué cuál
+cuándo cómo dónde con para por en de del al se me te no lo
+o os um uma e ou é são eu você ele ela nós meu minha seu sua que quem qual quando como onde com
+para por em no na do da
+het een en of ik jij hij zij wij mijn jouw zijn niet wat wie waar wanneer hoe welke met voor van op
+"""
+
+
+def words(text: str) -> list[str]:
+    """Every word of a text, folded, in order; pairs of characters for unspaced scripts."""
+    found: list[str] = []
+    for match in _WORD.finditer(_folded(text)):
+        word = match.group()
+        if _UNSPACED.search(word):
+            found.extend(_pairs(word))
+        else:
+            found.append(word)
+    return found
+
+
+def terms(text: str) -> tuple[str, ...]:
+    """The stems of what a question is about, each once, in order: at most `MAX_TERMS`."""
+    seen: dict[str, None] = {}
+    for word in words(text[:MAX_QUERY_CHARS]):
+        bare = re.sub(r"['’].*$", "", word)
+        if bare in _STOP or (len(bare) < 2 and not bare.isdigit() and bare.isascii()):
+            continue
+        seen[stem(bare)] = None
+        if len(seen) == MAX_TERMS:
+            break
+    return tuple(seen)
+
+
+def stem(word: str) -> str:
+    """A word without its ending: what its forms begin with."""
+    if not word.isalpha() or len(word) <= MIN_STEM:
+        return word
+    for ending in _ENDINGS:
+        if word.endswith(ending) and len(word) - len(ending) >= MIN_STEM:
+            cut = word[: -len(ending)]
+            # "planned", "running": the letter that was doubled before the ending
+            if len(cut) > MIN_STEM and cut[-1] == cut[-2] and cut[-1] not in "aeiouls":
+                cut = cut[:-1]
+            return cut
+    return word
+
+
+@lru_cache(maxsize=512)
+def finder(stems: tuple[str, ...]) -> re.Pattern[str]:
+    """A pattern that finds words beginning with one of the stems in folded text."""
+    ordered = sorted(stems, key=len, reverse=True)
+    parts = [
+        re.escape(s) if _UNSPACED.search(s) else rf"\b{re.escape(s)}(?!\d)" for s in ordered if s
+    ]
+    return re.compile("|".join(parts) or r"(?!)")
+
+
+def is_unspaced(term: str) -> bool:
+    """Whether this is a piece of a script that writes no spaces."""
+    return _UNSPACED.search(term) is not None
+
+
+def fold(text: str) -> str:
+    """Lower case without accents; for ASCII the plain lower case, which is quick."""
+    return _folded(text)
+
+
+def held(stems: Sequence[str], text: str) -> set[str]:
+    """Which of the stems some word of a folded text begins with."""
+    return set(finder(tuple(stems)).findall(text))
+
+
+def _folded(text: str) -> str:
+    if text.isascii():
+        return text.lower()
+    decomposed = unicodedata.normalize("NFKD", text.casefold())
+    kept = "".join(c for c in decomposed if not unicodedata.combining(c))
+    return unicodedata.normalize("NFKC", kept)
+
+
+_STOP = frozenset(_folded(_STOP_WORDS).split())
+
+
+def _pairs(word: str) -> list[str]:
+    return [word[i : i + 2] for i in range(len(word) - 1)] or [word]
