@@ -192,7 +192,9 @@ class _Upload(httpx.AsyncByteStream):
 def _framing(request: UpstreamRequest) -> list[tuple[bytes, bytes]]:
     """The length of a body that is there as a whole; an upload brings its own, or is chunked."""
     if not isinstance(request.body, bytes):
-        return []
+        if any(name == b"content-length" for name, _ in request.headers):
+            return []
+        return [(b"transfer-encoding", b"chunked")]
     if not request.body and request.method not in ("POST", "PUT", "PATCH"):
         return []
     return [(b"content-length", b"%d" % len(request.body))]
@@ -255,7 +257,11 @@ class AiohttpRelay(httpx.AsyncBaseTransport):
             request.method,
             URL(f"{url.scheme}://{url.netloc.decode('ascii')}{target}", encoded=True),
             headers=CIMultiDict(
-                [(_text(name), _text(value)) for name, value in request.headers.raw]
+                [
+                    (_text(name), _text(value))
+                    for name, value in request.headers.raw
+                    if name != b"transfer-encoding"  # aiohttp says it, and refuses to twice
+                ]
             ),
             data=_payload(request),
             allow_redirects=False,
@@ -357,6 +363,7 @@ def _text(raw: bytes) -> str:
 FOREIGN: Final = (
     aiohttp.ClientError,
     HttpProcessingError,
+    aiohttp.EofStream,  # the connection ended between two answers
     OSError,  # TimeoutError is one
     RuntimeError,  # aiohttp: "Connection closed.", "Session is closed"
     ValueError,  # aiohttp: a header or URL that it will not write
@@ -380,8 +387,9 @@ KINDS: Final[tuple[tuple[type[BaseException], type[httpx.TransportError]], ...]]
 
 
 def as_httpx(exc: BaseException, request: httpx.Request | None = None) -> httpx.TransportError:
-    """An error of aiohttp as httpx has it."""
+    """An error of aiohttp as httpx has it; without its words, which may quote a whole URL."""
+    said = type(exc).__name__
     for kind, meaning in KINDS:
         if isinstance(exc, kind):
-            return meaning(str(exc), request=request)
-    return httpx.ReadError(str(exc), request=request)
+            return meaning(said, request=request)
+    return httpx.ReadError(said, request=request)

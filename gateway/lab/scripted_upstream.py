@@ -204,6 +204,12 @@ class ScriptedUpstream:
         self._script.extend(answers)
         return self
 
+    def renewed(self) -> Self:
+        """As new: nothing seen, nothing scripted, running."""
+        self.clear()
+        self.default, self.facts = Say("ok"), None
+        return self if self._server is not None else self.start()
+
     def clear(self) -> None:
         """Forget the requests seen and the answers not yet given."""
         self.all.clear()

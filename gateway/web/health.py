@@ -24,6 +24,9 @@ CACHED_S: Final = 1.0
 
 Check = dict[str, Any]
 
+_BY_CODE: Final[Mapping[str, Health]] = {"none": "off", "loading": "loading"}
+"""What an embedder's refusal means: there is none by choice, or it is not there yet."""
+
 
 def routes(deployment: Deployment) -> list[Route]:
     """The three routes."""
@@ -116,8 +119,7 @@ async def _check(ping: Ping) -> Check:
     except TimeoutError:
         return _state("down", f"no answer within {PING_S:g} s")
     except GatewayError as exc:
-        loading: Health = "loading" if exc.code == "loading" else "down"
-        return _state("off" if exc.code == "off" else loading, exc.message)
+        return _state(_BY_CODE.get(exc.code or "", "down"), exc.message)
     except Exception as exc:  # noqa: BLE001 (a ping that fails oddly tells of a part that is down)
         return _state("down", type(exc).__name__)
     return _state("ok")
