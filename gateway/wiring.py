@@ -18,8 +18,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import orjson
-
 from gateway.adapters.data_dir import DataDirLock, make_private
 from gateway.config import AppSettings, Settings
 from gateway.core.errors import SettingsError, StoreUnavailable, Unavailable
@@ -49,7 +47,6 @@ RETRY_S: Final = 2.0
 MODEL_POLL_S: Final = 0.25
 """How often a loading embedder is asked whether its model is known now."""
 TOKEN_FILE: Final = "admin.token"  # noqa: S105 - a file's name
-PRESENCE_FILE: Final = "gateway.json"
 
 
 class GatewayDeployment:
@@ -164,7 +161,6 @@ async def _open(deployment: GatewayDeployment) -> None:
     for services in deployment.all_services():
         for part, note in services.notes.items():
             _log.info("chosen", part=part, what=note)
-    _announce(deployment)
 
 
 # --- one app's services --------------------------------------------------------------------
@@ -201,7 +197,7 @@ async def _whole_services(deployment: GatewayDeployment, scope: AppSettings) -> 
         settings.data_dir / "spool",
         cipher=cipher,
         by_tenant=directory.by_tenant,
-        settings=scope.queue,
+        max_bytes=scope.queue.spool_max_bytes,
     )
     await spool.open()
     parts.push_async_callback(spool.close)
@@ -318,12 +314,12 @@ def _store(deployment: GatewayDeployment, scope: AppSettings, cipher: Cipher) ->
 
     lexicon = Bm25Lexicon()
     if scope.qdrant.url is None:
-        from gateway.adapters.qdrant_edge import QdrantEdgeStore
+        from gateway.adapters.qdrant.edge import QdrantEdgeStore
 
         return QdrantEdgeStore(
             deployment.settings.data_dir / "qdrant", cipher=cipher, lexicon=lexicon
         )
-    from gateway.adapters.qdrant_server import QdrantServerStore
+    from gateway.adapters.qdrant.server import QdrantServerStore
 
     return QdrantServerStore(scope.qdrant, cipher=cipher, lexicon=lexicon)
 
@@ -379,7 +375,7 @@ def _directory(deployment: GatewayDeployment, scope: AppSettings, client: Redis)
     return RedisDirectory(client, clock=deployment.clock, settings=deployment.settings)
 
 
-# --- what others find in the data directory --------------------------------------------------
+# --- the admin token -------------------------------------------------------------------------
 
 
 def _admin_token(settings: Settings) -> str:
@@ -393,15 +389,6 @@ def _admin_token(settings: Settings) -> str:
     token = secrets.token_urlsafe(32)
     _write_private(path, token.encode() + b"\n")
     return token
-
-
-def _announce(deployment: GatewayDeployment) -> None:
-    """Where commands find the running gateway; gone with it."""
-    server = deployment.settings.server
-    path = deployment.settings.data_dir / PRESENCE_FILE
-    presence = {"pid": os.getpid(), "host": server.host, "port": server.port}
-    _write_private(path, orjson.dumps(presence))
-    deployment.parts.callback(path.unlink, missing_ok=True)
 
 
 def _write_private(path: Path, content: bytes) -> None:
