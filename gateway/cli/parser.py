@@ -67,7 +67,7 @@ def _parser() -> _Parser:
     worker.add_argument("--concurrency", type=_count, metavar="N", help="users at a time")
 
     command("demo", "lab.demo:main", "two sessions of a scripted chatbot; needs no key")
-    command("doctor", "lab.doctor:main", "check settings and every outside part")
+    command("doctor", "cli.doctor:main", "check settings and every outside part")
     _users(group("users", "one user's memories: out, in, gone"), command)
     _queue(group("queue", "pending, leased and dead-lettered work"), command)
     _keys(group("keys", "gateway API keys"), command)

@@ -94,6 +94,11 @@ class Admin:
         answer = await self._ask("DELETE", path)
         return answer.json() if answer.content else {}
 
+    async def parts(self) -> Mapping[str, Any]:
+        """What of the gateway is up and what is not, part by part (`/readyz`)."""
+        parts: Mapping[str, Any] = (await self._client.get("/readyz")).json()["parts"]
+        return parts
+
     async def lines(self, path: str) -> AsyncIterator[bytes]:
         """The body of an answer as it comes."""
         async with self._client.stream("GET", f"/admin/v1{path}") as answer:

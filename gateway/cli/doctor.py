@@ -1,0 +1,196 @@
+"""`doctor`: is everything there that this gateway needs? A line a check, each with its mend.
+
+Where a gateway runs on these settings' data it is asked; else its parts are opened here, as a
+start would open them. A part that is off by choice is no failure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import stat
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import httpx
+
+from gateway import config
+from gateway.cli.running import Admin, admin, find
+from gateway.cli.shown import show_json
+from gateway.config import Settings
+from gateway.core.errors import GatewayError, SettingsError
+from gateway.telemetry import logs
+
+UPSTREAM_S = 10.0
+SETTLE_S = 60.0
+"""How long a part may take to come up: a local model is loaded, a connection made."""
+POLL_S = 0.3
+
+Status = Literal["ok", "off", "failed"]
+
+MENDS: Mapping[str, str] = {
+    "store": "is Qdrant running and qdrant.url right? Embedded: is the disk full?",
+    "queue": "is Redis running and redis.url right? Until it is back, exchanges wait on disk",
+    "state": "is Redis running and redis.url (or redis.state_url) right?",
+    "directory": "is Redis running and redis.url right? Embedded: may the data directory be read?",
+    "embedder": "see embedding.base_url, .api_key, .model and .model_path; recall is lexical",
+    "extractor": "see extraction.base_url, .api_key and .model; what was said waits meanwhile",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One finding; `mend` says what to do about a failed one."""
+
+    name: str
+    status: Status
+    detail: str
+    mend: str = ""
+
+
+def main(asked: argparse.Namespace) -> int:
+    """Print the findings; 1 if any failed."""
+    checks = asyncio.run(_all(asked))
+    if asked.json:
+        show_json(
+            {"ok": _whole(checks), "checks": [asdict(check) for check in checks]},
+        )
+    else:
+        _show(checks)
+    return 0 if _whole(checks) else 1
+
+
+def _whole(checks: list[Check]) -> bool:
+    return not any(check.status == "failed" for check in checks)
+
+
+def _show(checks: list[Check]) -> None:
+    colours = {"ok": "\x1b[32m", "off": "\x1b[33m", "failed": "\x1b[31m"}
+    signs = {"ok": "ok    ", "off": "off   ", "failed": "FAILED"}
+    on_terminal = sys.stdout.isatty()
+    width = max(len(check.name) for check in checks)
+    for check in checks:
+        sign = signs[check.status]
+        if on_terminal:
+            sign = f"{colours[check.status]}{sign}\x1b[0m"
+        mend = f" → {check.mend}" if check.mend and check.status == "failed" else ""
+        print(f"{sign}  {check.name:<{width}}  {check.detail}{mend}")
+
+
+async def _all(asked: argparse.Namespace) -> list[Check]:
+    try:
+        settings = config.load(asked.config)
+    except SettingsError as exc:
+        return [Check("settings", "failed", exc.message, "put it right and run doctor again")]
+    logs.configure("error", settings.log.format)
+    home = "embedded" if settings.embedded else "Qdrant and Redis by URL"
+    checks = [Check("settings", "ok", home), *_data_dir(settings)]
+    checks += [check async for check in _upstreams(settings)]
+    checks += [check async for check in _parts(settings)]
+    return checks
+
+
+# --- this machine ----------------------------------------------------------------------------
+
+
+def _data_dir(settings: Settings) -> Iterator[Check]:
+    path = settings.data_dir
+    name = "data directory"
+    if not path.exists():
+        yield Check(name, "ok", f"{path.absolute()} (will be made at the first start)")
+        return
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if not path.is_dir():
+        yield Check(name, "failed", f"{path} is no directory", "set GATEWAY_DATA_DIR to one")
+    elif mode & 0o077:
+        mend = f"chmod 700 {path}"
+        yield Check(name, "failed", f"{path.absolute()} is open to others ({mode:o})", mend)
+    else:
+        yield Check(name, "ok", str(path.absolute()))
+    if settings.embedded and find(path) is None:
+        yield _redis_server()
+
+
+def _redis_server() -> Check:
+    from gateway.adapters.embedded_redis import find_server
+
+    try:
+        return Check("redis-server", "ok", find_server())
+    except SettingsError as exc:
+        what, _, mend = exc.message.partition(". ")
+        return Check("redis-server", "failed", what, mend)
+
+
+# --- the upstream ----------------------------------------------------------------------------
+
+
+async def _upstreams(settings: Settings) -> AsyncIterator[Check]:
+    """The general upstream, and those that apps have for themselves."""
+    asked = {"upstream": settings.upstream}
+    for name, app in settings.apps.items():
+        if app.upstream != settings.upstream:
+            asked[f"upstream of {name}"] = app.upstream
+    for name, upstream in asked.items():
+        yield await _upstream(name, upstream)
+
+
+async def _upstream(name: str, upstream: config.UpstreamSettings) -> Check:
+    url = f"{upstream.base_url}/models"
+    key = upstream.api_key.get_secret_value() if upstream.api_key else None
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    try:
+        async with httpx.AsyncClient(timeout=UPSTREAM_S) as client:
+            status = (await client.get(url, headers=headers)).status_code
+    except (httpx.HTTPError, httpx.InvalidURL) as exc:
+        mend = "is upstream.base_url (or OPENAI_BASE_URL) right, and is it running?"
+        return Check(name, "failed", f"{url} does not answer ({type(exc).__name__})", mend)
+    if status in (401, 403) and key:
+        mend = "set upstream.api_key (or OPENAI_API_KEY) to a key that it knows"
+        return Check(name, "failed", f"{url} refuses the key (HTTP {status})", mend)
+    if status >= 500:
+        return Check(name, "failed", f"{url} answers HTTP {status}", "wait, or ask who runs it")
+    whose = "with the gateway's key" if key else "no key here: each client's own is forwarded"
+    return Check(name, "ok", f"{url} answers, {whose}")
+
+
+# --- memory's parts --------------------------------------------------------------------------
+
+
+async def _parts(settings: Settings) -> AsyncIterator[Check]:
+    running = find(settings.data_dir)
+    if running is not None:
+        yield Check("gateway", "ok", f"runs at {running.url} (pid {running.pid})")
+    try:
+        async with admin(settings) as opened:
+            for name, part in (await _settled(opened)).items():
+                if not name.startswith("upstream"):
+                    yield _part(name, part)
+    except SettingsError as exc:
+        yield Check("start", "failed", exc.message, "a start would stop with this")
+    except GatewayError as exc:
+        yield Check("start", "failed", exc.message, "see the line above")
+
+
+async def _settled(opened: Admin) -> Mapping[str, Any]:
+    """The parts, once none of them is still on its way (or was too slow to say)."""
+    give_up = asyncio.get_running_loop().time() + SETTLE_S
+    while True:
+        parts: Mapping[str, Any] = await opened.parts()
+        waiting = [
+            name
+            for name, part in parts.items()
+            if part["status"] == "loading" or "no answer within" in part.get("reason", "")
+        ]
+        if not waiting or asyncio.get_running_loop().time() > give_up:
+            return parts
+        await asyncio.sleep(POLL_S)
+
+
+def _part(name: str, part: Mapping[str, Any]) -> Check:
+    said = [part[key] for key in ("note", "reason") if part.get(key)]
+    detail = "; ".join(dict.fromkeys(said)) or "answers"
+    if part["status"] in ("ok", "off"):
+        return Check(name, part["status"], detail)
+    return Check(name, "failed", detail, MENDS.get(name.split("_")[0], ""))
