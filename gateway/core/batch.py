@@ -1,0 +1,230 @@
+"""From exchanges to what an extractor is shown and what is kept of the turns themselves.
+
+Strategy: a batch is one user's pending exchanges in the order of their times. Its turns are
+numbered from 1 for the extractor; each is also kept as a memory of its own for its retention.
+What cannot hold a fact (greetings, thanks, code alone) is told by its look, before a model is
+paid to say so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+
+from gateway.core.delivery import Put
+from gateway.core.exchange import Exchange, Turn, turn_memory_id
+from gateway.core.extraction import ExtractionTurn
+from gateway.core.memory import Instant, Memory, Source
+from gateway.core.suspicion import suspicion, visible
+from gateway.core.timeline import is_zone
+from gateway.core.windows import AFTER, BEFORE, window_texts
+from gateway.core.wording import folded
+
+MAX_TURN_CHARS = 32_000
+"""Of a turn that is kept. What is longer was pasted, and is cut in the middle."""
+
+
+def in_order(exchanges: Sequence[Exchange]) -> tuple[Exchange, ...]:
+    """By when they were said; ids decide where that is the same, so that all agree."""
+    return tuple(sorted(exchanges, key=lambda e: (e.at, e.id)))
+
+
+def numbered_turns(exchanges: Sequence[Exchange]) -> tuple[ExtractionTurn, ...]:
+    """The batch's turns as an extractor sees them, numbered from 1.
+
+    An answer that failed is left out, one that broke off is shown but proves nothing; what
+    the user said in that exchange counts as always. System messages are nobody's words.
+    """
+    turns: list[ExtractionTurn] = []
+    for exchange in exchanges:
+        for turn in exchange.turns:
+            answer = turn.role == "assistant"
+            if not turn.text.strip() or turn.role in ("system", "developer"):
+                continue
+            if answer and exchange.outcome == "error" and _is_last(turn, exchange):
+                continue
+            turns.append(
+                ExtractionTurn(
+                    n=len(turns) + 1,
+                    role=turn.role,
+                    at=turn.at,
+                    text=turn.text,
+                    exchange_id=exchange.id,
+                    turn_id=turn_memory_id(exchange.id, turn.n),
+                    speaker=turn.speaker,
+                    session=exchange.session,
+                    whole=not (
+                        answer and exchange.outcome != "complete" and _is_last(turn, exchange)
+                    ),
+                )
+            )
+    return tuple(turns)
+
+
+def _is_last(turn: Turn, exchange: Exchange) -> bool:
+    """The outcome speaks of the answer, which is the last turn; earlier ones were whole."""
+    return turn.n == max(t.n for t in exchange.turns)
+
+
+def timezone_of(exchanges: Sequence[Exchange], known: Sequence[Memory]) -> str:
+    """The user's timezone: as the newest request said, else as is remembered, else UTC."""
+    for exchange in reversed(exchanges):
+        if is_zone(exchange.timezone):
+            return exchange.timezone or "UTC"
+    for memory in known:
+        if memory.key in ("timezone", "time_zone", "tz") and memory.status == "active":
+            name = (memory.value or "").strip()
+            if is_zone(name):
+                return name
+    return "UTC"
+
+
+# --- what cannot hold a fact -------------------------------------------------------------------
+
+_SMALL_TALK = frozenset(
+    {
+        *("hi", "hello", "hey", "hi there", "hello there", "good morning", "good evening", "yo"),
+        *("good afternoon", "good night", "how are you", "how are you doing", "what's up", "sup"),
+        *("thanks", "thank you", "thank you very much", "thanks a lot", "many thanks", "thx", "ty"),
+        *("thank you so much", "ok", "okay", "ok thanks", "okay thanks", "k", "great", "cool"),
+        *("nice", "perfect", "awesome", "got it", "i see", "sure", "fine", "alright", "all right"),
+        *("great thanks", "perfect thanks", "lol", "haha", "wow", "bye", "goodbye", "see you"),
+        *("continue", "go on", "go ahead", "more", "next", "again", "try again", "please continue"),
+        *("test", "ping", "help", "stop", "hallo", "danke", "danke schön", "tschüss", "hola"),
+        *("gracias", "adiós", "bonjour", "salut", "merci", "au revoir", "ciao", "grazie", "oi"),
+        *(
+            "olá",
+            "obrigado",
+            "obrigada",
+            "tchau",
+            "привет",
+            "спасибо",
+            "你好",
+            "谢谢",
+            "ありがとう",
+        ),
+    }
+)
+_ASSENT = frozenset({"yes", "no", "yep", "nope", "yeah", "nah", "ja", "nein", "oui", "non", "sí"})
+_CODE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
+
+
+def holds_nothing(exchange: Exchange) -> bool:
+    """Whether no turn of the user's can hold a fact, by its look alone.
+
+    A bare "yes" may: it answers what the assistant asked before.
+    """
+    return all(_is_small(turn.text) for turn in exchange.turns if turn.role == "user")
+
+
+def _is_small(text: str) -> bool:
+    left = folded(_CODE.sub(" ", text[:MAX_TURN_CHARS]))
+    bare = re.sub(r"[^\w' ]+", " ", left)
+    bare = " ".join(bare.split())
+    if not any(c.isalnum() for c in bare):
+        return True
+    return bare not in _ASSENT and bare in _SMALL_TALK
+
+
+# --- turns that are kept -----------------------------------------------------------------------
+
+
+def kept_turns(
+    exchanges: Sequence[Exchange],
+    *,
+    expires_at: Instant | None,
+    now: Instant,
+    tool_output: bool,
+) -> list[Memory]:
+    """The turns of a batch as memories, in their order.
+
+    What was cut off or failed says so in its metadata. A turn that tries to instruct a model
+    is put in quarantine like a fact: it would be recalled just the same.
+    """
+    roles = ("user", "assistant", "tool") if tool_output else ("user", "assistant")
+    kept: list[Memory] = []
+    for exchange in exchanges:
+        for turn in exchange.turns:
+            text = visible_turn(turn.text)
+            if turn.role not in roles or not text.strip():
+                continue
+            metadata: dict[str, str | bool] = {}
+            if (
+                turn.role == "assistant"
+                and exchange.outcome != "complete"
+                and _is_last(turn, exchange)
+            ):
+                metadata["outcome"] = exchange.outcome
+            if len(text) > MAX_TURN_CHARS:
+                half = MAX_TURN_CHARS // 2
+                text = f"{text[:half]}\n[…]\n{text[-half:]}"
+                metadata["shortened"] = True
+            reason = suspicion(text)
+            if reason is not None:
+                metadata["quarantine"] = reason
+            kept.append(
+                Memory(
+                    id=turn_memory_id(exchange.id, turn.n),
+                    kind="turn",
+                    text=text,
+                    created_at=turn.at,
+                    updated_at=now,
+                    valid_from=turn.at,
+                    expires_at=expires_at,
+                    status="active" if reason is None else "quarantined",
+                    speaker=turn.speaker,
+                    source=Source(
+                        role=turn.role,
+                        via=exchange.via,
+                        exchange_id=exchange.id,
+                        session=exchange.session,
+                    ),
+                    metadata=metadata,
+                )
+            )
+    return kept
+
+
+def visible_turn(text: str) -> str:
+    """A turn's text with its line breaks, without what people do not see."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "\n".join(visible(line) for line in text.splitlines())
+
+
+def with_windows(
+    fresh: Sequence[Memory], stored: Mapping[str | None, Sequence[Memory]]
+) -> list[Put]:
+    """Turns to write with the text of their neighbourhood, by session in the order of time.
+
+    `stored` are turns of the same sessions that are there already: they lend their words, and
+    those whose own window has changed by a new neighbour are written again.
+    """
+    new_ids = {m.id for m in fresh}
+    puts: dict[str, Put] = {}
+    for session in dict.fromkeys(m.session for m in fresh):
+        line = {m.id: m for m in stored.get(session, ()) if m.status == "active"}
+        line |= {m.id: m for m in fresh if m.session == session}
+        turns = sorted(line.values(), key=lambda m: (m.created_at, _place(m, fresh)))
+        windows = window_texts(turns)
+        for i, (turn, window) in enumerate(zip(turns, windows, strict=True)):
+            around = turns[max(0, i - BEFORE) : i + AFTER + 1]
+            if _ids(around) & new_ids:
+                puts[turn.id] = Put(turn, window)
+    # In the order in which they were said, then the neighbours that are written again.
+    return [puts.pop(m.id) for m in fresh if m.id in puts] + list(puts.values())
+
+
+def _ids(memories: Collection[Memory]) -> set[str]:
+    return {m.id for m in memories}
+
+
+def _place(memory: Memory, fresh: Sequence[Memory]) -> int:
+    """Turns of one moment keep the order of their exchange; those stored before come first."""
+    return next((i for i, m in enumerate(fresh) if m.id == memory.id), -1)
+
+
+def as_stored(put: Put, current: Memory) -> Put:
+    """A turn's window around the text that is stored now."""
+    return replace(put, memory=current)

@@ -1,0 +1,73 @@
+"""Which memories hold one value at a time, and when a user asks for one to be forgotten.
+
+Strategy: a key names a slot ("home") that has one value; a newer value ends the older one.
+Models are loose with keys, so the few that mean several things at once are listed, and so are
+the spellings of the commonest ones. Data, and two questions about it.
+"""
+
+from __future__ import annotations
+
+import re
+
+from gateway.core.wording import folded
+
+MANY_VALUED = frozenset(
+    {
+        *("like", "likes", "dislike", "dislikes", "hobby", "hobbies", "interest", "interests"),
+        *("allergy", "allergies", "tool", "tools", "skill", "skills", "pet", "pets", "child"),
+        *("children", "friend", "friends", "sibling", "siblings", "family", "goal", "goals"),
+        *("project", "projects", "favorite", "favourite", "favorites", "favourites", "trait"),
+        *("preference", "fact", "note", "memory", "event", "experience", "other", "general"),
+    }
+)
+"""Keys that models use for things of which one has several: they replace nothing."""
+
+_ALIASES = {
+    "preferred_language": "language",
+    "response_language": "language",
+    "reply_language": "language",
+    "response_length": "answer_length",
+    "reply_length": "answer_length",
+    "verbosity": "answer_length",
+    "location": "home",
+    "residence": "home",
+    "city": "home",
+    "home_city": "home",
+    "lives_in": "home",
+    "occupation": "role",
+    "job": "role",
+    "job_title": "role",
+    "profession": "role",
+    "full_name": "name",
+    "user_name": "name",
+    "time_zone": "timezone",
+    "tz": "timezone",
+}
+
+
+def slot_of(memory_type: str | None, key: str | None) -> tuple[str, str] | None:
+    """What a keyed memory holds the one value of; None where it replaces nothing.
+
+    Profile and preference share their keys (a model calls `language` now the one, now the
+    other); a task state's key is its project. The key itself stays as it was given.
+    """
+    if key is None or memory_type in (None, "interaction") or key in MANY_VALUED:
+        return None
+    return ("task" if memory_type == "task_state" else "person", _ALIASES.get(key, key))
+
+
+# --- saying "forget" ---------------------------------------------------------------------------
+
+_FORGET = re.compile(
+    r"\b(?:forget|unlearn|erase|delete|remove|wipe|don'?t (?:remember|keep|store|save)"
+    r"|do not (?:remember|keep|store|save)|stop remembering|off the record"
+    r"|vergiss|vergessen|lösch\w*|oublie\w*|efface\w*|supprime\w*|olvida\w*|borra\w*|elimina\w*"
+    r"|dimentica\w*|cancella\w*|esquec\w*|apaga\w*|vergeet|verwijder\w*|zapomnij|usuń)\b"
+    r"|забудь|удали|忘れて|忘记|忘記|删除|刪除|잊어",
+    re.IGNORECASE,
+)
+
+
+def asks_to_forget(text: str) -> bool:
+    """Whether a user asks for something to be forgotten, not only says that it has changed."""
+    return _FORGET.search(folded(text)) is not None
