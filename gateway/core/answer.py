@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any, Protocol
 
 from gateway.core.exchange import Outcome
@@ -36,7 +37,8 @@ class ToolCall:
 class Answer:
     """The first choice of an answer, and how it ended.
 
-    `error`: an error status, or an error object within the answer. `choices` counts the
+    `usage` has whole numbers and dicts. `error`: an error status, or an error object within
+    the answer. `choices` counts the
     different ones seen. `response_id` is the upstream's id of it; `truncated` says that more
     was said than is kept.
     """
@@ -151,8 +153,7 @@ class ChatAnswer:
             self.error = True
         self._model = _name(value.get("model")) or self._model
         self._id = _name(value.get("id")) or self._id
-        if isinstance(value.get("usage"), dict):
-            self._usage = value["usage"]
+        self._usage = _counts(value.get("usage")) or self._usage
         for position, choice in enumerate(_objects(value.get("choices"))):
             index = choice.get("index")
             # Some servers leave the index out; a chunk then speaks of its choices in order.
@@ -345,14 +346,13 @@ class ResponsesAnswer:
         if not (texts or refusals or calls):
             texts, refusals = self._text, self._refusal
             calls = [call.done() for call in self._calls.values()]
-        usage = response.get("usage")
         return Answer(
             text=str(texts),
             refusal=str(refusals) or None,
             tool_calls=tuple(calls),
             finish_reason=_reason(response, calls),
             outcome=outcome,
-            usage=usage if isinstance(usage, dict) else None,
+            usage=_counts(response.get("usage")),
             model=_name(response.get("model")),
             error=self.error or status >= 400,
             status=status,
@@ -397,3 +397,16 @@ def _name(value: Any) -> str | None:
 
 def _text(value: Any) -> str:
     return str(_Text(value))
+
+
+def _counts(usage: Any) -> dict[str, Any] | None:
+    """Token counts as whole numbers; the details of some as the upstream gave them."""
+    if not isinstance(usage, dict):
+        return None
+    whole_numbers = {
+        name: int(count)
+        for name, count in usage.items()
+        if isinstance(count, int) or (isinstance(count, float) and isfinite(count))
+    }
+    details = {name: more for name, more in usage.items() if isinstance(more, dict)}
+    return whole_numbers | details

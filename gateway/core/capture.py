@@ -159,7 +159,8 @@ def exchange_of(
     kept once, at the loop's final answer; a call that the request itself forced is final).
 
     The id comes from the session and the marks up to the user's turn, so that a retry is the
-    same exchange, and a tool loop is one.
+    same exchange, and a tool loop is one. Where the user's turn was kept before (a forced call
+    whose loop went on), all marks count.
     """
     if answer.status >= 400 or not (answer.final or request.forced_tool):
         return None
@@ -170,7 +171,7 @@ def exchange_of(
     if said:
         turns += (Turn(n=len(turns), role="assistant", text=said, at=now),)
     return Exchange(
-        id=_exchange_id(request, session, key),
+        id=_exchange_id(request, session, fresh, key),
         session=session,
         at=now,
         turns=turns,
@@ -187,11 +188,11 @@ def answered(answer: Answer) -> str:
     return _capped(_without_thoughts(strip_blocks(answer.text or answer.refusal or "")).strip())
 
 
-def _exchange_id(request: ChatRequest, session: str, key: bytes) -> str:
+def _exchange_id(request: ChatRequest, session: str, fresh: int, key: bytes) -> str:
     found = marks(request, key)
-    last = _last_user_index(request)
-    if last is not None:
-        found = found[: len(found) - len(_said(request)) + last + 1]
+    last, count = _last_user_index(request), len(_said(request))
+    if last is not None and last >= count - fresh:
+        found = found[: len(found) - count + last + 1]
     return "exc_" + _hash(key, "exchange", session, *found)
 
 

@@ -67,7 +67,7 @@ def line(memory: Memory) -> str:
 
     `estimate_tokens(line(m))` is what a memory costs.
     """
-    text = _shortened(_harmless(memory.text))
+    text = _shortened(_harmless(memory.text[: 8 * MAX_LINE_CHARS]))
     if memory.kind == "turn":
         speaker = _label(memory.speaker or memory.source.role)
         return f"- [said{_date(memory.valid_from)}, {speaker}] “{text}”"
@@ -107,7 +107,7 @@ def _shortened(text: str) -> str:
 
 def _label(text: str) -> str:
     """A name that stands among our own punctuation."""
-    return re.sub(r"[\[\]()“”]", "", _harmless(text))[:80].strip() or "user"
+    return re.sub(r"[\[\]()“”]", "", _harmless(text[:800]))[:80].strip() or "user"
 
 
 # --- what a text may not do --------------------------------------------------------------
@@ -129,7 +129,7 @@ _INSTRUCTION_MARK = re.compile(r"\[(?=\s*/?\s*(?:inst|sys|system|/?b_sys)\b)", r
 # A role at the start of a line, as transcripts and some prompt formats write it. It is looked
 # for before lines are joined.
 _ROLE_LINE = re.compile(
-    r"^[\s#*>_-]*(system|developer|assistant|user|human|ai|tool)"
+    r"^[ \t#*>_-]*+(system|developer|assistant|user|human|ai|tool)"
     r"(?:\s+(message|prompt|instructions?|note|override))?[\s*_]*[:：]",
     re.IGNORECASE | re.MULTILINE,
 )
@@ -141,7 +141,8 @@ def _harmless(text: str) -> str:
     Deterministic, and for ordinary sentences the identity.
     """
     text = _UNSEEN.sub("", whole(text))
-    text = _ROLE_LINE.sub(_role_in_words, "\n".join(text.splitlines()))
+    lines = (part.strip() for part in text.splitlines())
+    text = _ROLE_LINE.sub(_role_in_words, "\n".join(lines))
     text = _SPACES.sub(" ", text).strip()
     text = _TAG.sub("‹", text)
     return _INSTRUCTION_MARK.sub("(", text)

@@ -56,6 +56,14 @@ def test_usage_model_and_id_are_read_also_from_a_chunk_without_choices() -> None
     assert answer.usage == {"total_tokens": 7}
 
 
+def test_usage_is_whole_numbers_whatever_the_upstream_sends() -> None:
+    reader = ChatAnswer()
+    odd = {"total_tokens": 7.0, "prompt_tokens": float("nan"), "x": "9", "details": {"a": 1}}
+    reader.event("", {"usage": odd})
+
+    assert reader.answer("complete", 200).usage == {"total_tokens": 7, "details": {"a": 1}}
+
+
 def test_a_refusal_is_read() -> None:
     assert chat({"refusal": "I can"}, {"refusal": "not."}).refusal == "I cannot."
 

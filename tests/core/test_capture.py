@@ -293,6 +293,16 @@ def test_a_call_that_the_request_forced_is_the_answer() -> None:
     assert [t.role for t in exchange.turns] == ["user"]
 
 
+def test_what_follows_a_forced_call_is_an_exchange_of_its_own() -> None:
+    first = kept(chat(user("a")), Answer(text="b"), fresh=1)
+    then = kept(chat(user("a"), CALL, RESULT), Answer(text="Mild."), fresh=2)
+
+    assert first is not None
+    assert then is not None
+    assert [t.role for t in then.turns] == ["tool", "assistant"]
+    assert then.id != first.id
+
+
 def test_an_answer_that_ended_badly_is_marked_so() -> None:
     for outcome in ("error", "cut_off"):
         answer = Answer(text="b", outcome=outcome)  # type: ignore[arg-type]

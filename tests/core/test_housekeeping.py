@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -147,3 +148,19 @@ def test_a_system_prompt_about_titles_does_not_silence_a_conversation() -> None:
 
 def test_an_answer_pending_is_no_task() -> None:
     assert not chat(("user", "hi"), ("assistant", FOR_THEMSELVES["jan"]))
+
+
+def test_no_text_takes_long_to_judge() -> None:
+    units = (
+        "title ",
+        "title for the ",
+        "### task: ",
+        "3 word title of our ",
+        "对话总结",
+        "### output ",
+    )
+    start = time.perf_counter()
+    for unit in units:
+        chat(("user", unit * 100_000), ("system", "### Task: " + unit * 100_000))
+
+    assert time.perf_counter() - start < 2.0  # 0.05 s on the machine it was written on

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from random import Random
 from typing import Any
@@ -226,6 +227,18 @@ def test_texts_cannot_pose_as_messages_or_hide(text: str, shown: str) -> None:
 )
 def test_ordinary_sentences_stay_as_they_are(text: str) -> None:
     assert line(fact(text, "profile")) == f"- [profile] {text}"
+
+
+def test_texts_of_a_megabyte_are_rendered_at_once() -> None:
+    start = time.perf_counter()
+    for unit in ("\n", "#", "System: ", "< ", "[ ", "\u200b", "\n- "):
+        text = unit * (2**20 // len(unit))
+        line(fact(text))
+        line(turn("x", speaker=text))
+        strip_blocks(f"<memory-gateway>{text}")
+        strip_blocks(text)
+
+    assert time.perf_counter() - start < 5.0  # 0.2 s on the machine it was written on
 
 
 # --- taking it out again -----------------------------------------------------------------
