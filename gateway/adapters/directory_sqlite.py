@@ -42,7 +42,6 @@ _PRAGMAS = (
     "PRAGMA journal_mode = TRUNCATE",
     "PRAGMA secure_delete = ON",
     "PRAGMA synchronous = FULL",
-    "PRAGMA busy_timeout = 0",
 )
 _TABLES = """
 BEGIN EXCLUSIVE;
@@ -92,6 +91,7 @@ class SqliteDirectory:
         self._tenants: dict[str, Owner] = {}
         self._keys: dict[str, GatewayKey] = {}
         self._changes = 0
+        self._closed = False
 
     # --- persons -----------------------------------------------------------------------------
 
@@ -236,13 +236,16 @@ class SqliteDirectory:
         await self._rows("SELECT 1", ())
 
     async def close(self) -> None:
+        """Closing it again is harmless."""
+
         def end() -> None:
             if self._connection is not None:
                 self._connection.close()
-                self._connection = None
 
-        await get_running_loop().run_in_executor(self._thread, end)
-        self._thread.shutdown()
+        if not self._closed:
+            self._closed = True
+            await get_running_loop().run_in_executor(self._thread, end)
+            self._thread.shutdown()
 
     def _forget_cached(self) -> None:
         self._changes += 1
@@ -272,6 +275,8 @@ class SqliteDirectory:
                 self._connection = _connect(self._path)
             return step(self._connection, *args)
 
+        if self._closed:
+            raise DirectoryUnavailable("the gateway is ending", code="directory_unavailable")
         try:
             return await get_running_loop().run_in_executor(self._thread, run)
         except sqlite3.OperationalError as exc:
@@ -281,7 +286,7 @@ class SqliteDirectory:
                 + ("is in use by another process" if locked else f"cannot be used: {exc}"),
                 code="directory_unavailable",
             ) from exc
-        except (sqlite3.Error, OSError, RuntimeError) as exc:  # RuntimeError: closed already
+        except (sqlite3.Error, OSError) as exc:
             raise DirectoryUnavailable(
                 f"the directory {self._path} cannot be used ({type(exc).__name__}); restore it"
                 " from a backup if it is damaged: without it, sealed memories cannot be read",
@@ -291,7 +296,7 @@ class SqliteDirectory:
 
 def _connect(path: Path) -> sqlite3.Connection:
     os.close(os.open(path, os.O_CREAT | os.O_CLOEXEC | os.O_RDWR, 0o600))
-    db = sqlite3.connect(path, check_same_thread=False)
+    db = sqlite3.connect(path, check_same_thread=False, timeout=0)
     try:
         for pragma in _PRAGMAS:
             db.execute(pragma).fetchall()

@@ -30,6 +30,7 @@ import hashlib
 import secrets
 import time
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -118,25 +119,17 @@ class RedisState:
     async def _open(
         self, owner: Owner, opening: Opening, name: str, marks: Sequence[str], more: bool
     ) -> Any:
-        of, session = _Names(owner.tenant), _hashed(owner, name)
+        of, session = _names(owner.tenant), _hashed(owner, name)
         if opening.session is None:
             kept_name = b"p" + name.encode()
         else:
             kept_name = b"s" + self._cipher.seal(owner, name.encode(), _place("name", session))
-        return await self._run(
-            _OPEN,
-            (of.conv, of.old, of.standing, of.gone),
-            opening.now,
-            opening.idle_gap_s,
-            IDLE_S,
-            b"0" if opening.session is None else b"1",
-            session,
-            kept_name,
-            secrets.token_hex(8),
-            b"1" if more else b"0",
-            ENTRIES_PER_GENERATION,
-            *reversed(marks),
+        numbers = (
+            f"{opening.now!r} {opening.idle_gap_s!r} {IDLE_S} {ENTRIES_PER_GENERATION}"
+            f" {len(marks)} {int(more)} {int(opening.session is not None)}"
         )
+        args = (numbers, session, kept_name, secrets.token_hex(8), "\n".join(reversed(marks)))
+        return await self._run(_OPEN, (of.conv, of.old, of.standing, of.gone), *args)
 
     def _named(self, owner: Owner, session: bytes, shown: bytes) -> str | None:
         if shown[:1] == b"p":
@@ -162,7 +155,7 @@ class RedisState:
         self, owner: Owner, session: str, ids: Sequence[str], *, recalled_for: str, now: Instant
     ) -> None:
         """The conversation's block holds these memories now, in this order."""
-        of, hashed = _Names(owner.tenant), _hashed(owner, session)
+        of, hashed = _names(owner.tenant), _hashed(owner, session)
         plain = orjson.dumps([recalled_for, *ids])
         sealed = self._cipher.seal(owner, plain, _place("injected", hashed))
         await self._run(_NOTE_INJECTED, (of.conv, of.gone), now, IDLE_S, hashed, sealed)
@@ -170,12 +163,12 @@ class RedisState:
     async def note_seen(
         self, owner: Owner, session: str, marks: Sequence[str], *, now: Instant
     ) -> None:
-        of, hashed = _Names(owner.tenant), _hashed(owner, session)
+        of, hashed = _names(owner.tenant), _hashed(owner, session)
         marks = marks[-MOST_MARKS:]
         for end in range(len(marks), 0, -CHUNK):
-            chunk = reversed(marks[max(0, end - CHUNK) : end])
-            fixed = (now, IDLE_S, hashed, SEEN_IN_A_ROW)
-            if await self._run(_NOTE_SEEN, (of.conv, of.gone), *fixed, *chunk):
+            chunk = "\n".join(reversed(marks[max(0, end - CHUNK) : end]))
+            args = (now, IDLE_S, hashed, SEEN_IN_A_ROW, chunk)
+            if await self._run(_NOTE_SEEN, (of.conv, of.gone), *args):
                 return
 
     async def touch_standing(self, tenant: str) -> None:
@@ -186,7 +179,7 @@ class RedisState:
         return version.decode()
 
     async def _standing(self, tenant: str, renew: bytes) -> Any:
-        of = _Names(tenant)
+        of = _names(tenant)
         candidate = secrets.token_hex(8)  # drawn, not counted: a version never comes back
         return await self._run(_STANDING, (of.standing, of.gone), candidate, IDLE_S, renew)
 
@@ -218,7 +211,7 @@ class RedisState:
     async def once(self, owner: Owner, key: str, answer: bytes | None = None) -> bytes | None:
         """The first answer that was kept for this key within a day; with `answer`, that one
         where there was none."""
-        of, hashed = _Names(owner.tenant), _hashed(owner, key)
+        of, hashed = _names(owner.tenant), _hashed(owner, key)
         args: list[Any] = [hashed, ANSWER_S, ANSWERS_PER_OWNER]
         if answer is not None:
             args.append(self._cipher.seal(owner, answer, _place("once", hashed)))
@@ -248,11 +241,11 @@ class RedisState:
 
     async def erase(self, tenant: str) -> int:
         """Remove all of a tenant and write nothing of it again; how many entries there were."""
-        left: int = await self._run(_LEFT, _Names(tenant).all, b"1", IDLE_S)
+        left: int = await self._run(_LEFT, _names(tenant).all, b"1", IDLE_S)
         return left
 
     async def count(self, tenant: str) -> int:
-        left: int = await self._run(_LEFT, _Names(tenant).all, b"0", IDLE_S)
+        left: int = await self._run(_LEFT, _names(tenant).all, b"0", IDLE_S)
         return left
 
     async def ping(self) -> None:
@@ -302,6 +295,11 @@ class _Names:
     @property
     def all(self) -> tuple[str, ...]:
         return self.conv, self.old, self.standing, self.once, self.once_due, self.gone
+
+
+@lru_cache(maxsize=8192)
+def _names(tenant: str) -> _Names:
+    return _Names(tenant)
 
 
 def _hashed(owner: Owner, text: str) -> bytes:

@@ -1,15 +1,16 @@
 -- These messages are captured, or will be.
--- KEYS: conv, gone    ARGV: now, ttl, session, run that ends the walk, marks from the latest on
+-- KEYS: conv, gone    ARGV: now, ttl, session, run that ends the walk,
+--                        marks from the latest on in lines
 -- Returns 1 where earlier marks need not be looked at.
 if redis.call('EXISTS', KEYS[2]) == 1 then return 1 end
 redis.call('HSETNX', KEYS[1], 'born', ARGV[1])
 redis.call('HSET', KEYS[1], 'a' .. ARGV[3], ARGV[1])
 redis.call('EXPIRE', KEYS[1], ARGV[2])
 local run = 0
-for i = 5, #ARGV do
-  local field = 'm' .. ARGV[i]
-  local mark = redis.call('HGET', KEYS[1], field)
-  if mark and string.sub(mark, 1, 1) == '1' then
+for mark in string.gmatch(ARGV[5], '[^\n]+') do
+  local field = 'm' .. mark
+  local kept = redis.call('HGET', KEYS[1], field)
+  if kept and string.sub(kept, 1, 1) == '1' then
     run = run + 1
     if run >= tonumber(ARGV[4]) then return 1 end
   else

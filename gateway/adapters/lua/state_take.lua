@@ -10,7 +10,7 @@ if ARGV[5] == '0' then
 end
 if cost > 0 then
   full = full + cost * window / rate
-  local ttl = math.min(math.ceil(full - now), 86400)
+  local ttl = math.max(1, math.min(math.ceil(full - now), 86400))
   redis.call('SET', KEYS[1], string.format('%.6f', full), 'EX', ttl)
 end
 return '0'

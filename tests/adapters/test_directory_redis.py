@@ -1,0 +1,146 @@
+"""What only the Redis directory promises: several gateways agree, on what Redis keeps."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from gateway.adapters.directory_redis import MOST_LINKS, RedisDirectory
+from gateway.adapters.keystore_redis import RedisKeyStore
+from gateway.config import load
+from gateway.core.errors import DirectoryUnavailable, Unprocessable
+from gateway.core.identity import Owner, Person
+from gateway.core.keys import make_key
+
+NOON = 1_790_000_000.0
+ANN = Person("default", "ann")
+WIRING: Any = {"clock": lambda: NOON, "settings": load(environ={})}
+
+
+def gateway(redis: Redis, cached_s: float = 0.0) -> RedisDirectory:
+    return RedisDirectory(redis, cached_s=cached_s, **WIRING)
+
+
+async def made(directory: RedisDirectory, person: Person) -> Owner:
+    owner = await directory.owner(person, create=True)
+    assert owner is not None
+    return owner
+
+
+async def test_what_one_gateway_drops_the_other_does_not_find(redis: Redis) -> None:
+    one, other = gateway(redis), gateway(redis)
+    owner = await made(one, ANN)
+    assert await other.owner(ANN) == owner
+    await one.drop(owner)
+    assert await other.owner(ANN) is None
+    assert await other.by_tenant(owner.tenant) is None
+
+
+async def test_an_owner_is_kept_for_its_time_without_asking_redis(redis: Redis) -> None:
+    directory = gateway(redis, cached_s=60.0)
+    owner = await made(directory, ANN)
+    await redis.flushall()
+    assert await directory.owner(ANN) is owner
+    await directory.drop(owner)
+    assert await directory.owner(ANN) is None
+
+
+async def test_a_dropped_key_stands_in_no_key_of_redis(redis: Redis) -> None:
+    directory = gateway(redis)
+    owner = await made(directory, ANN)
+    await directory.link(Person("default", "slack"), ANN)
+    await directory.drop(owner)
+    for key in [key async for key in redis.scan_iter("*")]:
+        assert owner.key not in await redis.dump(key)
+        assert owner.tenant.encode() not in key
+
+
+async def test_a_dropped_key_leaves_the_append_only_file_when_it_is_compacted(
+    redis: Redis,
+) -> None:
+    await redis.config_set("appendonly", "yes")
+    directory = gateway(redis)
+    owner = await made(directory, ANN)
+    await directory.drop(owner)
+    before = (await redis.info("stats"))["total_forks"]
+    await settled(redis)
+    await directory.compact()
+    assert (await redis.info("stats"))["total_forks"] > before
+    await settled(redis)
+    assert await redis.get("dir:uncompacted") is None
+    await directory.compact()  # nothing was dropped since: Redis is not bothered
+
+
+async def settled(redis: Redis) -> None:
+    async with asyncio.timeout(10):
+        while (await redis.info("persistence"))["aof_rewrite_in_progress"]:
+            await asyncio.sleep(0.01)
+
+
+async def test_two_operators_that_link_crosswise_make_no_cycle(redis: Redis) -> None:
+    bob = Person("default", "bob")
+    results = await asyncio.gather(
+        gateway(redis).link(ANN, bob), gateway(redis).link(bob, ANN), return_exceptions=True
+    )
+    assert [type(result) for result in results].count(Unprocessable) == 1
+    assert await redis.exists("dir:linking") == 0
+
+
+async def test_a_row_of_links_has_an_end(redis: Redis) -> None:
+    directory = gateway(redis)
+    row = [Person("default", f"p{n}") for n in range(MOST_LINKS)]
+    for identity, person in pairwise(row):
+        await directory.link(identity, person)
+    assert (await made(directory, row[0])).person == row[-1]
+    with pytest.raises(Unprocessable):
+        await directory.link(row[-1], ANN)
+
+
+async def test_names_of_users_stand_in_no_key_of_a_person(redis: Redis) -> None:
+    directory = gateway(redis)
+    await made(directory, Person("default", "ann@example.com"))
+    keys = [key async for key in redis.scan_iter("*")]
+    assert not any(b"ann" in key for key in keys)
+
+
+async def test_a_revoked_key_counts_no_more_at_another_gateway(redis: Redis) -> None:
+    one, other = (RedisKeyStore(redis, cached_s=0.0, **WIRING) for _ in range(2))
+    _, key = make_key("default", now=NOON)
+    await one.add(key)
+    assert await other.find(key.id) == key
+    await one.revoke(key.id, NOON)
+    found = await other.find(key.id)
+    assert found is not None
+    assert found.revoked_at == NOON
+
+
+async def test_an_absent_redis_is_unavailable_and_never_an_empty_answer() -> None:
+    async with Redis(host="127.0.0.1", port=1, retry=None) as client:
+        directory, keys = gateway(client), RedisKeyStore(client, **WIRING)
+        owner = Owner(ANN, "t", b"k" * 32)
+        calls: list[Any] = [
+            directory.owner(ANN),
+            directory.owner(ANN, create=True),
+            directory.by_tenant("t"),
+            directory.incarnations(ANN),
+            directory.drop(owner),
+            directory.compact(),
+            directory.link(ANN, Person("default", "bob")),
+            directory.unlink(ANN),
+            directory.links(ANN),
+            directory.people(),
+            directory.erased(),
+            directory.ping(),
+            keys.find("0" * 12),
+            keys.all(),
+            keys.revoke("0" * 12, NOON),
+            keys.audit({"action": "x"}),
+            keys.audited(),
+        ]
+        for call in calls:
+            with pytest.raises(DirectoryUnavailable):
+                await call
