@@ -23,6 +23,7 @@ from typing import Any, Final, cast
 
 import aiohttp
 import httpx
+from aiohttp import hdrs
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.client_reqrep import ClientRequest, ClientResponse
 from aiohttp.connector import Connection
@@ -309,6 +310,8 @@ class _Request(ClientRequest):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if hdrs.CONTENT_LENGTH not in kwargs["headers"]:
+            self.headers.pop(hdrs.CONTENT_LENGTH, None)  # aiohttp's own "0", for a DELETE
         _sending.set(self)
 
     async def write_bytes(
