@@ -165,6 +165,11 @@ class MemoryStore(Protocol):
         """The model whose vectors are stored; None where there are none yet."""
         ...
 
+    @property
+    def notes(self) -> Mapping[str, str]:
+        """What an operator should know of this store and can mend, by subject: for `doctor`."""
+        ...
+
     async def adopt(self, model: EmbeddingModel, *, replace: bool = False) -> None:
         """From now on hold vectors of this model; repeating it changes nothing.
 

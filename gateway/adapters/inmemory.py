@@ -89,6 +89,10 @@ class InMemoryStore:
     def model(self) -> EmbeddingModel | None:
         return self._model
 
+    @property
+    def notes(self) -> Mapping[str, str]:
+        return {}
+
     async def open(self) -> None:
         """Nothing to load."""
 
@@ -161,7 +165,7 @@ class InMemoryStore:
         """A vector of the model in force; any other is as good as none."""
         if vector is None or self._model is None or len(vector) != self._model.dimensions:
             return None
-        return vector
+        return vector if math.isfinite(sum(vector)) else None
 
     # --- reading -----------------------------------------------------------------------------
 
@@ -197,9 +201,7 @@ class InMemoryStore:
         )
 
     async def search(self, owner: Owner, probe: Probe) -> Found:
-        tenant = self._tenants.get(owner.tenant)
-        if tenant is None:
-            return Found(lists={}, memories={})
+        tenant = self._tenants.get(owner.tenant) or _Tenant()
         live = statuses_of(probe.where) == ("active",)
         index = tenant.indexes.get(live)
         if index is None:

@@ -28,13 +28,8 @@ from uuid import UUID
 import orjson
 import qdrant_edge as edge
 
+from gateway.adapters.qdrant.layout import DENSE, FORMAT, KEYWORDS, LEXICAL, NUMBERS, TENANTS
 from gateway.core.stored import OWED
-
-FORMAT: Final = 1
-DENSE: Final = ("dense", "dense_window")
-LEXICAL: Final = ("bm25", "bm25_window")
-KEYWORDS: Final = ("kind", "type", "status", "tags", "owed")
-NUMBERS: Final = ("created_at", "expires_at", "standing")
 
 FLUSH_IDLE_S: Final = 1.0
 FLUSH_WRITES: Final = 10_000
@@ -69,7 +64,7 @@ class Shard:
         sparse = {name: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf) for name in LEXICAL}
         shard = edge.EdgeShard.create(str(data), edge.EdgeConfig(sparse_vectors=sparse))
         index = edge.UpdateOperation.create_field_index
-        for field in ("tenant", "live"):
+        for field in TENANTS:
             shard.update(index(field, edge.KeywordIndexParams(is_tenant=True)))
         for field in KEYWORDS:
             shard.update(index(field, edge.PayloadSchemaType.Keyword))
@@ -149,27 +144,28 @@ class Shard:
 
     # --- writing -----------------------------------------------------------------------------
 
-    def put(self, points: list[dict[str, Any]]) -> None:
+    def put(self, points: list[Any]) -> None:
         self._shard.update(
             edge.UpdateOperation.upsert_points(
-                [edge.Point(p["id"], _vectors(p["vectors"]), p["payload"]) for p in points]
+                [edge.Point(id, _vectors(vectors), payload) for id, vectors, payload in points]
             )
         )
         self.unflushed += len(points)
 
-    def add_vectors(self, points: list[dict[str, Any]]) -> int:
-        """Vectors for points that are still as the caller read them (`updated_at`)."""
-        read = self._shard.retrieve([p["id"] for p in points], ["tenant", "updated_at"], False)
-        seen = {_hex(r.id): r.payload for r in read if r.payload is not None}
-        due = [p for p in points if seen.get(p["id"]) == p["seen"]]
+    def add_vectors(self, points: list[Any]) -> int:
+        """Vectors for points that are still as the caller read them."""
+        ids = [id for id, _, _ in points]
+        read = self._shard.retrieve(ids, ["tenant", "updated_at"], False)
+        present = {_hex(r.id): r.payload for r in read}
+        due = [(id, vectors) for id, vectors, seen in points if present.get(id) == seen]
         if due:
             operation = edge.UpdateOperation
             self._shard.update(
                 operation.update_vectors(
-                    [edge.PointVectors(p["id"], _vectors(p["vectors"])) for p in due]
+                    [edge.PointVectors(id, _vectors(vectors)) for id, vectors in due]
                 )
             )
-            self._shard.update(operation.delete_payload([p["id"] for p in due], ["owed"]))
+            self._shard.update(operation.delete_payload([id for id, _ in due], ["owed"]))
             self.unflushed += len(due)
         return len(due)
 
@@ -187,37 +183,34 @@ class Shard:
 
     # --- reading -----------------------------------------------------------------------------
 
-    def search(
-        self, conditions: list[Any], corpus: list[Any], queries: list[dict[str, Any]]
-    ) -> list[Any]:
-        """For each query its hits as [point, score, version], in one planned batch."""
+    def search(self, conditions: list[Any], corpus: list[Any], queries: list[Any]) -> list[Any]:
+        """For each query its [point, score]s, in one planned batch; and the points' versions."""
         meant = _filter(conditions)
         idf = edge.SearchParams(idf=edge.IdfParams(corpus=_filter(corpus)))
         requests = []
-        for query in queries:
+        for by, using, limit, vector in queries:
             asked: Any
-            params = None
-            if "order" in query:
-                asked = edge.OrderBy(query["order"], edge.Direction.Desc)
-            elif "sparse" in query:
-                asked = edge.Query.Nearest(edge.SparseVector(*query["sparse"]), query["using"])
-                params = idf
+            if by == "order":
+                asked = edge.OrderBy(using, edge.Direction.Desc)
+            elif by == "sparse":
+                asked = edge.Query.Nearest(edge.SparseVector(*vector), using)
             else:
-                asked = edge.Query.Nearest(query["dense"], query["using"])
-            requests.append(
-                edge.QueryRequest(query["limit"], query=asked, filter=meant, params=params)
-            )
+                asked = edge.Query.Nearest(vector, using)
+            params = idf if by == "sparse" else None
+            requests.append(edge.QueryRequest(limit, query=asked, filter=meant, params=params))
+        lists: list[Any] = []
+        versions: dict[str, int] = {}
         found = self._shard.query_batch(edge.QueryBatchRequest(requests))
-        return [
-            [
-                [_hex(hit.id), hit.order_value if "order" in query else hit.score, hit.version]
-                for hit in hits
-            ]
-            for query, hits in zip(queries, found, strict=True)
-        ]
+        for (by, *_), hits in zip(queries, found, strict=True):
+            scored = []
+            for hit in hits:
+                point = _hex(hit.id)
+                versions[point] = hit.version
+                scored.append([point, hit.order_value if by == "order" else hit.score])
+            lists.append(scored)
+        return [lists, versions]
 
-    def retrieve(self, points: list[int | UUID | str]) -> list[Any]:
-        fields = ["v", "tenant", "body"]
+    def retrieve(self, points: list[int | UUID | str], fields: list[str]) -> list[Any]:
         return [[_hex(r.id), r.payload] for r in self._shard.retrieve(points, fields, False)]
 
     def scroll(
@@ -242,7 +235,8 @@ class Shard:
 
     def tenants(self) -> list[str]:
         hits = self._shard.facet(edge.FacetRequest("tenant", limit=MAX_FACET, exact=True))
-        return [str(hit.value) for hit in hits]
+        # Of what was deleted, a word stays with nobody having it.
+        return [str(hit.value) for hit in hits if hit.count]
 
     def ping(self) -> None:
         self._shard.info()

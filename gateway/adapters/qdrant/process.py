@@ -87,7 +87,7 @@ class ShardProcess:
                 [
                     sys.executable,
                     "-m",
-                    "gateway.adapters.qdrant_edge.shard",
+                    "gateway.adapters.qdrant.shard",
                     str(theirs.fileno()),
                     str(self._path),
                 ],

@@ -1,0 +1,284 @@
+"""The port `MemoryStore` over Qdrant: what needs a key or a word is done here, and only here.
+
+Payloads are sealed and opened, tokens hashed with the owner's key, results checked once more
+for their owner. The engine below sees plain fields and numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final, TypeVar
+
+from gateway.adapters.qdrant.engine import Engine, NewVectors, Point, Query, Row
+from gateway.adapters.qdrant.layout import BODY
+from gateway.adapters.qdrant.opened import Opened
+from gateway.core.errors import SettingsError, StoreUnavailable, Unreadable
+from gateway.core.identity import Owner
+from gateway.core.lookup import Condition, assemble, in_page_order, of_owner, of_tenant
+from gateway.core.memory import Entry, Found, Instant, ListName, Memory, Probe, Vector, Where
+from gateway.core.stored import (
+    OWED,
+    from_payload,
+    keyed_tokens,
+    point_id,
+    reference,
+    to_payload,
+)
+from gateway.ports import Cipher, EmbeddingModel, Lexicon, Sparse
+from gateway.telemetry.logs import log
+
+WRITE_POINTS: Final = 16
+"""Points a write. Embedded, a search waits for one such write at most (1 ms, p99 5.5)."""
+
+T = TypeVar("T")
+
+
+class QdrantStore:
+    """Memories in Qdrant, server or embedded; see the port for what each call promises."""
+
+    def __init__(self, engine: Engine, *, cipher: Cipher, lexicon: Lexicon) -> None:
+        self.engine = engine
+        self._cipher = cipher
+        self._lexicon = lexicon
+        self._model: EmbeddingModel | None = None
+        self._opened = Opened()
+
+    @property
+    def model(self) -> EmbeddingModel | None:
+        return self._model
+
+    @property
+    def notes(self) -> Mapping[str, str]:
+        return self.engine.notes
+
+    async def open(self) -> None:
+        await self.engine.open()
+        self._model = await self.engine.model()
+
+    async def adopt(self, model: EmbeddingModel, *, replace: bool = False) -> None:
+        held = self._model = await self.engine.model()
+        if held == model:
+            return
+        if held is not None and not replace:
+            raise SettingsError(
+                f"the memory store holds vectors of {held.name} ({held.provider},"
+                f" {held.dimensions} dimensions), but the embedder set is {model.name}"
+                f" ({model.provider}, {model.dimensions} dimensions). Run `memory-gateway reembed`"
+                " to change them over, or set embedding.model back",
+                param="embedding.model",
+            )
+        self._model = None
+        await self.engine.change_model(model, mark=held is not None)
+        self._model = model
+
+    async def _model_changed(self) -> bool:
+        """Whether another process has changed the store's model under this one."""
+        before, self._model = self._model, await self.engine.model()
+        return before != self._model
+
+    # --- writing -----------------------------------------------------------------------------
+
+    async def put(self, owner: Owner, entries: Sequence[Entry]) -> None:
+        for some in _portions(entries):
+            try:
+                await self.engine.put([self._point(owner, entry) for entry in some])
+            except StoreUnavailable as exc:
+                if exc.code != "vectors" or not await self._model_changed():
+                    raise
+                await self.engine.put([self._point(owner, entry) for entry in some])
+
+    def _point(self, owner: Owner, entry: Entry) -> Point:
+        memory = entry.memory
+        dense = self._dense(entry)
+        vectors: dict[str, list[float] | Sparse] = {**dense}
+        if memory.status != "forgotten" and memory.text:
+            words = self._lexicon.document(memory.text, entry.language)
+            vectors["bm25"] = _keyed(owner, words)
+            if entry.window is not None:
+                window = self._lexicon.document(entry.window, entry.language, window=True)
+                vectors["bm25_window"] = _keyed(owner, window)
+        return Point(
+            id=point_id(owner.tenant, memory.id),
+            vectors=vectors,
+            payload=to_payload(owner, entry, self._cipher.seal, embedded="dense" in dense),
+        )
+
+    async def add_vectors(self, owner: Owner, entries: Sequence[Entry]) -> int:
+        new = [
+            NewVectors(
+                id=point_id(owner.tenant, entry.memory.id),
+                vectors=vectors,
+                tenant=owner.tenant,
+                seen=entry.memory.updated_at,
+            )
+            for entry in entries
+            if "dense" in (vectors := self._dense(entry))
+        ]
+        return sum([await self.engine.add_vectors(some) for some in _portions(new)])
+
+    async def delete(self, owner: Owner, ids: Sequence[str]) -> int:
+        if not ids:
+            return 0
+        points = tuple(point_id(owner.tenant, id) for id in ids)
+        return await self.engine.delete(
+            (*of_tenant(owner.tenant), Condition("point", "any", points))
+        )
+
+    async def erase(self, tenant: str) -> int:
+        try:
+            return await self.engine.delete(of_tenant(tenant))
+        finally:
+            # Also after a failure: nothing of the tenant is to stay opened.
+            self._opened.drop(tenant)
+
+    def _dense(self, entry: Entry) -> dict[str, list[float]]:
+        vectors = {"dense": entry.dense, "dense_window": entry.dense_window}
+        fitting = {name: self._fitting(vector) for name, vector in vectors.items()}
+        return {name: vector for name, vector in fitting.items() if vector is not None}
+
+    def _fitting(self, vector: Vector | None) -> list[float] | None:
+        """A vector of the model in force; any other is as good as none."""
+        if vector is None or self._model is None or len(vector) != self._model.dimensions:
+            return None
+        numbers = [float(number) for number in vector]
+        return numbers if math.isfinite(sum(numbers)) else None
+
+    # --- reading -----------------------------------------------------------------------------
+
+    async def get(self, owner: Owner, ids: Sequence[str]) -> list[Memory]:
+        if not ids:
+            return []
+        points = [point_id(owner.tenant, id) for id in ids]
+        found = dict(self._read(owner, await self.engine.retrieve(points)))
+        return [found[point] for point in points if point in found]
+
+    async def search(self, owner: Owner, probe: Probe) -> Found:
+        try:
+            return await self._search(owner, probe)
+        except StoreUnavailable as exc:
+            if exc.code != "vectors" or not await self._model_changed():
+                raise
+            return await self._search(owner, probe)
+
+    async def _search(self, owner: Owner, probe: Probe) -> Found:
+        queries = self._queries(owner, probe)
+        asked = {name: query for name, query in queries.items() if query is not None}
+        hits: dict[ListName, Sequence[tuple[str, float]]] = dict.fromkeys(queries, ())
+        if not asked:
+            return Found(lists=hits, memories={})
+        conditions = of_owner(owner, probe.where, expiry=False)
+        answer = await self.engine.search(conditions, conditions[:1], list(asked.values()))
+        hits.update(zip(asked, answer.lists, strict=True))
+        memories, missing = self._opened.look(owner.tenant, answer.stamps)
+        if missing:
+            rows: Iterable[Row]
+            if answer.payloads:
+                rows = [(point, answer.payloads[point]) for point in missing]
+            else:
+                rows = await self.engine.retrieve(missing)
+            read = dict(self._read(owner, rows))
+            self._opened.keep(owner.tenant, read, answer.stamps)
+            memories |= read
+        return assemble(hits, memories, expired_before=probe.where.expired_before)
+
+    def _queries(self, owner: Owner, probe: Probe) -> dict[ListName, Query | None]:
+        """The lists of the answer and what is asked for each; None where there is nothing to ask
+        (a question without words)."""
+        queries: dict[ListName, Query | None] = {}
+        if probe.standing:
+            queries["standing"] = Query(probe.standing, "standing", "order")
+        if (vector := self._fitting(probe.dense)) is not None:
+            queries["dense"] = Query(probe.limit, "dense", "dense", dense=vector)
+            queries["dense_window"] = Query(probe.limit, "dense_window", "dense", dense=vector)
+        words = _keyed(owner, self._lexicon.query(probe.text, probe.language))
+        for name, using in (("lexical", "bm25"), ("lexical_window", "bm25_window")):
+            asked = Query(probe.limit, using, "sparse", sparse=words) if words[0] else None
+            queries[name] = asked  # type: ignore[index]  # mypy reads the names as any text
+        return queries
+
+    async def page(
+        self, owner: Owner, where: Where, *, limit: int, after: tuple[Instant, str] | None = None
+    ) -> list[Memory]:
+        """Three calls at most: what is left of the instant where the last page ended, what is
+        older, and the last instant of that again, in order, for the engine cuts it anywhere."""
+        conditions = of_owner(owner, where)
+        rows: list[Row] = []
+        if after is not None:
+            at, point = after[0], point_id(owner.tenant, after[1])
+            rows = await self._instant(conditions, at, limit, _next(point))
+            conditions = (*conditions, Condition("created_at", "lt", at))
+        if len(rows) < limit:
+            wanted = limit - len(rows)
+            older = await self.engine.scroll(
+                conditions, wanted, fields=(*BODY, "created_at"), newest=True
+            )
+            if len(older) == wanted:
+                last = older[-1][1]["created_at"]
+                older = [row for row in older if row[1]["created_at"] > last]
+                older += await self._instant(conditions, last, wanted - len(older), None)
+            rows += older
+        memories = self._read(owner, rows)
+        ordered = in_page_order((memory.created_at, point, memory) for point, memory in memories)
+        return [memory for _, _, memory in ordered]
+
+    async def _instant(
+        self, conditions: tuple[Condition, ...], at: Instant, limit: int, begin: str | None
+    ) -> list[Row]:
+        same = (*conditions, Condition("created_at", "at", at))
+        return await self.engine.scroll(same, limit, fields=BODY, begin=begin)
+
+    async def count(self, tenant: str, where: Where | None = None) -> int:
+        return await self.engine.count(of_tenant(tenant, where))
+
+    def _read(self, owner: Owner, rows: Iterable[Row]) -> Iterator[tuple[str, Memory]]:
+        """The memories of these points that are the owner's own and can be read.
+
+        Raises Unreadable for a record of a newer version: to leave those out would be to
+        forget without saying so.
+        """
+        for point, payload in rows:
+            if payload.get("tenant") != owner.tenant:
+                log("store").error("foreign_point_dropped", point=point)
+                continue
+            try:
+                yield point, from_payload(owner, point, payload, self._cipher.open)
+            except Unreadable as exc:
+                if exc.code == "record_version":
+                    raise
+                log("store").error("unreadable_point_dropped", point=point, reason=exc.message)
+
+    # --- over all tenants --------------------------------------------------------------------
+
+    async def expired(self, now: Instant, limit: int) -> list[tuple[str, str]]:
+        return await self._references(Condition("expires_at", "lte", now), limit)
+
+    async def unembedded(self, limit: int) -> list[tuple[str, str]]:
+        return await self._references(Condition("owed", "is", OWED), limit)
+
+    async def _references(self, condition: Condition, limit: int) -> list[tuple[str, str]]:
+        rows = await self.engine.scroll((condition,), limit, fields=("tenant",))
+        return [(payload["tenant"], reference(point)) for point, payload in rows]
+
+    async def tenants(self) -> list[str]:
+        return await self.engine.tenants()
+
+    async def ping(self) -> None:
+        await self.engine.ping()
+
+    async def close(self) -> None:
+        await self.engine.close()
+
+
+def _keyed(owner: Owner, sparse: Sparse) -> Sparse:
+    indices, values = sparse
+    return keyed_tokens(owner, indices), values
+
+
+def _portions(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    return (items[i : i + WRITE_POINTS] for i in range(0, len(items), WRITE_POINTS))
+
+
+def _next(point: str) -> str:
+    """The id right after a point's, where the next page of its instant begins."""
+    return f"{min(int(point, 16) + 1, 2**128 - 1):032x}"
