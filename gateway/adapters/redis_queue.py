@@ -428,10 +428,12 @@ class RedisQueue:
         oldest = await self._pipelined(
             lambda pipe, base: pipe.zrange(f"{base}oldest", 0, 0, withscores=True)
         )
-        return [
-            _Totals(*map(int, (n or 0 for n in row)), float(first[0][1]) if first else None)
-            for row, first in zip(counts, oldest, strict=True)
-        ]
+        totals = []
+        for row, first in zip(counts, oldest, strict=True):
+            pending, leased, dead, size = (int(n or 0) for n in row)
+            since = float(first[0][1]) if first else None
+            totals.append(_Totals(pending, leased, dead, size, since))
+        return totals
 
     # --- Redis -----------------------------------------------------------------------------
 

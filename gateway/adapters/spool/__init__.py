@@ -1,0 +1,163 @@
+"""The port `Spool`: exchanges on disk while Redis is away, handed over when it is back.
+
+Here is what waits; the file itself, its format and its lock stand in `file.py`. What is said
+is on disk before `append` returns, and appends that come together share one sync, so that
+`queue.durable` need not be asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from gateway.adapters.spool.file import Append, Frame, SpoolFile, frame_of
+from gateway.core.errors import OverBudget, OwnerGone, Unavailable, Unreadable
+from gateway.core.exchange import Exchange
+from gateway.core.identity import Owner
+from gateway.core.wire import NEWER, exchange_from_bytes, exchange_to_bytes
+from gateway.ports import Cipher
+
+_log = structlog.get_logger("gateway.spool")
+
+
+class FileSpool:
+    """The port `Spool` in `directory` (made 0700), at most `max_bytes` of it.
+
+    `by_tenant` finds the owner of what is drained (`Directory.by_tenant`).
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        cipher: Cipher,
+        by_tenant: Callable[[str], Awaitable[Owner | None]],
+        max_bytes: int,
+    ) -> None:
+        self._file = SpoolFile(directory, max_bytes)
+        self._cipher = cipher
+        self._by_tenant = by_tenant
+        self._waiting: list[Append] = []
+        self._writing = False
+        self._work: asyncio.Future[list[Exception | None]] | None = None
+        self._gone: set[str] = set()
+        self._draining = asyncio.Lock()
+
+    async def open(self) -> None:
+        """Make the directory, and cut what a kill left unfinished.
+
+        Raises SettingsError where it cannot be used, Unreadable where a newer program wrote it.
+        """
+        await asyncio.to_thread(self._file.open)
+
+    async def append(self, owner: Owner, exchange: Exchange) -> None:
+        """Keep an exchange; it is on disk on return.
+
+        Raises OverBudget at the bound and where the disk refuses, OwnerGone after `erase`.
+        """
+        sealed = self._cipher.seal(owner, exchange_to_bytes(exchange), "spool")
+        settled = asyncio.get_running_loop().create_future()
+        asked = Append(owner.tenant, frame_of(owner.tenant, sealed), settled)
+        self._waiting.append(asked)
+        if not self._writing:
+            self._write_waiting()
+        await asked.settled
+
+    def _write_waiting(self) -> None:
+        """Group commit: all that wait go out with one sync, and those that come meanwhile
+        with the next. It goes on although a caller is cancelled, for others share the write."""
+        batch, self._waiting = self._waiting, []
+        self._writing = bool(batch)
+        if batch:
+            append = partial(self._file.append, batch, self._gone)
+            work = asyncio.get_running_loop().run_in_executor(None, append)
+            work.add_done_callback(partial(self._written, batch))
+            self._work = work
+
+    def _written(
+        self, batch: Sequence[Append], work: asyncio.Future[list[Exception | None]]
+    ) -> None:
+        failed = work.exception()
+        outcomes = [failed] * len(batch) if failed else work.result()
+        for each, outcome in zip(batch, outcomes, strict=True):
+            if each.settled.done():  # its caller was cancelled
+                continue
+            if outcome is None:
+                each.settled.set_result(None)
+            else:
+                each.settled.set_exception(outcome)
+        self._write_waiting()
+
+    async def drain(self, put: Callable[[Owner, Exchange], Awaitable[Any]]) -> int:
+        """Hand each spooled exchange to `put`, oldest first, and forget it once taken; how many.
+
+        Ends early, and keeps the rest, where `put` raises QueueUnavailable or the directory is
+        away. Where it raises OverBudget it goes on with the other users, and all from there on
+        is offered again the next time: the queue refuses what it has. Drops what has no owner
+        any more. One process drains at a time: for another this is 0. Raises Unreadable for
+        what only a newer program can read.
+        """
+        async with self._draining:
+            with self._file.only_drainer() as alone:
+                return await self._drain(put) if alone else 0
+
+    async def _drain(self, put: Callable[[Owner, Exchange], Awaitable[Any]]) -> int:
+        taken, generation, place = 0, b"", 0
+        full: set[str] = set()
+        while True:
+            chunk = await asyncio.to_thread(self._file.next_chunk, generation, place)
+            if not chunk.frames:
+                return taken
+            reached = chunk.start
+            try:
+                for frame in chunk.frames:
+                    if frame.tenant not in full:
+                        try:
+                            taken += await self._hand(frame, put)
+                        except OverBudget:
+                            full.add(frame.tenant)
+                    if not full:
+                        reached = frame.end
+            except Unavailable:
+                return taken
+            finally:
+                if reached > chunk.start:
+                    await asyncio.to_thread(self._file.advance, chunk.generation, reached)
+            generation, place = chunk.generation, chunk.frames[-1].end
+
+    async def _hand(self, frame: Frame, put: Callable[[Owner, Exchange], Awaitable[Any]]) -> int:
+        """One exchange: 1 where it was taken, 0 where it was known already or is to be dropped."""
+        owner = await self._by_tenant(frame.tenant)
+        if owner is None:
+            return 0
+        try:
+            exchange = exchange_from_bytes(self._cipher.open(owner, frame.sealed, "spool"))
+        except Unreadable as exc:
+            if exc.code == NEWER:
+                raise
+            _log.error("a spooled exchange cannot be opened; dropped")
+            return 0
+        try:
+            return int(await put(owner, exchange) is not False)
+        except OwnerGone:
+            return 0
+
+    async def erase(self, tenant: str) -> int:
+        """Rewrite the file without a tenant, whose words are then nowhere in it; how many
+        exchanges were waiting. What is appended for it later is refused."""
+        self._gone.add(tenant)
+        return await asyncio.to_thread(self._file.remove, tenant)
+
+    async def count(self, tenant: str | None = None) -> int:
+        """How many exchanges wait here, of one tenant or of all."""
+        return await asyncio.to_thread(self._file.count, tenant)
+
+    async def close(self) -> None:
+        """Wait for what is being written."""
+        while self._writing and self._work is not None:
+            await asyncio.wait({self._work})
