@@ -1,0 +1,177 @@
+"""What the documents promise is so: settings, commands, links, and the README's own examples."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from gateway import config
+from gateway.cli.parser import read
+from gateway.lab.scripted_upstream import ScriptedUpstream
+from tests.gateway_process import GatewayProcess
+
+TOP = Path(__file__).resolve().parent.parent
+README = TOP / "README.md"
+DOCS = [README, TOP / "CHANGELOG.md", *sorted((TOP / "docs").glob("*.md"))]
+SETTINGS = {name for name, _ in config.every_setting()}
+SECTIONS = {name.partition(".")[0] for name in SETTINGS if "." in name}
+
+
+def _blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README.read_text(), re.DOTALL)
+
+
+def _commands() -> list[str]:
+    """The README's shell commands, one a line, without their comments."""
+    joined = "\n".join(_blocks("sh")).replace("\\\n", " ")
+    return [line.split("  #")[0].strip() for line in joined.splitlines() if line.strip()]
+
+
+# --- what is named exists ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda page: page.name)
+def test_every_variable_that_is_named_is_a_setting(page: Path) -> None:
+    for name in set(re.findall(r"\bGATEWAY_[A-Z_]*[A-Z]\b", page.read_text())):
+        if name in {"GATEWAY_CONFIG", "GATEWAY_DATA_DIR"} or name.startswith("GATEWAY_TEST_"):
+            continue
+        assert name.removeprefix("GATEWAY_").lower().replace("__", ".") in SETTINGS, name
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda page: page.name)
+def test_every_setting_that_is_named_exists(page: Path) -> None:
+    for name in re.findall(r"`([a-z]+\.[a-z_]+)`", page.read_text()):
+        if name.partition(".")[0] in SECTIONS and not name.endswith((".py", ".toml", ".json")):
+            assert name in SETTINGS, name
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    text = page.read_text()
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
+        if not target.startswith(("http://", "https://")):
+            assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda page: page.name)
+def test_no_page_holds_a_path_of_somebodys_machine(page: Path) -> None:
+    assert not re.search(r"(/home/|/root/|/Users/|[A-Z]:\\)", page.read_text())
+
+
+def test_every_room_that_the_architecture_names_is_there() -> None:
+    text = (TOP / "docs/architecture.md").read_text()
+    rooms = [
+        r for row in re.findall(r"(?m)^\| (`.*?) \|", text) for r in re.findall("`(.*?)`", row)
+    ]
+    assert len(rooms) >= 12
+    for room in rooms:
+        assert (TOP / "gateway" / room).exists(), room
+
+
+# --- commands ------------------------------------------------------------------------------
+
+
+def test_every_make_target_that_is_named_exists() -> None:
+    targets = set(re.findall(r"(?m)^([a-z][a-z -]*):", (TOP / "Makefile").read_text()))
+    known = {word for target in targets for word in target.split()}
+    named = set(re.findall(r"\bmake ([a-z-]+)", README.read_text() + (TOP / ".ci/run").read_text()))
+    assert named <= known
+    assert {"run", "demo", "test", "check", "doctor"} <= named
+
+
+def test_every_command_of_the_program_can_be_said_as_it_is_written() -> None:
+    said = [line for line in _commands() if line.startswith("memory-gateway ")]
+    assert len(said) >= 6
+    for line in said:
+        words = shlex.split(line.split(">")[0])[1:]
+        assert read(words).run
+
+
+def test_the_two_commands_stand_in_the_readme() -> None:
+    text = "\n".join(_commands())
+    assert "make demo" in text
+    assert "make run" in text
+    assert "make test" in text
+
+
+# --- the examples run ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def gateway(tmp_path: Path, upstream: ScriptedUpstream) -> Iterator[GatewayProcess]:
+    with GatewayProcess(tmp_path / "data", upstream.base_url) as running:
+        yield running
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "OPENAI_API_KEY": "sk-example-0000"}
+
+
+def test_the_python_example_works_as_it_stands(
+    gateway: GatewayProcess, upstream: ScriptedUpstream
+) -> None:
+    (example,) = _blocks("python")
+    program = example.replace("http://127.0.0.1:8080", gateway.url)
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=_environment(), capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "ok"), done.stderr
+    assert upstream.requests[0].header("x-memory-user") is None
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not on this machine")
+def test_the_curl_examples_work_as_they_stand(
+    gateway: GatewayProcess, upstream: ScriptedUpstream
+) -> None:
+    examples = [line for line in _commands() if line.startswith("curl ")]
+    assert len(examples) == 2
+    for line in examples:
+        command = line.replace("http://127.0.0.1:8080", gateway.url) + " --fail-with-body"
+        done = subprocess.run(
+            ["/bin/sh", "-c", command], env=_environment(), capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert upstream.requests[0].header("authorization") == "Bearer sk-example-0000"
+
+
+# --- deploy --------------------------------------------------------------------------------
+
+
+def test_the_compose_file_gives_the_gateway_settings_that_it_starts_with() -> None:
+    compose = yaml.safe_load((TOP / "deploy/compose.yaml").read_text())
+    environ = {
+        name: re.sub(r"\$\{\w+:-\}", "", value)
+        for name, value in compose["services"]["gateway"]["environment"].items()
+    }
+    image = dict(re.findall(r"(GATEWAY_\w+)=(\S+)", (TOP / "deploy/Dockerfile").read_text()))
+    settings = config.load(environ={**image, **environ})
+    assert settings.server.host == "0.0.0.0"
+    assert not settings.embedded
+    for name in ("gateway", "worker"):
+        assert read(compose["services"][name]["command"]).run
+
+
+def test_the_compose_file_keeps_the_queue_on_disk_and_evicts_nothing() -> None:
+    compose = yaml.safe_load((TOP / "deploy/compose.yaml").read_text())
+    command = " ".join(compose["services"]["redis"]["command"])
+    assert "--appendonly yes" in command
+    assert "--maxmemory-policy noeviction" in command
+    for name in ("redis", "qdrant"):
+        assert "test" in compose["services"][name]["healthcheck"]
+        assert compose["services"][name]["volumes"]
+
+
+def test_the_image_runs_as_nobody_in_particular_and_says_whether_it_is_well() -> None:
+    text = (TOP / "deploy/Dockerfile").read_text()
+    assert re.search(r"(?m)^USER (?!0|root)\d+", text)
+    assert "HEALTHCHECK" in text
+    assert "--require-hashes" in text
