@@ -63,11 +63,14 @@ async def test_the_head_is_there_before_the_first_chunk(
 ) -> None:
     gate = Gate()
     upstream.script(sse(gate, delta("a")))
-    async with gateway.client(x_memory_user="ana") as client, asyncio.timeout(SOON_S):
-        async with client.stream("POST", "/v1/chat/completions", json=ASK) as answer:
-            assert answer.headers["x-memory-status"] == "ok"
-            gate.open()
-            assert await answer.aread() == delta("a")
+    async with (
+        gateway.client(x_memory_user="ana") as client,
+        asyncio.timeout(SOON_S),
+        client.stream("POST", "/v1/chat/completions", json=ASK) as answer,
+    ):
+        assert answer.headers["x-memory-status"] == "ok"
+        gate.open()
+        assert await answer.aread() == delta("a")
 
 
 async def test_a_response_head_waits_for_the_upstreams(
@@ -106,10 +109,12 @@ async def test_leaving_in_the_middle_of_a_stream_ends_the_upstreams_work(
     gateway: House, upstream: ScriptedUpstream, path: str
 ) -> None:
     upstream.script(sse(delta("a"), Stall()))
-    async with gateway.client(x_memory_user="ana") as client:
-        async with client.stream("POST", path, json={**ASK, "input": "hi"}) as answer:
-            async for _ in answer.aiter_raw():
-                break
+    async with (
+        gateway.client(x_memory_user="ana") as client,
+        client.stream("POST", path, json={**ASK, "input": "hi"}) as answer,
+    ):
+        async for _ in answer.aiter_raw():
+            break
     assert await left(upstream.requests[0])
 
 
@@ -118,10 +123,12 @@ async def test_leaving_in_the_middle_of_a_whole_answer_ends_the_upstreams_work(
 ) -> None:
     head = [("content-type", "application/json"), ("content-length", "1000")]
     upstream.script(Raw(headers=head, steps=[b'{"choices":', Stall()]))
-    async with gateway.client(x_memory_user="ana") as client:
-        async with client.stream("POST", "/v1/chat/completions", json=ASK) as answer:
-            async for _ in answer.aiter_raw():
-                break
+    async with (
+        gateway.client(x_memory_user="ana") as client,
+        client.stream("POST", "/v1/chat/completions", json=ASK) as answer,
+    ):
+        async for _ in answer.aiter_raw():
+            break
     assert await left(upstream.requests[0])
 
 
@@ -129,13 +136,15 @@ async def test_what_was_said_until_a_client_left_is_handed_over_as_cut_off(
     gateway: House, upstream: ScriptedUpstream
 ) -> None:
     upstream.script(sse(delta("As I was "), delta("saying"), Stall()))
-    async with gateway.client(x_memory_user="ana") as client:
-        async with client.stream("POST", "/v1/chat/completions", json=ASK) as answer:
-            got = b""
-            async for chunk in answer.aiter_raw():
-                got += chunk
-                if got.endswith(delta("saying")):
-                    break
+    async with (
+        gateway.client(x_memory_user="ana") as client,
+        client.stream("POST", "/v1/chat/completions", json=ASK) as answer,
+    ):
+        got = b""
+        async for chunk in answer.aiter_raw():
+            got += chunk
+            if got.endswith(delta("saying")):
+                break
     assert await left(upstream.requests[0])
     await until(lambda: len(gateway.background))
     said = await gateway.handed_over()
@@ -278,9 +287,11 @@ async def test_a_stalled_stream_ends_with_an_error_event(
 ) -> None:
     upstream.script(sse(delta("a"), Stall()))
     quick = {"idle_timeout_s": 0.1}
-    async with house(tmp_path, upstream.base_url, redis, upstream=quick) as gateway:
-        async with gateway.client(x_memory_user="ana") as client:
-            answer = await client.post("/v1/chat/completions", json=ASK)
+    async with (
+        house(tmp_path, upstream.base_url, redis, upstream=quick) as gateway,
+        gateway.client(x_memory_user="ana") as client,
+    ):
+        answer = await client.post("/v1/chat/completions", json=ASK)
     assert last_event(answer.content)["error"]["code"] == "upstream_stalled"  # type: ignore[index]
     assert await left(upstream.requests[0])
 
@@ -291,9 +302,11 @@ async def test_no_answer_in_time_is_504(
 ) -> None:
     upstream.script(Raw(before=[Stall()]))
     quick = {"first_byte_timeout_s": 0.1}
-    async with house(tmp_path, upstream.base_url, redis, upstream=quick) as gateway:
-        async with gateway.client(x_memory_user="ana") as client:
-            answer = await client.post(path, json=ASK)
+    async with (
+        house(tmp_path, upstream.base_url, redis, upstream=quick) as gateway,
+        gateway.client(x_memory_user="ana") as client,
+    ):
+        answer = await client.post(path, json=ASK)
     assert answer.status_code == 504
     assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
     assert await left(upstream.requests[0])
@@ -301,9 +314,11 @@ async def test_no_answer_in_time_is_504(
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/models"])
 async def test_an_upstream_that_is_away_is_502(tmp_path: Path, redis: Redis, path: str) -> None:
-    async with house(tmp_path, "http://127.0.0.1:9/v1", redis) as gateway:
-        async with gateway.client(x_memory_user="ana") as client:
-            answer = await client.post(path, json=ASK)
+    async with (
+        house(tmp_path, "http://127.0.0.1:9/v1", redis) as gateway,
+        gateway.client(x_memory_user="ana") as client,
+    ):
+        answer = await client.post(path, json=ASK)
     assert answer.status_code == 502
     assert answer.json()["error"]["code"] == "upstream_unreachable"
     assert "upstream.base_url" in answer.json()["error"]["message"]
@@ -377,9 +392,11 @@ async def test_the_gateways_own_upstream_key_takes_the_place_of_the_clients(
     tmp_path: Path, upstream: ScriptedUpstream, redis: Redis, path: str
 ) -> None:
     keyed = {"api_key": "sk-the-gateways-own"}
-    async with house(tmp_path, upstream.base_url, redis, upstream=keyed) as gateway:
-        async with gateway.client(authorization="Bearer sk-anything") as client:
-            await client.post(path, json=ASK)
+    async with (
+        house(tmp_path, upstream.base_url, redis, upstream=keyed) as gateway,
+        gateway.client(authorization="Bearer sk-anything") as client,
+    ):
+        await client.post(path, json=ASK)
     assert upstream.all[0].values("authorization") == ["Bearer sk-the-gateways-own"]
 
 
