@@ -1,0 +1,528 @@
+"""What memory does in the journey of a chat, seen from its two ends and from the queue."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from gateway.core.errors import (
+    DirectoryUnavailable,
+    QueueUnavailable,
+    StateUnavailable,
+    StoreUnavailable,
+)
+from gateway.core.identity import Person
+from gateway.core.injection import BLOCK_OPEN
+from gateway.lab.scripted_upstream import Gate, Raw, Say, ScriptedUpstream, ToolCall, refusal
+from tests.web.house import House, house
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+CHAT = "/v1/chat/completions"
+TOOLS = [{"type": "function", "function": {"name": "look_up", "parameters": {"type": "object"}}}]
+
+
+@pytest.fixture
+async def gateway(tmp_path: Path, upstream: ScriptedUpstream, redis: Redis) -> AsyncIterator[House]:
+    upstream.default = Say("Gladly.")
+    async with house(tmp_path, upstream.base_url, redis) as opened:
+        yield opened
+
+
+def user(text: str) -> dict[str, Any]:
+    return {"role": "user", "content": text}
+
+
+def assistant(text: str) -> dict[str, Any]:
+    return {"role": "assistant", "content": text}
+
+
+async def chat(
+    gateway: House, *messages: dict[str, Any], path: str = CHAT, body: Any = None, **headers: str
+) -> httpx.Response:
+    given = {"x_memory_user": "ana", **headers}
+    async with gateway.client(**given) as client:
+        return await client.post(path, json={"model": "m", "messages": messages, **(body or {})})
+
+
+def sent(upstream: ScriptedUpstream, n: int = -1) -> str:
+    return upstream.requests[n].body.decode()
+
+
+class Away:
+    """A part that is away: whatever is asked of it fails, after a pause if it hangs."""
+
+    def __init__(self, error: Exception, *, hangs: bool = False) -> None:
+        self._error = error
+        self._hangs = hangs
+
+    def __getattr__(self, name: str) -> Any:
+        async def fail(*_: Any, **__: Any) -> Any:
+            if self._hangs:
+                await asyncio.sleep(30)
+            raise self._error
+
+        return fail
+
+
+# --- conversations -------------------------------------------------------------------------------
+
+
+async def test_each_turn_of_a_conversation_is_handed_over_once(gateway: House) -> None:
+    first = [user("I live in Rome")]
+    await chat(gateway, *first)
+    second = [*first, assistant("Gladly."), user("and I like tea")]
+    await chat(gateway, *second)
+    said = await gateway.handed_over()
+    assert [[turn.text for turn in exchange.turns] for exchange in said] == [
+        ["I live in Rome", "Gladly."],
+        ["and I like tea", "Gladly."],
+    ]
+    assert said[0].session == said[1].session
+
+
+async def test_a_retry_of_the_same_request_is_the_same_exchange(gateway: House) -> None:
+    for _ in range(3):
+        await chat(gateway, user("I live in Rome"))
+    assert len(await gateway.handed_over()) == 1
+
+
+async def test_a_request_that_follows_at_once_finds_the_last_one_handed_over(
+    gateway: House, upstream: ScriptedUpstream
+) -> None:
+    history: list[dict[str, Any]] = []
+    for n in range(5):
+        history.append(user(f"message {n}"))
+        answer = await chat(gateway, *history)
+        history.append(assistant(answer.json()["choices"][0]["message"]["content"]))
+    said = await gateway.handed_over()
+    assert [exchange.turns[0].text for exchange in said] == [f"message {n}" for n in range(5)]
+    assert all(len(exchange.turns) == 2 for exchange in said)
+
+
+async def test_what_is_kept_is_what_the_client_said_not_what_was_injected(
+    gateway: House,
+) -> None:
+    await gateway.know("The user is allergic to peanuts")
+    await chat(gateway, {"role": "system", "content": "Be a cook."}, user("a snack?"))
+    said = await gateway.handed_over()
+    assert [turn.text for turn in said[0].turns] == ["a snack?", "Gladly."]
+
+
+async def test_an_error_answer_is_not_handed_over(
+    gateway: House, upstream: ScriptedUpstream
+) -> None:
+    upstream.script(refusal(429, "slow down"), Say("Gladly."))
+    await chat(gateway, user("hi"))
+    assert await gateway.handed_over() == []
+    await chat(gateway, user("hi"))
+    assert len(await gateway.handed_over()) == 1
+
+
+async def test_the_models_api_of_responses_has_memory_too(
+    gateway: House, upstream: ScriptedUpstream
+) -> None:
+    await gateway.know("The user is allergic to peanuts")
+    for stream in (False, True):
+        async with gateway.client(x_memory_user="ana") as client:
+            body = {"model": "m", "input": f"a snack? {stream}", "stream": stream}
+            await client.post("/v1/responses", json=body)
+        assert "peanuts" in upstream.requests[-1].json()["instructions"]
+    said = await gateway.handed_over()
+    assert [turn.text for exchange in said for turn in exchange.turns] == [
+        "a snack? False",
+        "Gladly.",
+        "a snack? True",
+        "Gladly.",
+    ]
+
+
+# --- tool loops ----------------------------------------------------------------------------------
+
+
+async def test_a_tool_loop_recalls_once_and_is_handed_over_once(
+    gateway: House, upstream: ScriptedUpstream
+) -> None:
+    await gateway.know("The user is allergic to peanuts")
+    searched = 0
+    search = gateway.services.store.search
+
+    async def counted(*args: Any, **named: Any) -> Any:
+        nonlocal searched
+        searched += 1
+        return await search(*args, **named)
+
+    gateway.services.store.search = counted  # type: ignore[method-assign]
+    upstream.script(Say(tool_calls=(ToolCall("look_up", '{"x":1}', "call_1"),)), Say("Apples."))
+    asked = [user("Which snack?")]
+    first = await chat(gateway, *asked, body={"tools": TOOLS})
+    call = first.json()["choices"][0]["message"]
+    result = {"role": "tool", "tool_call_id": "call_1", "content": "42"}
+    await gateway.know("The user is called Ana")  # learned meanwhile: not for this turn
+    second = await chat(gateway, *asked, call, result, body={"tools": TOOLS})
+    assert searched == 1
+    blocks = [sent(upstream, n).partition(BLOCK_OPEN)[2].partition("</")[0] for n in (0, 1)]
+    assert blocks[0] == blocks[1] != ""
+    assert second.headers["x-memory-injected-count"] == "1"
+    said = await gateway.handed_over()
+    assert len(said) == 1
+    assert said[0].turns[-1].text == "Apples."
+
+
+# --- injected once -------------------------------------------------------------------------------
+
+
+async def test_the_block_stays_as_it_was_within_a_conversation(
+    gateway: House, upstream: ScriptedUpstream
+) -> None:
+    await gateway.know("The user is allergic to peanuts")
+    first = [user("a snack?")]
+    await chat(gateway, *first)
+    await chat(gateway, *first, assistant("Gladly."), user("something about mountains"))
+    systems = [request.json()["messages"][0]["content"] for request in upstream.requests]
+    assert systems[0] == systems[1]
+
+
+# --- modes ---------------------------------------------------------------------------------------
+
+
+async def test_readonly_recalls_and_keeps_nothing(
+    gateway: House, upstream: ScriptedUpstream
+) -> None:
+    await gateway.know("The user is allergic to peanuts")
+    await chat(gateway, user("a snack?"), x_memory_mode="readonly")
+    assert "peanuts" in sent(upstream)
+    assert await gateway.handed_over() == []
+
+
+async def test_readonly_of_an_unknown_user_makes_nobody_known(
+    gateway: House, upstream: ScriptedUpstream
+) -> None:
+    answer = await chat(gateway, user("hi"), x_memory_mode="readonly")
+    assert answer.headers["x-memory-status"] == "ok"
+    await gateway.background.drain(5)
+    assert await gateway.services.directory.people() == []
+
+
+async def test_writeonly_keeps_and_recalls_nothing(
+    gateway: House, upstream: ScriptedUpstream
+) -> None:
+    await gateway.know("The user is allergic to peanuts")
+    await chat(gateway, user("a snack?"), x_memory_mode="writeonly")
+    assert "peanuts" not in sent(upstream)
+    assert len(await gateway.handed_over()) == 1
+
+
+async def test_off_neither_recalls_nor_keeps(gateway: House, upstream: ScriptedUpstream) -> None:
+    await gateway.know("The user is allergic to peanuts")
+    answer = await chat(gateway, user("a snack?"), x_memory_mode="off")
+    assert "peanuts" not in sent(upstream)
+    assert await gateway.handed_over() == []
+    assert answer.headers["x-memory-status"] == "off"
+
+
+async def test_shadow_recalls_and_records_but_injects_nothing(
+    tmp_path: Path, upstream: ScriptedUpstream, redis: Redis
+) -> None:
+    shadow = {"mode": "shadow"}
+    async with house(tmp_path, upstream.base_url, redis, memory=shadow) as gateway:
+        await gateway.know("The user is allergic to peanuts")
+        answer = await chat(gateway, user("a snack without peanuts?"))
+        assert BLOCK_OPEN not in sent(upstream)
+        assert answer.headers["x-memory-injected-count"] == "0"
+        assert len(await gateway.handed_over()) == 1
+        id = answer.headers["x-memory-receipt-id"]
+        receipt = await gateway.services.receipts.get(await gateway.owner(), id)
+        assert receipt is not None
+        assert [one["left_out"] for one in receipt["considered"]] == [None]
+        assert receipt["injected"] == []
+
+
+async def test_holdout_leaves_a_stable_share_of_users_without_and_keeps_what_they_say(
+    tmp_path: Path, upstream: ScriptedUpstream, redis: Redis
+) -> None:
+    half = {"mode": "holdout", "holdout_share": 0.5}
+    async with house(tmp_path, upstream.base_url, redis, memory=half) as gateway:
+        without = set()
+        for name in [f"user-{n}" for n in range(12)]:
+            await gateway.know("The user is allergic to peanuts", user=name)
+            for _ in range(2):
+                await chat(gateway, user("a snack?"), x_memory_user=name)
+                without.add((name, "peanuts" not in sent(upstream)))
+            assert len(await gateway.handed_over(name)) == 1
+        assert len(without) == 12  # the same both times
+        assert 0 < sum(held for _, held in without) < 12
+
+
+async def test_the_request_can_lower_the_tokens_but_not_raise_them(
+    gateway: House, upstream: ScriptedUpstream
+) -> None:
+    await gateway.know("The user is allergic to peanuts")
+    answer = await chat(gateway, user("a snack?"), x_memory_max_tokens="0")
+    assert answer.headers["x-memory-injected-count"] == "0"
+    answer = await chat(gateway, user("another snack?"), x_memory_max_tokens="999999")
+    assert 0 < int(answer.headers["x-memory-tokens"]) <= gateway.settings.memory.max_tokens
+
+
+async def test_housekeeping_of_chat_front_ends_has_no_memory(
+    gateway: House, upstream: ScriptedUpstream
+) -> None:
+    await gateway.know("The user is allergic to peanuts")
+    title = (
+        "### Task:\nGenerate a concise, 3-5 word title with an emoji summarizing the chat"
+        " history.\n### Chat History:\n<chat_history>\nUSER: a snack?\n</chat_history>"
+    )
+    answer = await chat(gateway, user(title))
+    assert "peanuts" not in sent(upstream)
+    assert answer.headers["x-memory-status"] == "off"
+    assert await gateway.handed_over() == []
+
+
+async def test_off_the_record_is_not_kept_where_the_setting_allows_it(
+    tmp_path: Path, upstream: ScriptedUpstream, redis: Redis
+) -> None:
+    async with house(
+        tmp_path, upstream.base_url, redis, memory={"off_the_record": True}
+    ) as gateway:
+        await chat(gateway, user("Off the record: I am looking for another job."))
+        assert await gateway.handed_over() == []
+        await chat(gateway, user("I like tea."))
+        assert len(await gateway.handed_over()) == 1
+
+
+# --- an upstream that refuses --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+async def test_a_refused_enriched_request_is_sent_once_more_as_it_came(
+    gateway: House, upstream: ScriptedUpstream, status: int
+) -> None:
+    await gateway.know("The user is allergic to peanuts")
+    upstream.script(refusal(status, "maximum context length exceeded"), Say("Fine."))
+    answer = await chat(gateway, user("a snack?"))
+    assert answer.json()["choices"][0]["message"]["content"] == "Fine."
+    assert answer.headers["x-memory-injected-count"] == "0"
+    assert "peanuts" in sent(upstream, 0)
+    assert upstream.requests[1].json()["messages"] == [user("a snack?")]
+    assert len(upstream.requests) == 2
+    assert len(await gateway.handed_over()) == 1
+
+
+async def test_where_the_original_is_refused_too_the_client_gets_that_answer(
+    gateway: House, upstream: ScriptedUpstream
+) -> None:
+    await gateway.know("The user is allergic to peanuts")
+    upstream.script(refusal(400, "first"), refusal(422, "second"), Say("never"))
+    answer = await chat(gateway, user("a snack?"))
+    assert (answer.status_code, answer.json()["error"]["message"]) == (422, "second")
+    assert len(upstream.requests) == 2
+
+
+async def test_a_refused_request_that_was_not_enriched_is_not_sent_again(
+    gateway: House, upstream: ScriptedUpstream
+) -> None:
+    upstream.script(refusal(400, "no such model"))
+    answer = await chat(gateway, user("hi"))
+    assert answer.status_code == 400
+    assert len(upstream.requests) == 1
+
+
+async def test_a_model_without_a_system_role_gets_its_memories_elsewhere_next_time(
+    gateway: House, upstream: ScriptedUpstream
+) -> None:
+    await gateway.know("The user is allergic to peanuts")
+
+    def no_system(request: Any) -> Say | Raw:
+        roles = [message["role"] for message in request.json()["messages"]]
+        return refusal(400, "System role not supported") if "system" in roles else Say("Fine.")
+
+    upstream.default = no_system
+    await chat(gateway, user("a snack?"))
+    assert len(upstream.requests) == 2
+    await gateway.background.drain(5)
+    answer = await chat(gateway, user("another snack?"))
+    assert len(upstream.requests) == 3
+    assert "peanuts" in upstream.requests[2].json()["messages"][0]["content"]
+    assert answer.headers["x-memory-injected-count"] != "0"
+
+
+@pytest.mark.parametrize("reason", ["maximum context length is 100", "no idea why"])
+async def test_what_a_model_could_not_take_is_not_sent_to_it_again(
+    gateway: House, upstream: ScriptedUpstream, reason: str
+) -> None:
+    for n in range(5):
+        await gateway.know(f"The user has a fact number {n} about peanuts and other snacks")
+    most = 0
+
+    def small(request: Any) -> Say | Raw:
+        nonlocal most
+        said = sum(len(message["content"]) for message in request.json()["messages"])
+        most = max(most, said)
+        return refusal(400, reason) if said > 120 else Say("Fine.")
+
+    upstream.default = small
+    for n in range(8):
+        answer = await chat(gateway, user(f"a snack {n}?"))
+        assert answer.status_code == 200
+        await gateway.background.drain(5)
+    before = len(upstream.requests)
+    await chat(gateway, user("a snack at last?"))
+    assert len(upstream.requests) == before + 1
+
+
+# --- parts that are away -------------------------------------------------------------------------
+
+
+PARTS = {
+    "store": StoreUnavailable("away"),
+    "state": StateUnavailable("away"),
+    "receipts": StateUnavailable("away"),
+    "directory": DirectoryUnavailable("away"),
+}
+
+
+@pytest.mark.parametrize("hangs", [False, True], ids=["down", "hanging"])
+@pytest.mark.parametrize("part", PARTS)
+async def test_a_chat_goes_on_with_any_part_of_memory_away(
+    gateway: House, upstream: ScriptedUpstream, part: str, hangs: bool
+) -> None:
+    await gateway.know("The user is allergic to peanuts")
+    real = getattr(gateway.services, part)
+    gateway.without(**{part: Away(PARTS[part], hangs=hangs)})
+    answer = await chat(gateway, user("a snack?"), x_memory_deadline_ms="60")
+    assert answer.json()["choices"][0]["message"]["content"] == "Gladly."
+    expected = {"receipts": "ok", "state": "partial"}.get(part, "degraded")
+    assert hangs or answer.headers["x-memory-status"] == expected
+    gateway.without(**{part: real})
+    await gateway.background.drain(0.05)  # what tries to hand over would go on for minutes
+
+
+@pytest.mark.parametrize("part", ["store", "state", "receipts"])
+async def test_what_was_said_is_kept_though_a_part_is_away(gateway: House, part: str) -> None:
+    await gateway.owner()
+    gateway.without(**{part: Away(PARTS[part])})
+    await chat(gateway, user("I live in Rome"))
+    said = await gateway.handed_over()
+    assert [turn.text for turn in said[0].turns] == ["I live in Rome", "Gladly."]
+
+
+async def test_what_was_said_waits_on_disk_while_the_queue_is_away(gateway: House) -> None:
+    real = gateway.services.queue
+    gateway.without(queue=Away(QueueUnavailable("away")))
+    answer = await chat(gateway, user("I live in Rome"))
+    assert answer.status_code == 200
+    await gateway.background.drain(5)
+    assert await gateway.services.spool.count() == 1
+    gateway.without(queue=real)
+
+
+async def test_without_shared_state_only_the_last_words_of_a_history_are_new(
+    gateway: House,
+) -> None:
+    gateway.without(state=Away(StateUnavailable("away")))
+    await chat(gateway, user("I live in Rome"), assistant("Nice."), user("and I like tea"))
+    said = await gateway.handed_over()
+    assert [turn.text for turn in said[0].turns] == ["and I like tea", "Gladly."]
+
+
+async def test_over_the_bound_of_open_requests_memory_is_skipped_and_the_chat_goes_on(
+    tmp_path: Path, upstream: ScriptedUpstream, redis: Redis
+) -> None:
+    gate = Gate()
+    async with house(
+        tmp_path, upstream.base_url, redis, server={"max_open_requests": 1}
+    ) as gateway:
+        await gateway.know("The user is allergic to peanuts")
+        upstream.script(Raw(b"{}", before=[gate]), Say("Fine."))
+        first = asyncio.create_task(chat(gateway, user("a snack?")))
+        async with asyncio.timeout(2):
+            while not upstream.requests:
+                await asyncio.sleep(0.005)
+        second = await chat(gateway, user("another?"))
+        gate.open()
+        await first
+    assert second.status_code == 200
+    assert second.headers["x-memory-status"] == "degraded"
+    assert "peanuts" not in sent(upstream, 1)
+
+
+async def test_a_user_who_was_erased_a_moment_ago_begins_anew(gateway: House) -> None:
+    owner = await gateway.owner()
+    await gateway.services.state.erase(owner.tenant)  # its fence stands before its key is gone
+    real = gateway.services.directory.owner
+    asked = 0
+
+    async def first_the_old_one(person: Person, *, create: bool = False) -> Any:
+        nonlocal asked
+        asked += 1
+        if asked == 2:
+            await gateway.services.directory.drop(owner)
+        return await real(person, create=create)
+
+    gateway.services.directory.owner = first_the_old_one  # type: ignore[method-assign]
+    await chat(gateway, user("I live in Rome"))
+    assert len(await gateway.handed_over()) == 1
+
+
+# --- receipts ------------------------------------------------------------------------------------
+
+
+async def test_a_receipt_tells_what_was_considered_and_injected(gateway: House) -> None:
+    memory = await gateway.know("The user is allergic to peanuts")
+    answer = await chat(gateway, user("a peanut snack?"))
+    said = await gateway.handed_over()
+    id = answer.headers["x-memory-receipt-id"]
+    receipt = await gateway.services.receipts.get(await gateway.owner(), id)
+    assert receipt is not None
+    assert receipt["id"] == id
+    assert receipt["injected"] == [memory.id]
+    assert receipt["block"].startswith(BLOCK_OPEN)
+    assert [one["id"] for one in receipt["considered"]] == [memory.id]
+    assert receipt["exchange_id"] == said[0].id
+    assert receipt["session"] == said[0].session
+    assert receipt["tokens"] == int(answer.headers["x-memory-tokens"])
+    assert said[0].receipt_id == id
+
+
+async def test_receipts_can_be_kept_for_a_share_of_requests(
+    tmp_path: Path, upstream: ScriptedUpstream, redis: Redis
+) -> None:
+    async with house(tmp_path, upstream.base_url, redis, receipts={"share": 0.0}) as gateway:
+        answer = await chat(gateway, user("hi"))
+        assert "x-memory-receipt-id" not in answer.headers
+
+
+# --- large bodies --------------------------------------------------------------------------------
+
+
+async def test_a_large_body_does_not_hold_up_the_streams_of_others(
+    gateway: House, upstream: ScriptedUpstream
+) -> None:
+    """The loop's longest pause while a 4 MB history is read; a reader on the loop takes 60 ms."""
+    history = [user(f"word {n} " * 500) for n in range(1000)]
+    longest = 0.0
+
+    async def beat() -> None:
+        nonlocal longest
+        loop = asyncio.get_running_loop()
+        while True:
+            at = loop.time()
+            await asyncio.sleep(0.001)
+            longest = max(longest, loop.time() - at - 0.001)
+
+    body = json.dumps({"model": "m", "messages": history}).encode()
+    async with gateway.client(x_memory_user="ana") as client:
+        beating = asyncio.create_task(beat())
+        answer = await client.post(CHAT, content=body)
+        beating.cancel()
+    assert answer.status_code == 200
+    assert len(upstream.requests[0].body) >= len(body)
+    print(longest)
+    assert longest < 0.5, longest  # the test's own client and upstream share this loop's lock
