@@ -282,14 +282,15 @@ class SqliteDirectory:
         except sqlite3.OperationalError as exc:
             locked = "locked" in str(exc)
             raise DirectoryUnavailable(
-                f"the directory {self._path} "
+                f"the directory of users ({self._path.name}) "
                 + ("is in use by another process" if locked else f"cannot be used: {exc}"),
                 code="directory_unavailable",
             ) from exc
         except (sqlite3.Error, OSError) as exc:
             raise DirectoryUnavailable(
-                f"the directory {self._path} cannot be used ({type(exc).__name__}); restore it"
-                " from a backup if it is damaged: without it, sealed memories cannot be read",
+                f"the directory of users ({self._path.name}) cannot be used ({type(exc).__name__});"
+                " restore it from a backup if it is damaged: without it, sealed memories cannot be"
+                " read",
                 code="directory_unavailable",
             ) from exc
 

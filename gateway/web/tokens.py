@@ -26,7 +26,7 @@ LEEWAY_S = 30
 """How far the issuer's clock may be from ours."""
 MAX_TOKEN_CHARS = 16_384
 
-_SHAPE = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*", re.ASCII)
+_SHAPE = re.compile(r"[A-Za-z0-9_=-]*\.[A-Za-z0-9_=-]*\.[A-Za-z0-9_=-]*", re.ASCII)
 _ASYMMETRIC = frozenset(
     ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 )
