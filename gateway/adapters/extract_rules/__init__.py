@@ -1,0 +1,64 @@
+"""The fallback extractor: plain statements in English, found by patterns, without any model.
+
+Strategy: a user's message is cut into clauses (`clauses`); a clause that states something
+about the user in one of a few plain forms (`forms`) is read as a fact of CONTRACT §7
+(`readings`). It is here so that a fresh machine shows the whole path; it finds a small part
+of what a language model finds, and says that it is the fallback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from gateway.adapters.extract_rules.clauses import bare, clauses, greets
+from gateway.adapters.extract_rules.forms import INTRODUCTION, facts_of
+from gateway.adapters.extract_rules.readings import Known, name
+from gateway.core.suspicion import is_pasted
+from gateway.ports import ExtractionBatch
+from gateway.telemetry.logs import log
+
+
+class RulesExtractor:
+    """The port `Extractor` by patterns; nothing it needs can be away."""
+
+    def __init__(self) -> None:
+        log("extraction").info(
+            "fallback_extractor",
+            hint="facts are drawn by plain rules in English; set extraction.model (and a key) to"
+            " have a language model draw them",
+        )
+
+    @property
+    def name(self) -> str:
+        return "rules"
+
+    async def extract(self, batch: ExtractionBatch) -> list[Mapping[str, Any]]:
+        """Every plain statement of the user's turns, in order."""
+        known = [(k.n, k.memory.text, k.memory.key) for k in batch.known]
+        facts: list[Mapping[str, Any]] = []
+        for turn in batch.turns:
+            if turn.role == "user":
+                facts += [{**fact, "turn": turn.n} for fact in facts_in(turn.text, known)]
+        return facts
+
+    async def ping(self) -> None:
+        """There is nothing to reach."""
+
+    async def close(self) -> None:
+        """There is nothing to close."""
+
+
+def facts_in(text: str, known: Known = ()) -> list[dict[str, Any]]:
+    """The facts that a message of the user states, without the number of their turn."""
+    facts: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for clause in clauses(text):
+        plain = bare(clause)
+        found = list(facts_of(plain, known))
+        if not found and greets(text) and (m := INTRODUCTION.match(plain)):
+            found = list(name(m, known)) if plain[-len(m["value"]) :][:1].isupper() else []
+        if found and not is_pasted(clause, text):
+            for fact in found:
+                same = (fact["action"], fact["target"], fact["text"])
+                facts.setdefault(same, {**fact, "quote": clause})
+    return list(facts.values())

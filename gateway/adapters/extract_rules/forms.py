@@ -1,0 +1,226 @@
+"""The plain forms in which people say things about themselves, each with its reading.
+
+A form is a pattern with names in angle brackets for what recurs. It is matched at the
+beginning of a clause and, unless it ends in `$` or `…`, must reach the clause's end (small
+words such as "these days" aside). Forms are tried in order; the first that yields is it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from gateway.adapters.extract_rules import readings as read
+from gateway.adapters.extract_rules.readings import Found, Known, Match, fact
+
+_NAMES = {
+    "value": r"(?P<value>.{1,120}?)",
+    "I am": r"(?:i am|i'm|im)",
+    "answers": r"(?:answers?|repl(?:y|ies)|responses?)",
+    "language": f"(?P<value>{'|'.join(read.LANGUAGES)})",
+    "length": f"(?P<value>{'|'.join(read.LENGTHS)})",
+    "diet": (
+        "(?P<value>vegetarian|vegan|pescatarian|kosher|halal|gluten-free|keto|celiac|coeliac"
+        "|diabetic)"
+    ),
+    "article": "(?P<article>an?|the)",
+    "wish": r"i(?:'d| would)? (?:prefer|want|like|love|need)",
+    "order": (
+        r"(?:(?:from now on|always|i want you to|i'd like you to|can you please|you should|please"
+        r"|to)[, ]+)*"
+    ),
+    "person": (
+        "(?P<who>wife|husband|partner|girlfriend|boyfriend|son|daughter|dog|cat|mother|father"
+        "|sister|brother|boss|company|horse|baby)"
+    ),
+}
+_END = (
+    r"(?:\s+(?:now|currently|at the moment|these days|right now|too|as well|by the way|though"
+    r"|anyway))*$"
+)
+
+
+def _pattern(form: str) -> re.Pattern[str]:
+    form = re.sub(r"(?<!\?P)<([\w ]+)>", lambda m: _NAMES[m[1]], form)
+    if form.endswith("…"):
+        form = form[:-1]
+    elif not form.endswith("$"):
+        form += _END
+    return re.compile(form, re.IGNORECASE)
+
+
+def facts_of(clause: str, known: Known) -> Found:
+    """What one clause states. The first form that fits is what it says."""
+    for pattern, reading in FORMS:
+        if (m := pattern.match(clause)) and (facts := list(reading(m, known))):
+            yield from facts
+            return
+
+
+def _remember(m: Match, known: Known) -> Found:
+    """What is to be remembered, in a form that is known or as it was said."""
+    what = m["value"].strip()
+    plain: list[dict[str, Any]] = list(facts_of(what, known))
+    if plain:
+        yield from plain
+    else:
+        yield fact("profile", f"User asked to remember: {what}", importance=0.8)
+
+
+Reading: TypeAlias = Callable[[Match, Known], Found]
+
+_ALL: list[tuple[Reading, list[str]]] = [
+    (_remember, [r"(?:don't|do not|never) forget\s+(?:that\s+|:\s*)?<value>$"]),
+    (
+        read.forget,
+        [
+            r"(?:you (?:can|should|may|must) |i want you to |i'd like you to )?"
+            r"(?:forget|unlearn|erase|delete|remove|don't remember|do not remember)\s+"
+            r"(?:that\s+|about\s+|everything (?:that )?(?:you know )?about\s+(?!me\b)"
+            r"|(?:the fact|what (?:i|you) (?:said|told you|know))(?: about| that)?\s+"
+            r"|from (?:your )?memory\s+)?<value>$",
+        ],
+    ),
+    (
+        _remember,
+        [
+            r"(?:i want you to |you should |i'd like you to )?"
+            r"(?:remember|keep in mind|note|memori[sz]e)(?!\s+(?:when|how|to\b|the time|me\b))"
+            r"\s*(?:this|that)?[:,]?\s+<value>$",
+        ],
+    ),
+    (
+        read.no_longer,
+        [
+            r"i (?:don't|do not)\s+(?:really )?(?P<value>(?!like|love|enjoy|know|think|want"
+            r"|have to|understand).{2,100}?)\s+any ?more$",
+            r"i (?:no longer|stopped|quit|have stopped|have quit)\s+<value>",
+            r"<I am> (?:no longer|not)\s+(?:an?\s+)?<value>\s+any ?more$",
+            r"<I am> no longer\s+(?:an?\s+)?<value>$",
+            r"<I am> not (?P<value>allergic to .{1,60}?)$",
+        ],
+    ),
+    (
+        read.name,
+        [
+            r"my (?:full |first )?name(?: is|'s)\s+<value>",
+            r"(?:you can |please |just |everyone )?calls? me\s+<value>",
+            r"<I am> called\s+<value>",
+        ],
+    ),
+    (read.age, [r"<I am>\s+(?P<value>\d{1,3})(?:\s+years?(?:\s+old)?|\s+y/?o)?$"]),
+    (
+        read.birthday,
+        [
+            r"my birthday is (?:on )?<value>",
+            r"i was born (?:on|in) (?P<value>(?=.*\d).{3,40}?)",
+        ],
+    ),
+    (
+        read.named,
+        [
+            r"my <person>(?:'s name)? is (?:called |named )?<value>",
+            r"i have an? <person> (?:called|named)\s+<value>",
+        ],
+    ),
+    (
+        read.home,
+        [
+            r"(?:i|<I am>) (?:currently |now |still )?(?:live|living|reside|residing) in\s+<value>",
+            r"<I am> (?:currently |now )?based in\s+<value>",
+            r"(?:i|i've|i have) (?:just |recently |finally |now )?(?:moved|relocated)"
+            r"(?: (?:house|home|back))?(?: from [^,]{1,40}?)? to\s+<value>",
+            r"my home (?:town |city )?is (?:in )?<value>",
+        ],
+    ),
+    (
+        read.timezone,
+        [r"my time ?zone is\s+<value>", r"<I am> (?:in|on) (?:the )?<value> time ?zone$"],
+    ),
+    (
+        read.role,
+        [
+            r"i (?:currently |now )?work as <article>\s+<value>",
+            r"my (?:job|role|occupation|profession|job title) is (?:being )?"
+            r"(?:<article>\s+)?<value>",
+        ],
+    ),
+    (read.diet, [r"<I am> (?:an? )?(?:strict )?<diet>(?: \w+)?"]),
+    (
+        read.intolerance,
+        [r"<I am> (?P<value>lactose|gluten|histamine|fructose)[ -]intolerant"],
+    ),
+    (
+        read.allergy,
+        [
+            r"<I am> (?:very |severely |highly |also |deathly )?allergic to\s+<value>",
+            r"i have an? (?:severe |bad |strong )?allergy to\s+<value>",
+            r"i have an? (?:severe |bad |strong )?(?P<value>[\w -]{2,30}?) allergy",
+        ],
+    ),
+    (
+        read.like,
+        [
+            r"<I am> an? (?:big |huge |great )?(?:fan|lover) of\s+<value>",
+            r"<I am> (?:really |very |also )?(?:fond of|into)\s+<value>",
+        ],
+    ),
+    (read.perhaps_role, [r"<I am>\s+(?:now\s+|also\s+)?<article>\s+<value>"]),
+    (read.employer, [r"i (?:currently |now )?work (?P<how>at|for)\s+<value>"]),
+    (
+        read.language_of_code,
+        [r"i (?:mostly |mainly |usually )?(?:code|program|develop) in\s+(?P<value>[\w+#.]{1,20})…"],
+    ),
+    (
+        read.language,
+        [
+            r"<order>(?:answer|reply|respond|speak|write|talk|communicate)(?: to)?"
+            r"(?: me| my questions)?(?: back)?(?: only| always)? in <language>\b"
+            r"(?!.*\b(?:this|following|poem|story|essay)\b)…",
+            r"<wish> (?:your |all |my )?(?:<answers> (?:to be )?)?in <language>",
+        ],
+    ),
+    (
+        read.length,
+        [
+            r"<order>(?:keep|make|give me) (?:your |the |all )?(?:<answers> )?(?:more )?<length>"
+            r"(?: <answers>)?\b(?! (?:story|poem|list|summary))…",
+            r"<wish> (?:your )?<length> <answers>\b…",
+            r"<wish> (?:your )?<answers> (?:to be |that are )?<length>\b…",
+            r"<length> <answers>(?: only)?(?:,? please)?$",
+            r"<order>be (?:more )?<length>",
+        ],
+    ),
+    (
+        read.dislike,
+        [
+            r"i (?:really |absolutely |truly )?(?:don't|do not|never)(?: really)?"
+            r" (?:like|enjoy|love)\s+<value>",
+            r"i (?:really |absolutely |also )?(?:dislike|hate|detest|can't stand|cannot stand"
+            r"|loathe)\s+<value>",
+            r"<I am> not (?:an? (?:big |huge )?fan of|into|fond of)\s+<value>",
+        ],
+    ),
+    (
+        read.like,
+        [r"i (?:really |absolutely |also |still |do )?(?:like|love|enjoy|adore)\s+<value>"],
+    ),
+    (read.prefer, [r"i (?:really |always |usually )?prefer\s+<value>"]),
+    (
+        read.favourite,
+        [r"my (?:all-time )?favou?rite (?P<what>[\w -]{2,30}?) (?:is|are)\s+<value>"],
+    ),
+    (
+        read.tool,
+        [
+            r"i (?:mostly |usually |always |mainly |currently |also )?(?:use|work with)\s+<value>",
+            r"<I am> (?:currently |mostly |also )?(?:using|working with)\s+<value>",
+        ],
+    ),
+]
+FORMS: list[tuple[re.Pattern[str], Reading]] = [
+    (_pattern(form), reading) for reading, forms in _ALL for form in forms
+]
+INTRODUCTION = _pattern(r"<I am>\s+(?P<value>[A-Z][\w'-]+(?: [A-Z][\w'-]+)?)$")
+"""A name only where the message opens with a greeting; else "I'm German" would be one."""
