@@ -1,0 +1,491 @@
+"""The command line: exit codes, one line for what went wrong, and the same work done through a
+gateway that runs or on data opened here."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import structlog
+
+from gateway.cli import main, shown
+from gateway.cli.running import FILE, announced, find
+from gateway.lab.scripted_upstream import ScriptedUpstream
+from tests.gateway_process import GatewayProcess, until
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(autouse=True)
+def _own_log() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.captureWarnings(capture=False)
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def run(
+    data_dir: Path,
+    tmp_path: Path,
+    upstream: ScriptedUpstream,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Run:
+    """Run a command in this process; its exit code, stdout and stderr."""
+    for name in [n for n in os.environ if n.startswith(("GATEWAY_", "OPENAI_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GATEWAY_DATA_DIR", str(data_dir))
+    monkeypatch.setenv("GATEWAY_UPSTREAM__BASE_URL", upstream.base_url)
+    monkeypatch.setenv("GATEWAY_EMBEDDING__PROVIDER", "none")
+
+    def command(*words: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        try:
+            code = main(words)
+        except SystemExit as exc:
+            code = int(exc.code or 0)
+        told = capsys.readouterr()
+        return code, told.out, told.err
+
+    return command
+
+
+@pytest.fixture
+def gateway(data_dir: Path, upstream: ScriptedUpstream) -> Iterator[GatewayProcess]:
+    with GatewayProcess(data_dir, upstream.base_url) as running:
+        yield running
+
+
+@pytest.fixture(params=["through the gateway that runs", "on data opened here"])
+def either_way(request: pytest.FixtureRequest) -> None:
+    if request.param.startswith("through"):
+        request.getfixturevalue("gateway")
+
+
+# --- bad usage -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ((), "COMMAND"),
+        (("nonsense",), "invalid choice: 'nonsense'"),
+        (("serve", "--port", "many"), "'many' given; a port from 0 to 65535"),
+        (("serve", "--workers", "0"), "'0' given; a whole number from 1"),
+        (("serve", "--workers", "2"), "server.workers: 2 given"),
+        (("serve", "--host", "0.0.0.0"), "identity.trusted_peers"),
+        (("serve", "--portt", "1"), "--portt"),
+        (("serve", "--config", "none.toml"), "settings file none.toml cannot be read"),
+        (("--config", "none.toml", "queue", "status"), "none.toml cannot be read"),
+        (("worker",), "qdrant.url and redis.url are not set"),
+        (("queue",), "COMMAND"),
+        (("users", "erase"), "USER"),
+        (("users", "import", "none.ndjson"), "none.ndjson cannot be read: No such file"),
+        (("keys", "create", "--requests-per-minute", "-1"), "requests-per-minute"),
+        (("eval",), "FILE"),
+        (("eval", "f", "--format", "csv"), "invalid choice: 'csv'"),
+    ],
+)
+def test_bad_usage_is_one_line_and_exit_2(run: Run, words: tuple[str, ...], says: str) -> None:
+    code, out, err = run(*words)
+    assert code == 2
+    assert says in err
+    assert err.startswith("memory-gateway: ")
+    assert err.count("\n") == 1
+    assert out == ""
+
+
+def test_a_wrong_setting_is_one_line_and_exit_2(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATEWAY_MEMORY__PLACEMENT", "top")
+    code, _, err = run("serve")
+    assert code == 2
+    assert "memory.placement: 'top' given; allowed is" in err
+    assert err.count("\n") == 1
+
+
+def test_the_program_and_the_module_are_the_same() -> None:
+    for command in ([sys.executable, "-m", "gateway"], [_script()]):
+        done = subprocess.run([*command, "--version"], capture_output=True, text=True)
+        assert done.stdout.startswith("memory-gateway 0.")
+
+
+def _script() -> str:
+    return str(Path(sys.executable).with_name("memory-gateway"))
+
+
+def test_help_loads_no_vendor() -> None:
+    program = (
+        "import sys, gateway.cli as c\n"
+        "try: c.main(['--help'])\nexcept SystemExit: pass\n"
+        "print({'httpx','openai','qdrant_client','redis','uvicorn','pydantic'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "set()"
+
+
+# --- finding the gateway that runs -----------------------------------------------------------
+
+
+def test_nothing_is_found_where_no_gateway_runs(tmp_path: Path) -> None:
+    assert find(tmp_path) is None
+    (tmp_path / FILE).write_text('{"url": "http://127.0.0.1:1", "pid": 1}')
+    assert find(tmp_path) is None, "a file that a killed gateway left is no gateway"
+
+
+def test_a_gateway_is_found_as_long_as_it_is_announced(tmp_path: Path) -> None:
+    with announced(tmp_path, "http://127.0.0.1:1"):
+        found = find(tmp_path)
+        assert found is not None
+        assert (found.url, found.pid) == ("http://127.0.0.1:1", os.getpid())
+        assert (tmp_path / FILE).stat().st_mode & 0o777 == 0o600
+    assert find(tmp_path) is None
+
+
+def test_a_second_announcement_leaves_the_first_alone(tmp_path: Path) -> None:
+    with announced(tmp_path, "http://one"), announced(tmp_path, "http://two"):
+        found = find(tmp_path)
+        assert found is not None
+        assert found.url == "http://one"
+
+
+def test_an_announcement_that_cannot_be_read_is_none(tmp_path: Path) -> None:
+    with (tmp_path / FILE).open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert find(tmp_path) is None
+
+
+def test_a_directory_that_cannot_be_written_does_not_stop_a_gateway(tmp_path: Path) -> None:
+    with announced(tmp_path / "none", "http://one"):
+        assert find(tmp_path / "none") is None
+
+
+# --- what is printed -----------------------------------------------------------------------
+
+
+def test_away_from_a_terminal_a_table_is_lines_of_cells_parted_by_tabs(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows = [{"a": 1, "b": "x\ty\x1b[2J", "c": "unseen"}, {"a": None}]
+    shown.show_rows(rows, {"a": "A", "b": "B"}, none="nothing")
+    assert capsys.readouterr().out == "1\tx\\ty\\x1b[2J\n\t\n"
+
+
+def test_no_rows_are_no_lines_away_from_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    shown.show_rows([], {"a": "A"}, none="nothing")
+    assert capsys.readouterr().out == ""
+
+
+# --- serving -------------------------------------------------------------------------------
+
+
+def test_a_gateway_serves_announces_itself_and_ends_well(
+    gateway: GatewayProcess, data_dir: Path
+) -> None:
+    found = find(data_dir)
+    assert found is not None
+    assert found.url == gateway.url
+    assert data_dir.stat().st_mode & 0o777 == 0o700
+    assert gateway.stop() == 0
+    assert find(data_dir) is None
+    assert '"event":"serving"' in gateway.log.read_text().replace(" ", "")
+
+
+def test_ctrl_c_ends_it_as_well(gateway: GatewayProcess) -> None:
+    assert gateway.stop(signal.SIGINT) == 0
+    assert "Traceback" not in gateway.log.read_text()
+
+
+def test_a_second_start_on_the_same_data_says_in_one_line_who_holds_it(
+    gateway: GatewayProcess, run: Run
+) -> None:
+    for port in (gateway.port, 0):
+        code, _, err = run("serve", "--port", str(port))
+        assert code == 2
+        assert str(gateway.pid) in err
+        assert "is in use by" in err
+        assert err.count("\n") == 1
+
+
+def test_a_port_that_is_taken_is_said_in_one_line(run: Run) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, _, err = run("serve", "--port", str(port))
+    assert code == 2
+    assert f"127.0.0.1:{port} cannot be listened on: Address already in use" in err
+
+
+@pytest.mark.faults
+def test_several_processes_share_one_port_and_one_that_dies_is_replaced(
+    data_dir: Path, upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    # Neither server is there: chats are served all the same, and that is what is asked here.
+    away = {"qdrant__url": "http://127.0.0.1:9", "redis__url": "redis://127.0.0.1:9"}
+    with GatewayProcess(data_dir, upstream.base_url, server__workers=2, **away) as gateway:
+        children = until(lambda: len(_children(gateway.pid)) == 2 and _children(gateway.pid))
+        os.kill(children[0], signal.SIGKILL)
+        until(lambda: set(_children(gateway.pid)) - set(children))
+        assert httpx.get(f"{gateway.base_url}/models").status_code == 200
+        children = _children(gateway.pid)
+        assert gateway.stop() == 0
+        assert not any(Path(f"/proc/{child}").exists() for child in children)
+
+
+@pytest.mark.faults
+def test_processes_end_with_the_one_that_keeps_them(
+    data_dir: Path, upstream: ScriptedUpstream
+) -> None:
+    away = {"qdrant__url": "http://127.0.0.1:9", "redis__url": "redis://127.0.0.1:9"}
+    with GatewayProcess(data_dir, upstream.base_url, server__workers=2, **away) as gateway:
+        children = until(lambda: len(_children(gateway.pid)) == 2 and _children(gateway.pid))
+        gateway.kill()
+        until(lambda: not any(_runs(child) for child in children))
+
+
+def _children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+# --- operating -----------------------------------------------------------------------------
+
+
+def _memory(user: str, text: str) -> str:
+    return json.dumps(
+        {
+            "id": f"mem_{abs(hash(text)):x}",
+            "user": user,
+            "app": "default",
+            "kind": "fact",
+            "type": "profile",
+            "text": text,
+            "importance": 0.5,
+            "pinned": False,
+            "status": "active",
+            "created_at": "2026-01-01T00:00:00Z",
+            "updated_at": "2026-01-01T00:00:00Z",
+            "valid_from": "2026-01-01T00:00:00Z",
+            "source": {"role": "user", "via": "api"},
+            "metadata": {},
+        }
+    )
+
+
+@pytest.mark.usefixtures("either_way")
+def test_a_users_memories_go_in_out_and_are_gone(run: Run, tmp_path: Path) -> None:
+    lines = tmp_path / "in.ndjson"
+    lines.write_text(f"{_memory('mara', 'Lives in Lisbon')}\n\n{_memory('tom', 'Is a baker')}\n")
+    assert run("users", "import", str(lines)) == (0, "default\tmara\t1\ndefault\ttom\t1\n", "")
+    assert run("users", "list")[1] == "default\tmara\ndefault\ttom\n"
+
+    code, out, _ = run("users", "export", "mara")
+    assert code == 0
+    assert [json.loads(line)["text"] for line in out.splitlines()] == ["Lives in Lisbon"]
+
+    target = tmp_path / "out.ndjson"
+    code, said, _ = run("users", "export", "mara", "-o", str(target), "--json")
+    assert json.loads(said) == {"file": str(target), "memories": 1}
+    assert target.read_text() == out
+    assert target.stat().st_mode & 0o777 == 0o600
+
+    code, said, _ = run("users", "erase", "mara", "--json")
+    assert code == 0
+    assert json.loads(said)["completed"] is True
+    assert run("users", "export", "mara")[1] == ""
+    assert run("users", "export", "tom")[1] != ""
+
+
+@pytest.mark.usefixtures("either_way")
+def test_memories_can_be_imported_for_another_user_and_app(run: Run, tmp_path: Path) -> None:
+    lines = tmp_path / "in.ndjson"
+    lines.write_text(_memory("mara", "Lives in Lisbon"))
+    code, out, _ = run("users", "import", str(lines), "--user", "a/b", "--app", "eu", "--json")
+    assert code == 0
+    assert json.loads(out) == {"users": [{"app": "eu", "user": "a/b", "imported": 1}]}
+    assert "Lisbon" in run("users", "export", "a/b", "--app", "eu")[1]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("not json", "line 1 is not JSON"),
+        ('{"text": "x"}', "line 1 names no user; say whose it is with --user"),
+        ("[]", "line 1 names no user"),
+    ],
+)
+def test_a_file_that_is_no_export_is_refused(
+    run: Run, tmp_path: Path, content: str, says: str
+) -> None:
+    lines = tmp_path / "in.ndjson"
+    lines.write_text(content)
+    code, _, err = run("users", "import", str(lines))
+    assert code == 2
+    assert says in err
+
+
+def test_what_the_gateway_refuses_is_said_in_its_words(run: Run, tmp_path: Path) -> None:
+    lines = tmp_path / "in.ndjson"
+    lines.write_text('{"user": "mara", "kind": "nonsense"}')
+    code, _, err = run("users", "import", str(lines))
+    assert code == 1
+    assert "line 1:" in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.usefixtures("either_way")
+def test_the_queue_is_told_and_retried(run: Run) -> None:
+    code, out, _ = run("queue", "status", "--json")
+    assert code == 0
+    assert json.loads(out)["pending"] == 0
+    assert "pending" in run("queue", "status")[1]
+    assert run("queue", "dead") == (0, "", "")
+    assert json.loads(run("--json", "queue", "dead")[1]) == {"dead": []}
+    assert json.loads(run("queue", "retry", "--json")[1]) == {"retried": 0}
+    code, _, err = run("queue", "retry", "nothing-of-this-name")
+    assert code == 1
+    assert "no dead letter" in err
+
+
+@pytest.mark.usefixtures("either_way")
+def test_keys_are_made_listed_and_revoked(run: Run) -> None:
+    code, out, err = run("keys", "create", "--app", "support", "--label", "the bot")
+    assert code == 0
+    assert out.startswith("mg_")
+    assert out.count("\n") == 1
+    assert "not shown again" in err
+    (key,) = json.loads(run("keys", "list", "--json")[1])["keys"]
+    assert (key["app"], key["label"], key["revoked_at"]) == ("support", "the bot", None)
+    assert out.strip() not in run("keys", "list")[1]
+    assert run("keys", "revoke", key["id"])[0] == 0
+    assert json.loads(run("keys", "list", "--json")[1])["keys"][0]["revoked_at"]
+    assert run("keys", "revoke", "nothing-of-this-name")[0] == 1
+
+
+@pytest.mark.usefixtures("either_way")
+def test_the_audit_tells_what_was_done(run: Run) -> None:
+    run("users", "erase", "mara")
+    code, out, _ = run("audit", "show", "--user", "mara")
+    assert code == 0
+    assert "erase" in out
+    entries = json.loads(run("audit", "show", "--json")[1])["entries"]
+    assert entries[0]["user"] == "mara"
+
+
+def test_without_the_admin_token_a_command_says_what_to_do(
+    gateway: GatewayProcess, run: Run, data_dir: Path
+) -> None:
+    (data_dir / "admin.token").unlink()
+    code, _, err = run("queue", "status")
+    assert code == 1
+    assert "GATEWAY_ADMIN__TOKEN" in err
+
+
+def test_the_admin_token_of_the_settings_is_used(
+    data_dir: Path, upstream: ScriptedUpstream, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GATEWAY_ADMIN__TOKEN", "a-token-of-ones-own")
+    with GatewayProcess(data_dir, upstream.base_url, admin__token="a-token-of-ones-own"):
+        assert run("queue", "status")[0] == 0
+
+
+# --- doctor --------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("either_way")
+def test_doctor_has_a_line_for_each_part_and_is_content(run: Run) -> None:
+    code, out, _ = run("doctor")
+    assert code == 0, out
+    for part in ("settings", "data directory", "upstream", "store", "queue", "embedder"):
+        assert any(part in line and not line.startswith("FAILED") for line in out.splitlines())
+
+
+def test_doctor_says_what_is_wrong_with_the_upstream_and_how_to_mend_it(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GATEWAY_UPSTREAM__BASE_URL", "http://127.0.0.1:9/v1")
+    code, out, _ = run("doctor", "--json")
+    assert code == 1
+    told = json.loads(out)
+    (upstream,) = [check for check in told["checks"] if check["name"] == "upstream"]
+    assert upstream["status"] == "failed"
+    assert "does not answer" in upstream["detail"]
+    assert "upstream.base_url" in upstream["mend"]
+
+
+def test_doctor_says_which_setting_is_wrong(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATEWAY_MEMORY__PLACEMENT", "top")
+    code, out, _ = run("doctor")
+    assert code == 1
+    assert "memory.placement" in out
+
+
+def test_doctor_says_when_others_may_read_the_data(run: Run, data_dir: Path) -> None:
+    data_dir.mkdir(mode=0o755)
+    code, out, _ = run("doctor")
+    assert code == 1
+    assert "chmod 700" in out
+
+
+def test_doctor_says_when_a_servers_stores_are_away(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GATEWAY_QDRANT__URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("GATEWAY_REDIS__URL", "redis://127.0.0.1:9")
+    code, out, _ = run("doctor", "--json")
+    assert code == 1
+    status = {check["name"]: check["status"] for check in json.loads(out)["checks"]}
+    assert status["store"] == status["queue"] == "failed"
+    assert status["upstream"] == "ok"
+
+
+# --- demo ----------------------------------------------------------------------------------
+
+
+def test_the_demo_shows_session_two_using_session_one_and_leaves_nothing_behind(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    code, out, err = run("demo", "--json")
+    assert code == 0, out + err
+    story: dict[str, Any] = json.loads(out)
+    assert {fact["text"] for fact in story["learned"]} >= {"Lives in Lisbon"}
+    assert "peanuts" in story["injected"]
+    assert "no peanuts" in story["answer"]
+    assert story["injected_for_another"] == ""
+    assert list(scratch.iterdir()) == []
+    assert not (tmp_path / "data").exists()
+
+
+def test_the_demo_tells_its_story_to_people(run: Run) -> None:
+    code, out, _ = run("demo")
+    assert code == 0
+    for heading in ("Session one", "What was learned", "Session two", "Another user"):
+        assert heading in out
