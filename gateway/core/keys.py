@@ -26,6 +26,7 @@ MAX_SIGNATURES = 4
 """`v1` values of one header that are tried: two secrets in rotation, with room to spare."""
 
 _KEY = re.compile(r"mg_([0-9a-f]{12})_([A-Za-z0-9_-]{43})", re.ASCII)
+_KEY_IN_BYTES = re.compile(_KEY.pattern.encode())
 _LINK_DOMAIN = b"memory-gateway user link 1\0"
 
 
@@ -76,6 +77,11 @@ def key_id(shown: str) -> str | None:
     """The id within a key's text, by which its record is found; None if it is no key."""
     parts = _KEY.fullmatch(shown)
     return parts.group(1) if parts else None
+
+
+def holds_key(text: bytes) -> bool:
+    """Whether a gateway key stands anywhere in a header's value."""
+    return _KEY_IN_BYTES.search(text) is not None
 
 
 def check_key(shown: str, key: GatewayKey | None) -> bool:

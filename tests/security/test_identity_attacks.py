@@ -307,15 +307,16 @@ async def test_a_wrong_key_is_refused_where_none_would_be_needed(plain: House) -
         await plain.ask(bearer(f"mg_{'0' * 12}_{'A' * 43}"), ("X-Memory-User", "ann"))
 
 
-@pytest.mark.parametrize("header", ["api-key", "x-api-key"])
+@pytest.mark.parametrize("header", ["api-key", "x-api-key", "Authorization"])
 async def test_a_key_sent_the_way_of_other_apis_does_not_leak_upstream(
     keyed: House, header: str
 ) -> None:
     shown, _ = await keyed.key()
-    found = await keyed.ask((header, shown), ("X-Memory-Key", shown))
-    assert header.encode() in found.drop
-    with pytest.raises(Unauthenticated):
-        await keyed.ask((header, shown))
+    for value in (shown, f"Basic {shown}", f"x{shown}"):
+        found = await keyed.ask((header, value), ("X-Memory-Key", shown))
+        assert header.lower().encode() in found.drop
+        with pytest.raises(Unauthenticated):
+            await keyed.ask((header, value))
 
 
 # --- tokens -----------------------------------------------------------------------------------
