@@ -111,19 +111,10 @@ async def _handed_over(
         deployment.metrics.handovers.labels("dropped").inc()
         log("answer").error("exchange_lost", reason="the directory of owners stayed away")
         return None
-    marks = visit.marks or capture.marks(request, owner.key)
-    exchange = capture.exchange_of(
-        request,
-        answer,
-        session=session_of(visit, owner, marks),
-        fresh=visit.conversation.fresh
-        if visit.conversation is not None
-        else capture.fresh_by_shape(request),
-        now=visit.now,
-        timezone=visit.who.options.timezone,
-        receipt_id=visit.report.receipt_id,
-        key=owner.key,
-    )
+    if len(request.body) > OFF_THE_LOOP_BYTES:
+        marks, exchange = await asyncio.to_thread(_exchange, visit, request, answer, owner)
+    else:
+        marks, exchange = _exchange(visit, request, answer, owner)
     if exchange is None:
         return None
     result = await hand_over(services, visit.settings, owner, exchange, now=visit.now)
@@ -137,6 +128,25 @@ async def _handed_over(
     except StateUnavailable as exc:
         log("answer").warning("not_noted_as_seen", reason=exc.message)
     return exchange
+
+
+def _exchange(
+    visit: Visit, request: ChatRequest, answer: Answer, owner: Owner
+) -> tuple[tuple[str, ...], Exchange | None]:
+    """The request's marks, and what is new in it and its answer."""
+    marks = visit.marks or capture.marks(request, owner.key)
+    conversation = visit.conversation
+    exchange = capture.exchange_of(
+        request,
+        answer,
+        session=session_of(visit, owner, marks),
+        fresh=capture.fresh_by_shape(request) if conversation is None else conversation.fresh,
+        now=visit.now,
+        timezone=visit.who.options.timezone,
+        receipt_id=visit.report.receipt_id,
+        key=owner.key,
+    )
+    return marks, exchange
 
 
 def session_of(visit: Visit, owner: Owner, marks: tuple[str, ...]) -> str:
