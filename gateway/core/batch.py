@@ -9,8 +9,7 @@ paid to say so.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 
 from gateway.core.delivery import Put
 from gateway.core.exchange import Exchange, Turn, turn_memory_id
@@ -18,7 +17,7 @@ from gateway.core.extraction import ExtractionTurn
 from gateway.core.memory import Instant, Memory, Source
 from gateway.core.suspicion import suspicion, visible
 from gateway.core.timeline import is_zone
-from gateway.core.windows import AFTER, BEFORE, window_texts
+from gateway.core.windows import AFTER, BEFORE, windows_of
 from gateway.core.wording import folded
 
 MAX_TURN_CHARS = 32_000
@@ -199,32 +198,18 @@ def with_windows(
     """Turns to write with the text of their neighbourhood, by session in the order of time.
 
     `stored` are turns of the same sessions that are there already: they lend their words, and
-    those whose own window has changed by a new neighbour are written again.
+    those who have a new neighbour are written again, after the new ones.
     """
-    new_ids = {m.id for m in fresh}
-    puts: dict[str, Put] = {}
+    fresh_ids = {m.id for m in fresh}
+    windows: dict[str, str] = {}
+    neighbours: dict[str, Memory] = {}
     for session in dict.fromkeys(m.session for m in fresh):
-        line = {m.id: m for m in stored.get(session, ()) if m.status == "active"}
-        line |= {m.id: m for m in fresh if m.session == session}
-        turns = sorted(line.values(), key=lambda m: (m.created_at, _place(m, fresh)))
-        windows = window_texts(turns)
-        for i, (turn, window) in enumerate(zip(turns, windows, strict=True)):
-            around = turns[max(0, i - BEFORE) : i + AFTER + 1]
-            if _ids(around) & new_ids:
-                puts[turn.id] = Put(turn, window)
-    # In the order in which they were said, then the neighbours that are written again.
-    return [puts.pop(m.id) for m in fresh if m.id in puts] + list(puts.values())
-
-
-def _ids(memories: Collection[Memory]) -> set[str]:
-    return {m.id for m in memories}
-
-
-def _place(memory: Memory, fresh: Sequence[Memory]) -> int:
-    """Turns of one moment keep the order of their exchange; those stored before come first."""
-    return next((i for i, m in enumerate(fresh) if m.id == memory.id), -1)
-
-
-def as_stored(put: Put, current: Memory) -> Put:
-    """A turn's window around the text that is stored now."""
-    return replace(put, memory=current)
+        before = [m for m in stored.get(session, ()) if m.status == "active"]
+        said = [m for m in fresh if m.session == session and m.status == "active"]
+        turns = sorted({m.id: m for m in [*before, *said]}.values(), key=lambda m: m.created_at)
+        windows |= windows_of(turns)
+        for i, turn in enumerate(turns):
+            around = {m.id for m in turns[max(0, i - BEFORE) : i + AFTER + 1]}
+            if turn.id not in fresh_ids and around & fresh_ids:
+                neighbours[turn.id] = turn
+    return [Put(m, windows.get(m.id)) for m in [*fresh, *neighbours.values()]]

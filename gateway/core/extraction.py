@@ -21,6 +21,8 @@ from gateway.core.timeline import local_rfc3339
 Action = Literal["add", "refine", "supersede", "retract", "duplicate"]
 ACTIONS: tuple[Action, ...] = get_args(Action)
 
+PROMPT = "prompts/extraction.v1.md"
+"""What a model is told, as a file of `config/`. A change of meaning gets a new number."""
 SCHEMA_NAME = "memory_extraction"
 MAX_ANSWER_CHARS = 1_000_000
 """An answer longer than this is a model gone astray; it is not even looked at."""
