@@ -32,10 +32,12 @@ PRESSING = 3
 ROOM_SHARE = 0.3
 """How much of the budget is free again after that."""
 READ_PRESENT_CHARS = 200_000
+READ_CHARS = 600
+"""How much of a memory is compared with others."""
 QUOTE_CHARS = 12
 """A quote shorter than this stands in any conversation."""
-TRIES = 80
-"""Ranked memories that are tried at most: the budget is spent long before."""
+MISSES = 4
+"""After so many that did not fit, the rest is not tried: the budget is spent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,6 @@ class _Item:
     memory: Memory
     cost: int
     group: int
-    score: float = 0.0
 
 
 def choose(offer: Offer, budget: Budget) -> Choice:
@@ -143,36 +144,37 @@ class _Chosen:
         self._told.append(_said(item.memory))
 
     def add_ranked(self) -> None:
-        offer = self._offer
-        if not offer.ranked:
+        """The ranked ones, best first, while the budget lasts."""
+        ranked = self._offer.ranked
+        if not ranked:
             return
-        floor = KEEP_SHARE * offer.ranked[0].score
-        pressing = 0
-        for place, scored in enumerate(offer.ranked):
+        floor = KEEP_SHARE * ranked[0].score
+        pressing = misses = 0
+        for place, scored in enumerate(ranked):
             memory = scored.memory
             if memory.id in self._ids:
                 pressing += place < PRESSING
                 continue
-            reason = None
-            if not offer.relevant:
+            reason: str | None
+            if not self._offer.relevant:
                 reason = "off_topic"
-            elif scored.why.get("repeated"):
+            elif "repeated" in scored.why:
                 reason = "repeated"
             elif scored.score < floor:
                 reason = "weak"
-            elif place >= TRIES:
+            elif misses >= MISSES:
                 reason = "budget"
-            elif (unwanted := self._unwanted(memory)) is not None:
-                reason = unwanted
-            else:
-                item = self._item(memory, _group(memory), scored.score)
-                if self._fits(item.cost) or (pressing < PRESSING and self._make_room(item.cost)):
+            elif (reason := self._unwanted(memory)) is None:
+                item = self._item(memory, _group(memory))
+                presses = pressing < PRESSING
+                if self._fits(item.cost) or (presses and self._make_room(item.cost)):
                     self._new.append(item)
                     self._take(item)
                     self._told.append(_said(item.memory))
                     pressing += 1
                 else:
                     reason = "budget"
+                    misses += 1
             if reason is not None:
                 self.left_out.setdefault(memory.id, reason)
 
@@ -213,10 +215,10 @@ class _Chosen:
             return "duplicate"
         return None
 
-    def _item(self, memory: Memory, group: int, score: float = 0.0) -> _Item:
+    def _item(self, memory: Memory, group: int) -> _Item:
         ref = passage(memory, self._stems)
         shown = as_injected(memory, ref)
-        return _Item(ref, shown, _cost(shown), group, score)
+        return _Item(ref, shown, _cost(shown), group)
 
     def _fits(self, cost: int) -> bool:
         return (
@@ -266,7 +268,8 @@ def _cost(memory: Memory) -> int:
 
 
 def _said(memory: Memory) -> frozenset[str]:
-    return frozenset(words(memory.text[:1000]))
+    text = memory.text[:READ_CHARS]
+    return frozenset(text.lower().split() if text.isascii() else words(text))
 
 
 def _alike(one: frozenset[str], other: frozenset[str]) -> bool:

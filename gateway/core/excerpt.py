@@ -17,10 +17,10 @@ from gateway.core.words import finder, fold
 WHOLE_CHARS = 480
 """Up to this length a memory is injected whole."""
 PASSAGE_CHARS = 400
-READ_CHARS = 100_000
+READ_CHARS = 50_000
 """How much of a text is read for a passage; a megabyte would take 20 ms."""
 
-_SENTENCE_END = re.compile(r"(?<=[.!?。！？])\s+|\n+|(?<=[。！？])")
+_BOUNDARY = re.compile(r"[.!?]\s+|\n+|[。！？]")
 _REF = re.compile(r"(?s)(?P<id>.+)@(?P<start>\d{1,9})-(?P<end>\d{1,9})")
 
 
@@ -52,10 +52,8 @@ def passage(memory: Memory, stems: Sequence[str]) -> Ref:
     if len(memory.text) <= WHOLE_CHARS:
         return Ref(memory.id)
     text = memory.text[:READ_CHARS]
-    sentences = _sentences(text)
-    best = _best_run(sentences, text, stems) if stems else (0, 0)
-    start, end = _grown(sentences, *best)
-    return Ref(memory.id, start, min(end, start + PASSAGE_CHARS))
+    start, end = _densest(text, stems) if stems else (0, 0)
+    return Ref(memory.id, *_whole_sentences(text, start, end))
 
 
 def as_injected(memory: Memory, ref: Ref) -> Memory:
@@ -72,66 +70,46 @@ def as_injected(memory: Memory, ref: Ref) -> Memory:
     )
 
 
-def _sentences(text: str) -> list[tuple[int, int]]:
-    """Where sentences begin and end; ones longer than a passage are cut at spaces."""
-    spans: list[tuple[int, int]] = []
-    start = 0
-    for match in _SENTENCE_END.finditer(text):
-        spans.append((start, match.start()))
-        start = match.end()
-    spans.append((start, len(text)))
-    pieces: list[tuple[int, int]] = []
-    for span_start, end in spans:
-        begin = span_start
-        while end - begin > PASSAGE_CHARS:
-            cut = text.rfind(" ", begin + PASSAGE_CHARS // 2, begin + PASSAGE_CHARS)
-            cut = cut if cut > begin else begin + PASSAGE_CHARS
-            pieces.append((begin, cut))
-            begin = cut
-        if end > begin:
-            pieces.append((begin, end))
-    return pieces or [(0, min(len(text), PASSAGE_CHARS))]
-
-
-def _best_run(
-    sentences: Sequence[tuple[int, int]], text: str, stems: Sequence[str]
-) -> tuple[int, int]:
-    """First and last sentence of the run, as long as a passage, that holds most of the stems:
-    each stem counts once, and one that is rare in the text counts more."""
-    pattern = finder(tuple(stems))
-    held = [pattern.findall(fold(text[start:end])) for start, end in sentences]
+def _densest(text: str, stems: Sequence[str]) -> tuple[int, int]:
+    """From the first to the last match of the run, no longer than a passage, that holds most of
+    the stems: each counts once, and one that is rare in the text counts more. Of equal runs the
+    first; (0, 0) where nothing matches."""
+    folded = fold(text)
+    if len(folded) != len(text):  # folding took accents apart: places would be wrong
+        folded = text.lower()
+    hits = [(m.start(), m.end(), m.group()) for m in finder(tuple(stems)).finditer(folded)]
     counts: dict[str, int] = {}
-    for found in held:
-        for stem in set(found):
-            counts[stem] = counts.get(stem, 0) + 1
-    worth = {stem: 1.0 / (1.0 + count) ** 0.5 for stem, count in counts.items()}
-    best, best_score = (0, 0), 0.0
-    for first in range(len(sentences)):
-        if not held[first]:
-            continue
-        told: set[str] = set()
-        score = 0.0
-        for last in range(first, len(sentences)):
-            if sentences[last][1] - sentences[first][0] > PASSAGE_CHARS and last > first:
-                break
-            fresh = set(held[last]) - told
-            if fresh:
-                told |= fresh
-                score += sum(worth[stem] for stem in fresh)
-                # Of equal runs the shortest: its surroundings are added evenly after.
-                if score > best_score + 1e-9:
-                    best, best_score = (first, last), score
+    for _, _, stem in hits:
+        counts[stem] = counts.get(stem, 0) + 1
+    worth = {stem: count**-0.5 for stem, count in counts.items()}
+    within: dict[str, int] = {}
+    best, best_score, score, first = (0, 0), 0.0, 0.0, 0
+    for _, end, stem in hits:
+        if not within.get(stem):
+            score += worth[stem]
+        within[stem] = within.get(stem, 0) + 1
+        while end - hits[first][0] > PASSAGE_CHARS:
+            gone = hits[first][2]
+            within[gone] -= 1
+            if not within[gone]:
+                score -= worth[gone]
+            first += 1
+        if score > best_score + 1e-9:
+            best, best_score = (hits[first][0], end), score
     return best
 
 
-def _grown(sentences: Sequence[tuple[int, int]], first: int, last: int) -> tuple[int, int]:
-    """A run with its neighbours, as far as a passage goes: one before, then those after."""
-    if first > 0 and sentences[last][1] - sentences[first - 1][0] <= PASSAGE_CHARS:
-        first -= 1
-    while (
-        last + 1 < len(sentences) and sentences[last + 1][1] - sentences[first][0] <= PASSAGE_CHARS
-    ):
-        last += 1
-    while first > 0 and sentences[last][1] - sentences[first - 1][0] <= PASSAGE_CHARS:
-        first -= 1
-    return sentences[first][0], sentences[last][1]
+def _whole_sentences(text: str, start: int, end: int) -> tuple[int, int]:
+    """A run grown to whole sentences, some before and more after, up to a passage's length."""
+    before = max(0, start - max(0, PASSAGE_CHARS - (end - start)) // 2)
+    begin = before
+    if before > 0:
+        ends = [m.end() for m in _BOUNDARY.finditer(text, before, start)]
+        space = text.find(" ", before, start)
+        begin = ends[0] if ends else space + 1 if space >= 0 else start
+    limit = min(begin + PASSAGE_CHARS, len(text))
+    if limit == len(text):
+        return begin, limit
+    ends = [m.end() for m in _BOUNDARY.finditer(text, max(end, begin + 1), limit)]
+    space = text.rfind(" ", end, limit)
+    return begin, ends[-1] if ends else space if space > begin else limit

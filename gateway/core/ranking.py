@@ -38,6 +38,7 @@ _HALF_LIVES = {
     "task_state": 14.0,
     "turn": 90.0,
 }
+_QUESTION_MARKS = ("?", "？", "? ", "؟")
 _ROLES = frozenset({"user", "assistant", "system", "developer", "tool", ""})
 
 
@@ -100,39 +101,58 @@ def rank(
     if not memories:
         return []
     turns_are_long = are_long(memories)
-    lists = [
-        ("dense", _scaled(found, "dense", weights.dense)),
-        ("lexical", _scaled(found, "lexical", weights.lexical)),
-    ]
+    dense = [_scaled(found, "dense", weights.dense)]
+    lexical = [_scaled(found, "lexical", weights.lexical)]
     if not turns_are_long:
-        lists.append(("dense", _scaled(found, "dense_window", weights.dense_window)))
-        lists.append(("lexical", _scaled(found, "lexical_window", weights.lexical_window)))
+        dense.append(_scaled(found, "dense_window", weights.dense_window))
+        lexical.append(_scaled(found, "lexical_window", weights.lexical_window))
     at = asked.as_of if asked.as_of is not None else now
     speakers = _Speakers(asked.text, memories)
     spans = asked_spans(asked.text, years=_years(memories), now=at, timezone=asked.timezone)
 
+    decay = {t: -1.0 / (days * DAY_S) for t, days in weights.half_life_days.items()}
+    unknown_decay = -1.0 / (365.0 * DAY_S)
+
     whys: dict[str, dict[str, float]] = {}
     scores: dict[str, float] = {}
     for memory in memories:
-        id = memory.id
-        why = {"dense": 0.0, "lexical": 0.0}
-        for name, scaled in lists:
-            if id in scaled:
-                why[name] += scaled[id]
-        why["recency"] = weights.recency * _recency(memory, at, weights)
-        why["importance"] = weights.importance * (memory.importance - 0.5)
+        id, is_fact = memory.id, memory.kind == "fact"
+        by_vector = by_words = 0.0
+        for scaled in dense:
+            by_vector += scaled.get(id, 0.0)
+        for scaled in lexical:
+            by_words += scaled.get(id, 0.0)
+        age = at - memory.created_at
+        recency = weights.recency * (
+            math.exp2(age * decay.get(memory.type or memory.kind, unknown_decay))
+            if age > 0.0
+            else 1.0
+        )
+        importance = weights.importance * (memory.importance - 0.5)
+        why = {
+            "dense": by_vector,
+            "lexical": by_words,
+            "recency": recency,
+            "importance": importance,
+        }
+        score = by_vector + by_words + recency + importance
         if speaker := speakers.match(memory):
-            why["speaker"] = weights.speaker * speaker
+            why["speaker"] = speaker = weights.speaker * speaker
+            score += speaker
         if spans and (dated := _dated(spans, memory)):
-            why["date"] = weights.date * dated
-        if memory.kind == "fact":
+            why["date"] = dated = weights.date * dated
+            score += dated
+        if is_fact:
             why["fact"] = weights.fact
-            if memory.valid_to is not None and memory.valid_to < at:
-                why["past"] = -_past(memory, weights)
-        elif not turns_are_long and memory.text.rstrip()[-1:] in "?？":
+            score += weights.fact
+            if memory.valid_to is not None and memory.valid_to < at and (past := _past(memory)):
+                why["past"] = past = -weights.past * past
+                score += past
+        elif not turns_are_long and memory.text.endswith(_QUESTION_MARKS):
             why["question"] = -weights.question
+            score -= weights.question
         whys[id] = why
-        scores[id] = sum(why.values())
+        scores[id] = score
     _link(memories, scores, whys, weights)
     _support(memories, scores, whys, weights)
     ranked = sorted(memories, key=lambda m: (-scores[m.id], m.id))
@@ -175,12 +195,6 @@ def are_long(memories: Iterable[Memory]) -> bool:
 
 # --- who, and when -------------------------------------------------------------------------
 
-_OF_ASSISTANT = re.compile(
-    r"\b(?:(?:did|do|had|have|could|would|were|are) you\b|you (?:recommend|suggest|advise|said|"
-    r"say|told|tell|mention|explain|g[ia]ve|propose|wrote|list)|your (?:advice|suggest|recommend|"
-    r"answer|explanation|plan|list|tips))",
-)
-
 
 class _Speakers:
     """Whose words a question asks for.
@@ -192,22 +206,22 @@ class _Speakers:
 
     def __init__(self, text: str, memories: Sequence[Memory]) -> None:
         names = named_speakers(memories)
-        self.mentioned = mentioned(text, names)
-        self.roles = not names
-        self._share = 1.0 / len(self.mentioned) if self.mentioned else 0.0
+        self._roles = not names
+        self._mentioned = mentioned(text, names)
+        self._share = 1.0 / len(self._mentioned) if self._mentioned else 0.0
+        self._folded = tuple(fold(name) for name in self._mentioned)
 
     def match(self, memory: Memory) -> float:
-        if self.roles:
-            if memory.kind == "fact":
-                return 1.0
-            return 1.0 if (memory.speaker or memory.source.role) == "user" else 0.0
-        if not self.mentioned:
+        if self._roles:
+            own = memory.kind == "fact" or (memory.speaker or memory.source.role) == "user"
+            return 1.0 if own else 0.0
+        if not self._mentioned:
             return 0.0
         if memory.speaker is not None:
-            return self._share if memory.speaker in self.mentioned else 0.0
+            return self._share if memory.speaker in self._mentioned else 0.0
         if memory.kind == "fact":
             folded = fold(memory.text)
-            return self._share if any(fold(n) in folded for n in self.mentioned) else 0.0
+            return self._share if any(name in folded for name in self._folded) else 0.0
         return 0.0
 
 
@@ -256,15 +270,9 @@ def _dated(spans: Sequence[AskedSpan], memory: Memory) -> float:
     return said
 
 
-def _recency(memory: Memory, at: Instant, weights: Weights) -> float:
-    days = max(0.0, at - memory.created_at) / DAY_S
-    half_life = weights.half_life_days.get(memory.type or memory.kind, 365.0)
-    return math.exp2(-min(days / half_life, 1000.0))
-
-
-def _past(memory: Memory, weights: Weights) -> float:
+def _past(memory: Memory) -> float:
     """What is over counts less, but for events: those are asked about because they are over."""
-    return 0.0 if memory.type in (None, "interaction") else weights.past
+    return 0.0 if memory.type in (None, "interaction") else 1.0
 
 
 # --- what memories say for one another -----------------------------------------------------
@@ -303,20 +311,20 @@ def _support(
     """A session in which several memories match is probably the one that is meant."""
     if not weights.session:
         return
-    by_session: dict[str, list[float]] = {}
+    by_session: dict[str, list[Memory]] = {}
     for memory in memories:
         if memory.source.session is not None:
-            by_session.setdefault(memory.source.session, []).append(scores[memory.id])
+            by_session.setdefault(memory.source.session, []).append(memory)
     support = {
-        session: sum(sorted(found, reverse=True)[:SESSION_TOP])
+        session: sum(sorted([scores[m.id] for m in found], reverse=True)[:SESSION_TOP])
         for session, found in by_session.items()
     }
     most = max(support.values(), default=0.0)
     if most <= 0.0:
         return
-    for memory in memories:
-        if memory.source.session is not None:
-            share = weights.session * max(0.0, support[memory.source.session]) / most
+    for session, found in by_session.items():
+        share = weights.session * max(0.0, support[session]) / most
+        for memory in found:
             whys[memory.id]["session"] = share
             scores[memory.id] += share
 

@@ -1,0 +1,280 @@
+"""`eval`: retrieval figures of a data set, by the recall path that chat uses (CONTRACT §9).
+
+Each user's memories go into a scratch store of their own; each question is asked through
+`flows/recall`, at the time of the user's last memory plus a day, so that nothing depends on the
+clock: the same file and settings give the same figures, times apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from gateway.config import AppSettings, Settings
+from gateway.config import load as load_settings
+from gateway.core.errors import BadRequest, EmbedderUnavailable, SettingsError
+from gateway.core.identity import Owner
+from gateway.core.memory import KINDS, Instant, Kind
+from gateway.flows.recall import Question, Recalled, recall
+from gateway.lab import datasets, score
+from gateway.lab.datasets import Asking, Dataset, UserData
+from gateway.lab.scratch import load, scratch_owner, scratch_services
+from gateway.ports import Embedder, Services
+from gateway.telemetry.metrics import Metrics
+from gateway.wiring_models import choose_embedder
+
+DAY_S = 86_400.0
+PATIENCE_MS = 60_000.0
+"""No question is cut short: what is measured is what recall finds, and how long it takes."""
+LOADING_S = 600.0
+"""How long a model may take to be downloaded and loaded."""
+POLL_S = 0.1
+
+Advance = Callable[[int], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One question and what recall made of it."""
+
+    question: Asking
+    answered: score.Answered
+    recalled: Recalled
+    ms: float
+
+
+async def evaluate(
+    path: Path,
+    format: datasets.Format,
+    *,
+    embedder: Embedder,
+    settings: AppSettings,
+    kinds: Sequence[Kind] = KINDS,
+    show_progress: bool = False,
+) -> dict[str, Any]:
+    """The figures of CONTRACT §9 for a data set. `settings` are those that recall runs under.
+
+    Raises BadRequest for a file that is not of this format, Unavailable where the embedder
+    cannot embed.
+    """
+    data = datasets.read(path, format, kinds)
+    settings = _patient(settings)
+    with _progress(data, show_progress) as (stored, asked):
+        answers = [
+            answer
+            for user in data.users
+            for answer in await _ask_user(user, embedder, settings, stored, asked)
+        ]
+    model = embedder.model
+    return {
+        "dataset": data.name,
+        "questions": len(answers),
+        "embedding": "none" if model is None else f"{model.provider}:{model.name}",
+        "k": list(score.KS),
+        **score.summary([a.answered for a in answers]),
+        "tokens_per_query": round(_mean([a.recalled.tokens for a in answers]), 1),
+        "p50_ms": round(score.quantile([a.ms for a in answers], 0.5), 3),
+        "p95_ms": round(score.quantile([a.ms for a in answers], 0.95), 3),
+        "by_category": score.by_category([a.answered for a in answers]),
+        "injected": {
+            "hit": round(_mean([_injected_hit(a) for a in answers]), 4),
+            "nothing": round(_mean([float(not a.recalled.memories) for a in answers]), 4),
+        },
+    }
+
+
+async def off_topic(
+    path: Path,
+    format: datasets.Format,
+    *,
+    embedder: Embedder,
+    settings: AppSettings,
+    kinds: Sequence[Kind] = KINDS,
+    per_user: int = 100,
+) -> float:
+    """The share of other users' questions for which nothing is injected but what always is."""
+    data = datasets.read(path, format, kinds)
+    settings = _patient(settings)
+    quiet: list[float] = []
+    for i, user in enumerate(data.users):
+        others = [q for j, other in enumerate(data.users) if j != i for q in other.questions]
+        step = max(1, len(others) // per_user)
+        strange = UserData(user.user, user.memories, tuple(others[::step][:per_user]))
+        answers = await _ask_user(strange, embedder, settings, _ignored, _ignored)
+        quiet += [float(not a.recalled.memories) for a in answers]
+    return round(_mean(quiet), 4)
+
+
+async def _ask_user(
+    user: UserData, embedder: Embedder, settings: AppSettings, stored: Advance, asked: Advance
+) -> list[Asked]:
+    services, owner = scratch_services(embedder), scratch_owner(user.user)
+    await load(services, owner, user.memories, progress=stored)
+    now = max((m.created_at for m in user.memories), default=0.0) + DAY_S
+    sessions = {m.id: m.session for m in user.memories}
+    answers = []
+    for question in user.questions:
+        answers.append(await _ask(services, settings, owner, question, sessions, now))
+        asked(1)
+    return answers
+
+
+async def _ask(
+    services: Services,
+    settings: AppSettings,
+    owner: Owner,
+    question: Asking,
+    sessions: dict[str, str | None],
+    now: Instant,
+) -> Asked:
+    began = perf_counter()
+    recalled = await recall(services, settings, owner, Question(question.text), now=now)
+    ms = (perf_counter() - began) * 1000.0
+    answered = score.Answered(
+        tuple(s.memory for s in recalled.considered),
+        frozenset(question.evidence),
+        frozenset(s for id in question.evidence if (s := sessions.get(id)) is not None),
+        question.category,
+    )
+    return Asked(question, answered, recalled, ms)
+
+
+def _injected_hit(asked: Asked) -> float:
+    """Whether any evidence is in what would be injected, rather than in k results."""
+    injected = score.Answered(asked.recalled.memories, asked.answered.evidence, frozenset())
+    return score.hit(injected, len(injected.ranking))
+
+
+def _patient(settings: AppSettings) -> AppSettings:
+    memory = settings.memory.model_copy(update={"deadline_ms": PATIENCE_MS})
+    return settings.model_copy(update={"memory": memory})
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
+
+
+def _ignored(_: int) -> None:
+    return None
+
+
+# --- the command -----------------------------------------------------------------------------
+
+
+def main(asked: argparse.Namespace) -> int:
+    """`eval FILE`: prints one JSON object on standard output, bars on a terminal's standard error.
+
+    Raises SettingsError for a setting or an argument that cannot be.
+    """
+    settings = load_settings(asked.config)
+    placement = getattr(asked, "placement", None)
+    if placement is not None:
+        memory = settings.memory.model_copy(update={"placement": placement})
+        settings = settings.model_copy(update={"memory": memory})
+    try:
+        figures = asyncio.run(_evaluated(asked, settings, _kinds(asked.kinds)))
+    except BadRequest as exc:
+        raise SettingsError(exc.message, param="FILE") from exc
+    print(json.dumps(figures, indent=2))
+    return 0
+
+
+def _kinds(text: str) -> tuple[Kind, ...]:
+    named = [part.strip() for part in text.split(",")]
+    if not set(named) <= set(KINDS):
+        raise SettingsError(
+            f"--kinds: {text!r} given; allowed are turn, fact, or both with a comma between",
+            param="--kinds",
+        )
+    return tuple(kind for kind in KINDS if kind in named)
+
+
+async def _evaluated(
+    asked: argparse.Namespace, settings: Settings, kinds: tuple[Kind, ...]
+) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as scratch:
+        # Models are looked for where the gateway keeps its own, so that none is fetched twice.
+        data_dir = settings.data_dir if settings.data_dir.is_dir() else Path(scratch)
+        embedder, _ = await choose_embedder(settings, None, metrics=Metrics(), data_dir=data_dir)
+        try:
+            await _loaded(embedder)
+            return await evaluate(
+                asked.file,
+                asked.format,
+                embedder=embedder,
+                settings=settings,
+                kinds=kinds,
+                show_progress=sys.stderr.isatty(),
+            )
+        finally:
+            await embedder.close()
+
+
+async def _loaded(embedder: Embedder) -> None:
+    """Wait for a model that is loading. No embedder by choice is one; one that cannot be had is
+    said, since figures without it would be taken for its own. Raises EmbedderUnavailable."""
+    for _ in range(int(LOADING_S / POLL_S)):
+        try:
+            await embedder.ping()
+        except EmbedderUnavailable as exc:
+            if exc.code == "none":
+                return
+            if exc.code != "loading":
+                raise
+        else:
+            if embedder.model is not None:
+                return
+        await asyncio.sleep(POLL_S)
+    raise EmbedderUnavailable(f"no embedding model within {LOADING_S:.0f} s", code="failed")
+
+
+# --- progress ----------------------------------------------------------------------------------
+
+
+def _progress(data: Dataset, shown: bool) -> AbstractContextManager[tuple[Advance, Advance]]:
+    if not shown:
+        return nullcontext((_ignored, _ignored))
+    return _Bars(data)
+
+
+class _Bars:
+    """Two bars on standard error: texts embedded, questions asked."""
+
+    def __init__(self, data: Dataset) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        # How many windows there are is not known before they are made: turns are a fair guess.
+        texts = sum(len(u.memories) for u in data.users)
+        self._stored = self._bars.add_task("embedding", total=texts)
+        self._asked = self._bars.add_task("asking", total=sum(len(u.questions) for u in data.users))
+
+    def __enter__(self) -> tuple[Advance, Advance]:
+        self._bars.start()
+        return self._store, lambda n: self._bars.advance(self._asked, n)
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def _store(self, n: int) -> None:
+        task = self._bars.tasks[self._stored]
+        total = task.total or 0.0
+        if task.completed + n > total:
+            self._bars.update(self._stored, total=task.completed + n)
+        self._bars.advance(self._stored, n)
