@@ -18,7 +18,8 @@ import hmac
 import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from dataclasses import fields, make_dataclass
+from typing import Any, Final, TypeVar, cast
 
 import orjson
 
@@ -175,76 +176,57 @@ def standing_order(memory: Memory) -> float | None:
 
 
 def body_of(memory: Memory) -> bytes:
-    """Everything of a memory as JSON; what has its default value is left out."""
+    """Everything of a memory as a JSON list, in the order that `memory_of` reads."""
     source = memory.source
-    body: dict[str, Any] = {
-        "id": memory.id,
-        "kind": memory.kind,
-        "text": memory.text,
-        "created_at": memory.created_at,
-        "updated_at": memory.updated_at,
-        "valid_from": memory.valid_from,
-        "importance": memory.importance,
-        "role": source.role,
-        "via": source.via,
-    }
-    optional = {
-        "type": memory.type,
-        "key": memory.key,
-        "value": memory.value,
-        "pinned": memory.pinned or None,
-        "status": memory.status if memory.status != "active" else None,
-        "valid_to": memory.valid_to,
-        "expires_at": memory.expires_at,
-        "superseded_at": memory.superseded_at,
-        "superseded_by": memory.superseded_by,
-        "supersedes": memory.supersedes,
-        "exchange_id": source.exchange_id,
-        "session": source.session,
-        "quote": source.quote,
-        "speaker": memory.speaker,
-        "covers": list(memory.covers) or None,
-        "metadata": dict(memory.metadata) or None,
-        "history": [[v.at, v.event, v.text, v.key, v.value, v.via] for v in memory.history] or None,
-    }
-    body.update((name, value) for name, value in optional.items() if value is not None)
-    return _json(body)
+    return _json(
+        [
+            [source.role, source.via, source.exchange_id, source.session, source.quote],
+            list(memory.covers),
+            dict(memory.metadata),
+            [[v.at, v.event, v.text, v.key, v.value, v.via] for v in memory.history],
+            *(getattr(memory, name) for name in _PLAIN),
+        ]
+    )
 
 
 def memory_of(body: bytes) -> Memory:
     """The memory that `body_of` wrote. Raises Unreadable."""
     try:
-        b = orjson.loads(body)
-        get = b.get
-        return Memory(
-            id=b["id"],
-            kind=b["kind"],
-            text=b["text"],
-            created_at=b["created_at"],
-            updated_at=b["updated_at"],
-            valid_from=b["valid_from"],
-            type=get("type"),
-            key=get("key"),
-            value=get("value"),
-            importance=b["importance"],
-            pinned=get("pinned", False),
-            status=get("status", "active"),
-            valid_to=get("valid_to"),
-            expires_at=get("expires_at"),
-            superseded_at=get("superseded_at"),
-            superseded_by=get("superseded_by"),
-            supersedes=get("supersedes"),
-            source=Source(b["role"], b["via"], get("exchange_id"), get("session"), get("quote")),
-            speaker=get("speaker"),
-            covers=tuple(get("covers", ())),
-            metadata=get("metadata", _NO_METADATA),
-            history=tuple(Version(*v) for v in get("history", ())),
+        source, covers, metadata, history, *plain = orjson.loads(body)
+        memory: Any = _MemoryDraft(
+            *plain,
+            _frozen(_SourceDraft(*source), Source),
+            tuple(covers),
+            metadata,
+            tuple([Version(*version) for version in history]),
         )
-    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as exc:
+    except (orjson.JSONDecodeError, TypeError, ValueError) as exc:
         raise Unreadable("a stored memory's body is not as it was written") from exc
+    return _frozen(memory, Memory)
 
 
-_NO_METADATA: Mapping[str, Any] = {}
+# A search opens a hundred memories. Making a frozen dataclass sets each field through
+# object.__setattr__: 4.7 µs for a Memory and its Source. Filling an object of the same slots
+# and giving it the frozen class takes 0.9 µs.
+
+_MADE = ("source", "covers", "metadata", "history")
+_PLAIN: Final = tuple(f.name for f in fields(Memory) if f.name not in _MADE)
+
+
+def _drafting(names: Sequence[str]) -> Any:
+    """A class of these slots whose objects may be filled plainly."""
+    return make_dataclass("_Draft", names, slots=True)
+
+
+_MemoryDraft: Final = _drafting((*_PLAIN, *_MADE))
+_SourceDraft: Final = _drafting([f.name for f in fields(Source)])
+
+F = TypeVar("F")
+
+
+def _frozen(draft: Any, frozen: type[F]) -> F:
+    draft.__class__ = frozen
+    return cast(F, draft)
 
 
 # --- bytes ---------------------------------------------------------------------------------

@@ -60,13 +60,20 @@ class EdgeEngine:
         return int(await self.process.call("delete", _plain(conditions)))
 
     async def search(
-        self, conditions: Sequence[Condition], corpus: Sequence[Condition], queries: Sequence[Query]
+        self,
+        conditions: Sequence[Condition],
+        corpus: Sequence[Condition],
+        queries: Sequence[Query],
+        *,
+        payloads: bool,
     ) -> Searched:
-        """Stamps are the engine's versions of the points; payloads are fetched apart, for most
-        are opened already and a payload costs 11 µs to fetch."""
+        """Stamps are the engine's versions of the points."""
         asked = [[q.by, q.using, q.limit, q.sparse or q.dense] for q in queries]
-        lists, stamps = await self.process.call("search", _plain(conditions), _plain(corpus), asked)
-        return Searched(lists, stamps)
+        fields = BODY if payloads else None
+        lists, stamps, rows = await self.process.call(
+            "search", _plain(conditions), _plain(corpus), asked, fields
+        )
+        return Searched(lists, stamps, dict(rows))
 
     async def retrieve(self, points: Sequence[str]) -> list[Row]:
         rows: list[Row] = await self.process.call("retrieve", points, BODY)

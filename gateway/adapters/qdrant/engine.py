@@ -47,7 +47,7 @@ class Query:
 @dataclass(frozen=True, slots=True)
 class Searched:
     """For each query its (point, score); for each point a stamp that changes whenever the point
-    does; and the payloads that came along (none where fetching them apart is cheaper)."""
+    does; and the payloads that came along."""
 
     lists: Sequence[Sequence[tuple[str, float]]]
     stamps: Mapping[str, Any]
@@ -80,9 +80,15 @@ class Engine(Protocol):
     async def delete(self, conditions: Sequence[Condition]) -> int: ...
 
     async def search(
-        self, conditions: Sequence[Condition], corpus: Sequence[Condition], queries: Sequence[Query]
+        self,
+        conditions: Sequence[Condition],
+        corpus: Sequence[Condition],
+        queries: Sequence[Query],
+        *,
+        payloads: bool,
     ) -> Searched:
-        """All queries in one batch; IDF is counted over `corpus`."""
+        """All queries in one batch; IDF is counted over `corpus`. Without `payloads` they are
+        left out where that saves time."""
         ...
 
     async def retrieve(self, points: Sequence[str]) -> list[Row]: ...

@@ -260,10 +260,14 @@ class ServerEngine:
     # --- reading -----------------------------------------------------------------------------
 
     async def search(
-        self, conditions: Sequence[Condition], corpus: Sequence[Condition], queries: Sequence[Query]
+        self,
+        conditions: Sequence[Condition],
+        corpus: Sequence[Condition],
+        queries: Sequence[Query],
+        *,
+        payloads: bool,  # noqa: ARG002  # they always come along, to save a round trip
     ) -> Searched:
-        """Payloads come along, to save a round trip; a point's stamp is its sealed body, for
-        replicas count versions each for themselves."""
+        """A point's stamp is its sealed body: replicas count versions each for themselves."""
         models = self._models
         meant = self._filter(conditions)
         idf = None
@@ -291,17 +295,17 @@ class ServerEngine:
             )
         answers = await self._asked(self._client.query_batch_points(self._name, requests))
         lists: list[list[tuple[str, float]]] = []
-        payloads: dict[str, Mapping[str, Any]] = {}
+        brought: dict[str, Mapping[str, Any]] = {}
         for answer in answers:
             scored = []
             for hit in answer.points:
                 point = _hex(hit.id)
-                payloads[point] = hit.payload or {}
+                brought[point] = hit.payload or {}
                 score = hit.score if hit.order_value is None else hit.order_value
                 scored.append((point, float(score)))
             lists.append(scored)
-        stamps = {point: payload.get("body") for point, payload in payloads.items()}
-        return Searched(lists, stamps, payloads)
+        stamps = {point: payload.get("body") for point, payload in brought.items()}
+        return Searched(lists, stamps, brought)
 
     async def retrieve(self, points: Sequence[str]) -> list[Row]:
         return await self._rows(points, fields=BODY)

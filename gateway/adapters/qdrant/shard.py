@@ -16,6 +16,7 @@ from __future__ import annotations
 import fcntl
 import os
 import select
+import shutil
 import signal
 import socket
 import sys
@@ -23,7 +24,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
-from uuid import UUID
 
 import orjson
 import qdrant_edge as edge
@@ -57,21 +57,14 @@ class Shard:
         self._write_meta(self.meta)
 
     def _load(self) -> edge.EdgeShard:
-        data = self.path / "shard"
-        if (data / "edge_config.json").exists():
-            return edge.EdgeShard.load(str(data))
-        data.mkdir(mode=0o700, exist_ok=True)
-        sparse = {name: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf) for name in LEXICAL}
-        shard = edge.EdgeShard.create(str(data), edge.EdgeConfig(sparse_vectors=sparse))
-        index = edge.UpdateOperation.create_field_index
-        for field in TENANTS:
-            shard.update(index(field, edge.KeywordIndexParams(is_tenant=True)))
-        for field in KEYWORDS:
-            shard.update(index(field, edge.PayloadSchemaType.Keyword))
-        for field in NUMBERS:
-            shard.update(index(field, edge.PayloadSchemaType.Float))
-        shard.flush()
-        return shard
+        data, draft = self.path / "shard", self.path / "shard.new"
+        if not data.exists():
+            # Made aside and moved: one who dies in between leaves no half of a store.
+            shutil.rmtree(draft, ignore_errors=True)
+            draft.mkdir(mode=0o700)
+            _create(draft)
+            draft.rename(data)
+        return edge.EdgeShard.load(str(data))
 
     # --- what the store is -------------------------------------------------------------------
 
@@ -183,8 +176,16 @@ class Shard:
 
     # --- reading -----------------------------------------------------------------------------
 
-    def search(self, conditions: list[Any], corpus: list[Any], queries: list[Any]) -> list[Any]:
-        """For each query its [point, score]s, in one planned batch; and the points' versions."""
+    def search(
+        self,
+        conditions: list[Any],
+        corpus: list[Any],
+        queries: list[Any],
+        fields: list[str] | None,
+    ) -> list[Any]:
+        """For each query its [point, score]s, in one planned batch; the points' versions; and,
+        with `fields`, their payloads: 6 µs each, where the hits themselves would bring each
+        point's once a list."""
         meant = _filter(conditions)
         idf = edge.SearchParams(idf=edge.IdfParams(corpus=_filter(corpus)))
         requests = []
@@ -208,10 +209,11 @@ class Shard:
                 versions[point] = hit.version
                 scored.append([point, hit.order_value if by == "order" else hit.score])
             lists.append(scored)
-        return [lists, versions]
+        rows = self.retrieve(list(versions), fields) if fields and versions else []
+        return [lists, versions, rows]
 
-    def retrieve(self, points: list[int | UUID | str], fields: list[str]) -> list[Any]:
-        return [[_hex(r.id), r.payload] for r in self._shard.retrieve(points, fields, False)]
+    def retrieve(self, points: Sequence[Any], fields: list[str]) -> list[Any]:
+        return [[_hex(r.id), r.payload] for r in self._shard.retrieve(list(points), fields, False)]
 
     def scroll(
         self, conditions: list[Any], limit: int, offset: str | None, newest: bool, fields: list[str]
@@ -245,6 +247,20 @@ class Shard:
         self._shard.flush()
         self._shard.close()
         os.close(self._lock)
+
+
+def _create(path: Path) -> None:
+    sparse = {name: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf) for name in LEXICAL}
+    shard = edge.EdgeShard.create(str(path), edge.EdgeConfig(sparse_vectors=sparse))
+    index = edge.UpdateOperation.create_field_index
+    for field in TENANTS:
+        shard.update(index(field, edge.KeywordIndexParams(is_tenant=True)))
+    for field in KEYWORDS:
+        shard.update(index(field, edge.PayloadSchemaType.Keyword))
+    for field in NUMBERS:
+        shard.update(index(field, edge.PayloadSchemaType.Float))
+    shard.flush()
+    shard.close()
 
 
 def _filter(conditions: list[Any]) -> edge.Filter:

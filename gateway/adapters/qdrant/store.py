@@ -168,15 +168,20 @@ class QdrantStore:
         if not asked:
             return Found(lists=hits, memories={})
         conditions = of_owner(owner, probe.where, expiry=False)
-        answer = await self.engine.search(conditions, conditions[:1], list(asked.values()))
+        answer = await self.engine.search(
+            conditions,
+            conditions[:1],
+            list(asked.values()),
+            payloads=not self._opened.holds(owner.tenant),
+        )
         hits.update(zip(asked, answer.lists, strict=True))
         memories, missing = self._opened.look(owner.tenant, answer.stamps)
         if missing:
-            rows: Iterable[Row]
-            if answer.payloads:
-                rows = [(point, answer.payloads[point]) for point in missing]
-            else:
-                rows = await self.engine.retrieve(missing)
+            rows: Iterable[Row] = (
+                [(point, answer.payloads[point]) for point in missing if point in answer.payloads]
+                if answer.payloads
+                else await self.engine.retrieve(missing)
+            )
             read = dict(self._read(owner, rows))
             self._opened.keep(owner.tenant, read, answer.stamps)
             memories |= read
