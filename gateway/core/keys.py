@@ -20,6 +20,8 @@ from gateway.core.identity import Person
 from gateway.core.memory import Instant
 
 KEY_PREFIX = "mg_"
+LINK_PREFIX = "mgl_"
+"""Begins the token of a link to a user's own page, so that it is never taken for another key."""
 SIGNATURE_TOLERANCE_S = 300
 """How far a signature's time may lie from ours, in either direction."""
 MAX_SIGNATURES = 4

@@ -131,7 +131,7 @@ _TOKENS = re.compile(
       | hf_ [A-Za-z0-9]{20,}               | npm_ [A-Za-z0-9]{30,}
       | pypi- [A-Za-z0-9_\-]{40,}          | gsk_ [A-Za-z0-9]{20,}
       | SG\. [A-Za-z0-9_\-]{16,} \. [A-Za-z0-9_\-]{16,}
-      | mg_ [A-Za-z0-9_\-]{16,}            | dop_v1_ [a-f0-9]{40,}
+      | mgl?_ [A-Za-z0-9_\-.]{16,}          | dop_v1_ [a-f0-9]{40,}
       | eyJ [A-Za-z0-9_\-]{8,} \. [A-Za-z0-9_\-]{8,} \. [A-Za-z0-9_\-]*
     )""",
     re.VERBOSE,

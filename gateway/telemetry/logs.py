@@ -44,7 +44,7 @@ _SECRETS = re.compile(
     r"""
       (?P<bearer> \b (?:bearer|basic) \s+ ) [^\s"',]+
     | (?P<userinfo> ://[^\s/:@"']* : ) [^\s/@"']+ (?=@)
-    | \b (?P<prefix> sk- | mg_ | pk- | gsk_ | xox[abp]- ) [A-Za-z0-9_\-]{6,}
+    | \b (?P<prefix> sk- | mgl?_ | pk- | gsk_ | xox[abp]- ) [A-Za-z0-9_\-]{6,}
     | \b eyJ[A-Za-z0-9_\-]{8,} \. [A-Za-z0-9_\-]+ \. [A-Za-z0-9_\-]+      # a JSON web token
     """,
     re.VERBOSE | re.IGNORECASE,

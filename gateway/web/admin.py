@@ -18,6 +18,12 @@ from gateway.core.keys import make_key
 from gateway.core.memory import rfc3339
 from gateway.ports import Deployment, GatewayKey
 from gateway.web import memories
+from gateway.web.browser_session import (
+    LINK_S,
+    MAX_LINK_S,
+    BrowserSessions,
+    require_own_page,
+)
 from gateway.web.identity import check_app, check_user, require_admin
 from gateway.web.memories import Caller, check, read_json
 from gateway.web.schemas import Body, Name
@@ -47,11 +53,18 @@ class LinkedIdentity(Body):
     user: Name
 
 
-def routes(deployment: Deployment, token: str) -> list[Route]:
-    """Every operator's route; each asks for the admin token first."""
+def routes(deployment: Deployment, token: str, sessions: BrowserSessions) -> list[Route]:
+    """Every operator's route; each asks for the admin token first, or for the session that one
+    who knows it began in the console."""
 
     def operator(request: Request) -> None:
-        require_admin(request.scope["headers"], token)
+        headers = request.scope["headers"]
+        if "authorization" not in request.headers:
+            session = sessions.operator(headers, now=deployment.clock())
+            if session is not None:
+                require_own_page(request.method, headers, session)
+                return
+        require_admin(headers, token)
 
     async def caller(request: Request) -> Caller:
         operator(request)
@@ -75,6 +88,7 @@ def routes(deployment: Deployment, token: str) -> list[Route]:
         of_user("/identities", "GET", list_identities),
         of_user("/identities", "POST", link_identity),
         of_user("/identities/{identity}", "DELETE", unlink_identity),
+        of_user("/link", "POST", _link_maker(sessions)),
         at("/users", "GET", list_users),
         at("/queue", "GET", queue_status),
         at("/queue/dead", "GET", queue_dead),
@@ -126,6 +140,27 @@ async def unlink_identity(request: Request, caller: Caller) -> Response:
     await caller.services.directory.unlink(Person(caller.person.app, identity))
     await caller.audit("unlink", identity=identity)
     return Response(status_code=204)
+
+
+class NewLink(Body):
+    """How long a link to a user's own page holds, in seconds."""
+
+    ttl_s: Annotated[float, Field(ge=60, le=MAX_LINK_S, strict=False)] = LINK_S
+
+
+def _link_maker(sessions: BrowserSessions) -> memories.Handler:
+    async def make_link(request: Request, caller: Caller) -> Response:
+        """A link to this person's own page, which ends."""
+        raw = await memories.read_json_of(request, caller.deployment)
+        body = check(NewLink, {} if raw is None else raw)
+        until = caller.now + body.ttl_s
+        token = sessions.link(caller.person, until=until)
+        await caller.audit("link.create", until=rfc3339(int(until)))
+        # After the #, so that no server on the way and no log of one sees the token.
+        answer = {"url": f"/me#{token}", "token": token, "expires_at": rfc3339(int(until))}
+        return JSONResponse(answer, 201)
+
+    return make_link
 
 
 # --- queue ---------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from gateway.core.errors import BadRequest, NotFound
 from gateway.ports import Deployment
 from gateway.web import admin, health, memories, openapi
 from gateway.web.body import ClientLeft
+from gateway.web.browser_session import BrowserSessions
 from gateway.web.chat import APIS, ChatEndpoint
 from gateway.web.errors import foreseen, send_error
 from gateway.web.passthrough import PassThrough
@@ -43,9 +44,10 @@ def build_app(
     deployment: Deployment, *, admin_token: str = "", routes: Sequence[BaseRoute] = ()
 ) -> ASGIApp:
     """The ASGI application of an open deployment. `routes` are served beside its own."""
+    sessions = BrowserSessions(admin_token)
     own = [
-        *memories.routes(memories.caller_from_headers(deployment), ROOT),
-        *admin.routes(deployment, admin_token),
+        *memories.routes(memories.caller_from_headers(deployment, sessions), ROOT),
+        *admin.routes(deployment, admin_token, sessions),
         Route("/openapi.json", openapi.openapi, methods=["GET"]),
         *health.routes(deployment),
         *routes,

@@ -33,6 +33,8 @@ HOP_BY_HOP: Final = frozenset(
 NOT_UPSTREAM: Final = HOP_BY_HOP | {b"host", b"content-length", b"expect"}
 
 MEMORY: Final = b"x-memory-"
+OWN_COOKIE: Final = b"mg_"
+"""Begins the names of the gateway's own cookies (`web/browser_session`)."""
 
 
 def to_upstream(
@@ -53,7 +55,7 @@ def to_upstream(
     own_key = upstream.api_key
     passed = [
         (name, value)
-        for name, value in headers
+        for name, value in _without_own_cookies(headers)
         if (name not in NOT_UPSTREAM or (upload and name == b"content-length"))
         and name not in drop
         and name not in named
@@ -64,6 +66,21 @@ def to_upstream(
     if own_key is not None:
         passed.append((b"authorization", b"Bearer " + own_key.get_secret_value().encode()))
     return passed
+
+
+def _without_own_cookies(headers: RawHeaders) -> RawHeaders:
+    """A browser that is signed in here sends its cookie with everything."""
+    if not any(name == b"cookie" and OWN_COOKIE in value for name, value in headers):
+        return headers
+    kept = []
+    for name, value in headers:
+        if name == b"cookie":
+            parts = [p for p in value.split(b";") if not p.strip().startswith(OWN_COOKIE)]
+            if others := b";".join(parts).strip():
+                kept.append((name, others))
+        else:
+            kept.append((name, value))
+    return kept
 
 
 def to_client(headers: RawHeaders, *, status: int, own: bool = False) -> list[tuple[bytes, bytes]]:

@@ -20,7 +20,7 @@ from ipaddress import IPv6Address, ip_address, ip_network
 from gateway.config import AppSettings, IdentitySettings
 from gateway.core.errors import Forbidden, KeysUnavailable, Unauthenticated
 from gateway.core.identity import DEFAULT_APP, Person
-from gateway.core.keys import GatewayKey, verify_signature
+from gateway.core.keys import LINK_PREFIX, GatewayKey, verify_signature
 from gateway.core.memory import Instant
 from gateway.ports import Deployment
 from gateway.web.claims import APP, Given, How, lowered, named_in_body
@@ -68,6 +68,13 @@ async def identify(
     or KeysUnavailable where a credential cannot be checked now.
     """
     given = Given.read(headers)
+    if (given.bearer or "").startswith(LINK_PREFIX):
+        # It speaks for a person, but not to a model, and no upstream may learn it.
+        raise Unauthenticated(
+            "a link to a user's own page is good for /v1/memories alone",
+            param="Authorization",
+            code="invalid_link",
+        )
     key, key_headers = await gateway_key(given, deployment)
     app = _app_of(given, key)
     settings = deployment.settings_for(app)

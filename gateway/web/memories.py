@@ -11,7 +11,7 @@ import binascii
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import orjson
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -23,17 +23,25 @@ from gateway.config import AppSettings
 from gateway.core.errors import (
     BadRequest,
     DirectoryUnavailable,
+    Forbidden,
     NotFound,
     StateUnavailable,
     UnsupportedMedia,
 )
 from gateway.core.exchange import logged_exchange
 from gateway.core.identity import Owner, Person
+from gateway.core.keys import LINK_PREFIX
 from gateway.core.memory import Instant, Memory, Via, Where
 from gateway.core.records import from_export, to_export, to_public
 from gateway.flows import curate, erase, handover, recall
 from gateway.ports import Deployment, Services
 from gateway.web import schemas
+from gateway.web.browser_session import (
+    PERSON_COOKIE,
+    BrowserSessions,
+    cookie,
+    require_own_page,
+)
 from gateway.web.context import read_body
 from gateway.web.identity import identify
 
@@ -48,6 +56,7 @@ class Caller:
     deployment: Deployment
     via: Via = "api"
     operator: bool = False
+    key_id: str | None = None
 
     @property
     def services(self) -> Services:
@@ -59,7 +68,7 @@ class Caller:
 
     @property
     def now(self) -> Instant:
-        return self.deployment.clock()
+        return round(self.deployment.clock(), 6)
 
     async def owner(self) -> Owner | None:
         """The person's present incarnation; None where nothing was ever kept of them."""
@@ -88,19 +97,26 @@ class Caller:
                 "action": action,
                 "app": self.person.app,
                 "user": self.person.user,
+                **({"key": self.key_id} if self.key_id is not None else {}),
                 **what,
             }
         )
 
 
+LINK_PATHS: Final = ("/v1/memories", "/v1/erasures")
+"""What a person can reach with a link to their own page."""
+
 Handler = Callable[[Request, Caller], Awaitable[Response]]
 FindCaller = Callable[[Request], Awaitable[Caller]]
 
 
-def caller_from_headers(deployment: Deployment) -> FindCaller:
-    """Callers that name themselves as chat requests do."""
+def caller_from_headers(deployment: Deployment, sessions: BrowserSessions) -> FindCaller:
+    """Callers that name themselves as chat requests do, and people on their own page."""
 
     async def find(request: Request) -> Caller:
+        own = _on_own_page(request, deployment, sessions)
+        if own is not None:
+            return own
         who = await identify(
             request.scope["headers"],
             body_user=None,
@@ -114,9 +130,55 @@ def caller_from_headers(deployment: Deployment) -> FindCaller:
                 param="X-Memory-User",
                 code="identity_required",
             )
-        return Caller(who.person, deployment)
+        return Caller(who.person, deployment, key_id=who.key_id)
 
     return find
+
+
+def _on_own_page(
+    request: Request, deployment: Deployment, sessions: BrowserSessions
+) -> Caller | None:
+    """The person whose link (or the cookie made of it) this request carries, on the paths that
+    a link opens. Raises Unauthenticated, Forbidden, and BadRequest where it names someone else
+    besides."""
+    headers = request.scope["headers"]
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    by_cookie = False
+    if scheme.lower() != "bearer" or not token.strip().startswith(LINK_PREFIX):
+        token = cookie(headers, PERSON_COOKIE) or ""
+        by_cookie = True
+        if not token or "authorization" in request.headers or "x-memory-user" in request.headers:
+            return None  # who says who they are is not a page of ours
+    session = sessions.person(token.strip(), now=deployment.clock())
+    if session.person is None:
+        return None
+    if by_cookie:
+        require_own_page(request.method, headers, session)
+    if not request.url.path.startswith(LINK_PATHS):
+        raise Forbidden(
+            f"a link to a user's own page is good for {' and '.join(LINK_PATHS)} alone",
+            param="Authorization",
+            code="invalid_link",
+        )
+    if _names_another(request, session.person):
+        raise BadRequest(
+            "the link is for another user or app than the headers name; leave them out",
+            param="X-Memory-User",
+            code="conflicting_identity",
+        )
+    return Caller(session.person, deployment, via="user")
+
+
+def _names_another(request: Request, person: Person) -> bool:
+    users = {*request.headers.getlist("x-memory-user"), person.user}
+    apps = {*request.headers.getlist("x-memory-app"), person.app}
+    credentials = request.headers.getlist("authorization")
+    return (
+        len(users) > 1
+        or len(apps) > 1
+        or len(credentials) > 1
+        or ("x-memory-key" in request.headers)
+    )
 
 
 def routes(find: FindCaller, prefix: str) -> list[Route]:

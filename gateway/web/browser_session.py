@@ -1,0 +1,218 @@
+"""What lets a page in a browser act: an operator's session, and a person's link to their own page.
+
+A browser sends cookies by itself, so a cookie alone proves nothing about who wrote the request.
+Three things hold other sites off: cookies are `HttpOnly` and `SameSite=Strict`; whatever changes
+something must repeat a word that stands in the page (`X-CSRF-Token`); and a browser that says
+where a request comes from (`Sec-Fetch-Site`, `Origin`) must say: from here. Who sends
+`Authorization` needs none of this, for no browser adds that by itself.
+
+Nothing is stored: a session is its own end and a MAC under a key drawn from the admin token, so
+that every process with that token knows it, and changing the token ends them all. Signing out
+is remembered by the process that was told.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from http.cookies import CookieError, SimpleCookie
+from typing import Final, Literal
+
+from gateway.core.errors import BadRequest, Forbidden, Unauthenticated
+from gateway.core.identity import Person
+from gateway.core.keys import LINK_PREFIX, check_link, make_link
+from gateway.core.memory import Instant
+from gateway.web.identity import is_admin_token
+
+OPERATOR_COOKIE: Final = "mg_console"
+PERSON_COOKIE: Final = "mg_me"
+CSRF_HEADER: Final = "X-CSRF-Token"
+SESSION_S: Final = 8 * 3600.0
+"""How long an operator stays signed in."""
+LINK_S: Final = 3600.0
+"""How long a link to one's own page holds where nothing is said."""
+MAX_LINK_S: Final = 30 * 86_400.0
+SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+
+PAGE_HEADERS: Final[Sequence[tuple[str, str]]] = (
+    (
+        "Content-Security-Policy",
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
+        " font-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none';"
+        " frame-ancestors 'none'",
+    ),
+    ("X-Content-Type-Options", "nosniff"),
+    ("X-Frame-Options", "DENY"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Cross-Origin-Opener-Policy", "same-origin"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+    ("Permissions-Policy", "camera=(), geolocation=(), microphone=()"),
+    ("Cache-Control", "no-store"),
+)
+"""On every page and every answer with what a person said: no script but our own files, no
+frame around it, nothing kept."""
+
+RawHeaders = Iterable[tuple[bytes, bytes]]
+_SESSION = re.compile(r"([0-9]{1,11})\.([A-Za-z0-9_-]{22})\.([0-9a-f]{64})", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class BrowserSession:
+    """Who acts through a browser. `csrf` is the word that its page must repeat.
+
+    `person` is there for a person's own page; an operator's session has none.
+    """
+
+    kind: Literal["operator", "person"]
+    csrf: str
+    person: Person | None = None
+
+
+class BrowserSessions:
+    """Makes and reads sessions and links, under one secret: the admin token. An empty one lets
+    nobody in."""
+
+    def __init__(self, admin_token: str) -> None:
+        self._token = admin_token
+        self._key = hmac.new(admin_token.encode(), b"browser sessions 1", hashlib.sha256).digest()
+        self._ended: dict[str, Instant] = {}
+
+    # --- operators ---------------------------------------------------------------------------
+
+    def sign_in(self, token: str, *, now: Instant) -> str:
+        """The value of `OPERATOR_COOKIE` for one who knows the admin token.
+
+        Raises Unauthenticated.
+        """
+        if not is_admin_token(token, self._token):
+            raise Unauthenticated(
+                "this is not the admin token; it is admin.token, or the one kept in the data"
+                " directory",
+                param="token",
+                code="invalid_admin_token",
+            )
+        claims = f"{int(now + SESSION_S)}.{secrets.token_urlsafe(16)}"
+        return f"{claims}.{self._mac('session', claims).hex()}"
+
+    def operator(self, headers: RawHeaders, *, now: Instant) -> BrowserSession | None:
+        """The operator's session that these headers carry, if there is a good one."""
+        value = cookie(headers, OPERATOR_COOKIE)
+        parts = _SESSION.fullmatch(value) if value is not None else None
+        if value is None or parts is None or not self._token:
+            return None
+        claims = f"{parts[1]}.{parts[2]}"
+        if not hmac.compare_digest(self._mac("session", claims).hex(), parts[3]):
+            return None
+        until = float(parts[1])
+        if now >= until or claims in self._ended:
+            return None
+        return BrowserSession("operator", self.csrf_of(value))
+
+    def sign_out(self, headers: RawHeaders, *, now: Instant) -> None:
+        """From now on the operator's session in these headers is none."""
+        session = self.operator(headers, now=now)
+        value = cookie(headers, OPERATOR_COOKIE)
+        if session is not None and value is not None:
+            self._ended = {c: until for c, until in self._ended.items() if until > now}
+            claims, _, _ = value.rpartition(".")
+            self._ended[claims] = float(claims.partition(".")[0])
+
+    # --- a person's own page -------------------------------------------------------------------
+
+    def link(self, person: Person, *, until: Instant) -> str:
+        """A token that stands for this person on their own page until then."""
+        return LINK_PREFIX + make_link(self._link_secret(), person, until=until)
+
+    def person(self, token: str, *, now: Instant) -> BrowserSession:
+        """Whom a link's token stands for. Raises Unauthenticated: forged, damaged or ended."""
+        if not self._token or not token.startswith(LINK_PREFIX):
+            raise Unauthenticated(
+                "this link is not valid or has ended; ask for a new one", code="invalid_link"
+            )
+        person = check_link(self._link_secret(), token.removeprefix(LINK_PREFIX), now=now)
+        return BrowserSession("person", self.csrf_of(token), person)
+
+    # --- csrf ----------------------------------------------------------------------------------
+
+    def csrf_of(self, value: str) -> str:
+        """The word that a page of the session with this cookie value repeats."""
+        return self._mac("csrf", value).hex()
+
+    def _link_secret(self) -> str:
+        return self._mac("links", "").hex()
+
+    def _mac(self, purpose: str, text: str) -> bytes:
+        return hmac.new(self._key, f"{purpose}\0{text}".encode(), hashlib.sha256).digest()
+
+
+def require_own_page(
+    method: str, headers: RawHeaders, session: BrowserSession, *, form_token: str | None = None
+) -> None:
+    """Let a request pass that a cookie speaks for, where a page of ours wrote it.
+
+    `form_token` is a form's `csrf_token`, where there is no script to set the header. Raises
+    Forbidden.
+    """
+    given = {name: value.decode("latin-1").strip() for name, value in headers}
+    if method in SAFE_METHODS:
+        return
+    if given.get(b"sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        raise _not_ours("it comes from another site")
+    origin, host = given.get(b"origin"), given.get(b"host", "")
+    if origin is not None and origin.partition("://")[2].lower() != host.lower():
+        raise _not_ours("its Origin is another site")
+    word = given.get(CSRF_HEADER.lower().encode()) or form_token or ""
+    if not hmac.compare_digest(word.encode("utf-8", "replace"), session.csrf.encode()):
+        raise _not_ours(f"it lacks the page's {CSRF_HEADER}; reload the page")
+
+
+def _not_ours(why: str) -> Forbidden:
+    return Forbidden(f"this request was not made by a page of the gateway: {why}", code="csrf")
+
+
+# --- cookies ---------------------------------------------------------------------------------
+
+
+def cookie(headers: RawHeaders, name: str) -> str | None:
+    """A cookie's value. Raises BadRequest where it came twice with different values: another
+    site's page on a sibling host may have set one of them."""
+    values = set()
+    for header, value in headers:
+        if header != b"cookie":
+            continue
+        for part in value.decode("latin-1").split(";"):
+            key, _, text = part.strip().partition("=")
+            if key == name:
+                values.add(text.strip('"'))
+    if len(values) > 1:
+        raise BadRequest(
+            f"the cookie {name} came twice; sign out, clear it and sign in again",
+            param="Cookie",
+            code="conflicting_identity",
+        )
+    return values.pop() if values else None
+
+
+def set_cookie(name: str, value: str, *, max_age_s: float, secure: bool, path: str = "/") -> str:
+    """A `Set-Cookie` for one of ours. `secure`: the page came over HTTPS."""
+    made: SimpleCookie = SimpleCookie()
+    try:
+        made[name] = value
+    except CookieError as exc:
+        raise ValueError("no value for a cookie") from exc
+    morsel = made[name]
+    morsel["path"] = path
+    morsel["max-age"] = str(int(max_age_s))
+    morsel["httponly"] = True
+    morsel["samesite"] = "Strict"
+    if secure:
+        morsel["secure"] = True
+    return morsel.OutputString()
+
+
+def clear_cookie(name: str, *, secure: bool, path: str = "/") -> str:
+    return set_cookie(name, "", max_age_s=0, secure=secure, path=path)
