@@ -63,7 +63,9 @@ async def choose_embedder(
     return CachedEmbedder(embedder, metrics), note
 
 
-def choose_extractor(settings: AppSettings) -> tuple[Extractor | None, str]:
+def choose_extractor(
+    settings: AppSettings, *, metrics: Metrics | None = None
+) -> tuple[Extractor | None, str]:
     """The extractor that serves these settings (None: nothing is distilled), and a note.
 
     Raises SettingsError where "openai" is asked for without a model.
@@ -81,12 +83,11 @@ def choose_extractor(settings: AppSettings) -> tuple[Extractor | None, str]:
             " extracts (GATEWAY_EXTRACTION__MODEL)",
             param="extraction.model",
         )
-    if asked.model is not None and (
-        asked.provider == "openai" or (asked.provider == "auto" and key)
-    ):
+    has_key = asked.provider == "openai" or (asked.provider == "auto" and key is not None)
+    if asked.model is not None and has_key:
         base_url = asked.base_url or settings.upstream.base_url
         extractor = OpenAIExtractor(
-            base_url, api_key=key, model=asked.model, timeout_s=asked.timeout_s
+            base_url, api_key=key, model=asked.model, timeout_s=asked.timeout_s, metrics=metrics
         )
         return extractor, f"{asked.model} at {base_url}"
     note = "rules for plain statements (name, home, likes, allergies, …)"

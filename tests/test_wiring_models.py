@@ -19,7 +19,12 @@ from gateway.core.errors import EmbedderUnavailable, SettingsError
 from gateway.lab.scripted_upstream import ScriptedUpstream
 from gateway.ports import Embedder, EmbeddingModel
 from gateway.telemetry.metrics import Metrics
-from gateway.wiring_models import DEFAULT_OPENAI_MODEL, choose_embedder, own_key
+from gateway.wiring_models import (
+    DEFAULT_OPENAI_MODEL,
+    choose_embedder,
+    choose_extractor,
+    own_key,
+)
 from tests.adapters.tiny_model import SIZE, write_tiny_model
 
 Choose = Callable[..., Awaitable[tuple[Embedder, str]]]
@@ -246,3 +251,58 @@ def test_an_own_key_is_the_upstreams_only_for_the_upstream() -> None:
     assert own_key(settings, None, None) == "sk-up"
     assert own_key(settings, "http://127.0.0.1:1", None) is None
     assert own_key(config.load(environ={}), None, None) is None
+
+
+# --- extraction ----------------------------------------------------------------------------
+
+
+def _extractor(**settings: Any) -> tuple[str | None, str]:
+    dotted = {name.replace("__", "."): value for name, value in settings.items()}
+    extractor, note = choose_extractor(config.load(environ={}, overrides=dotted))
+    return (extractor.name if extractor else None), note
+
+
+def test_auto_extracts_by_the_upstream_if_a_key_and_a_model_are_set() -> None:
+    name, note = _extractor(upstream__api_key="sk-own", extraction__model="small")
+    assert name == "small"
+    assert "api.openai.com" in note
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"upstream__api_key": "sk-own"},
+        {"extraction__model": "small"},
+        {
+            "upstream__api_key": "sk-own",
+            "extraction__model": "s",
+            "extraction__base_url": "http://x",
+        },
+    ],
+)
+def test_auto_without_a_key_and_a_model_is_the_rules_and_says_they_are_the_fallback(
+    settings: dict[str, Any],
+) -> None:
+    name, note = _extractor(**settings)
+    assert name == "rules"
+    assert "fallback" in note
+
+
+def test_a_model_without_a_key_may_be_asked_for_outright() -> None:
+    name, _ = _extractor(
+        extraction__provider="openai", extraction__model="s", extraction__base_url="http://x"
+    )
+    assert name == "s"
+
+
+def test_rules_and_none_are_what_they_say() -> None:
+    assert _extractor(extraction__provider="rules", extraction__model="s")[0] == "rules"
+    name, note = _extractor(extraction__provider="none")
+    assert name is None
+    assert "no facts are drawn" in note
+
+
+def test_openai_without_a_model_stops_the_start() -> None:
+    with pytest.raises(SettingsError, match="GATEWAY_EXTRACTION__MODEL"):
+        _extractor(extraction__provider="openai")

@@ -32,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the console script; the exit code."""
     asked = read(sys.argv[1:] if argv is None else argv)
     module, function = asked.run.split(":")
+    _quiet()
     try:
         code: int = getattr(importlib.import_module(f"gateway.{module}"), function)(asked)
         sys.stdout.flush()
@@ -48,6 +49,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _quiet() -> None:
+    """Stdout is for what was asked for: until a command sets up its own, the log is for trouble
+    and goes to stderr."""
+    from gateway.telemetry import logs
+
+    logs.configure("warning")
 
 
 def _said(message: str, code: int) -> int:
