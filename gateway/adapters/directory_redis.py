@@ -46,7 +46,7 @@ from gateway.core.identity import Owner, Person, new_owner
 from gateway.ports import Clock
 
 if TYPE_CHECKING:
-    from redis.asyncio import Redis
+    from redis.asyncio import Redis, RedisCluster
 
 CACHED: Final = 20_000
 CACHED_S: Final = 1.0
@@ -72,14 +72,19 @@ class _Script:
 _CLAIM = _Script("claim")
 _DROP = _Script("drop")
 _UNLINK = _Script("unlink")
-_UNLOCK = _Script("unlock")
+_DONE = _Script("done")
 
 
 class RedisDirectory:
     """Implements ports.Directory on a ready client, which its maker also closes."""
 
     def __init__(
-        self, client: Redis, *, clock: Clock, settings: Settings, cached_s: float = CACHED_S
+        self,
+        client: Redis | RedisCluster,
+        *,
+        clock: Clock,
+        settings: Settings,
+        cached_s: float = CACHED_S,
     ) -> None:
         self._client = client
         self._clock = clock
@@ -154,7 +159,7 @@ class RedisDirectory:
 
     async def drop(self, owner: Owner) -> None:
         self._forget_cached()
-        await self._ask("SET", "dir:uncompacted", "1")
+        await self._ask("SET", "dir:uncompacted", secrets.token_hex(8))
         # First from the list: one who begins anew while this runs must be listed again.
         await self._ask("ZREM", f"dir:people:{owner.app}", owner.user)
         if not await self._run(_DROP, _person(owner.person), owner.tenant):
@@ -162,6 +167,8 @@ class RedisDirectory:
             if present is not None and present.person == owner.person:
                 await self._ask("ZADD", f"dir:people:{owner.app}", 0, owner.user)
         await self._ask("DEL", _tenant(owner.tenant))
+        # Once more: a log that was rewritten meanwhile may still hold the key.
+        await self._ask("SET", "dir:uncompacted", secrets.token_hex(8))
         self._forget_cached()
 
     async def compact(self) -> None:
@@ -170,21 +177,24 @@ class RedisDirectory:
         Where it will not now (it is at it already, or it may not be asked), the next call
         asks again.
         """
-        if not await self._ask("GETDEL", "dir:uncompacted"):
+        due = await self._ask("GET", "dir:uncompacted")
+        if due is None:
             return
-        from redis.asyncio.cluster import RedisCluster
+        from redis.asyncio import RedisCluster
 
-        many = isinstance(self._client, RedisCluster)
-        where = {"target_nodes": RedisCluster.ALL_NODES} if many else {}
+        nodes = self._client.get_nodes() if isinstance(self._client, RedisCluster) else [None]
         ask = self._client.execute_command
         try:
-            told = await ask("INFO", "persistence", **where)  # type: ignore[no-untyped-call]
-            if any(node["aof_enabled"] for node in (told.values() if many else [told])):
-                await ask("BGREWRITEAOF", **where)  # type: ignore[no-untyped-call]
+            for node in nodes:
+                where: dict[str, Any] = {} if node is None else {"target_nodes": node}
+                told = await ask("INFO", "persistence", **where)
+                if told["aof_enabled"]:
+                    await ask("BGREWRITEAOF", **where)
         except ResponseError:
-            await self._ask("SET", "dir:uncompacted", "1")
+            return
         except (RedisError, OSError) as exc:
             raise _unavailable(exc) from exc
+        await self._run(_DONE, "dir:uncompacted", due)
 
     # --- links -------------------------------------------------------------------------------
 
@@ -229,7 +239,7 @@ class RedisDirectory:
         try:
             yield
         finally:
-            await self._run(_UNLOCK, "dir:linking", token)
+            await self._run(_DONE, "dir:linking", token)
 
     async def unlink(self, identity: Person) -> None:
         """What the identity had before it was linked is its own again."""
@@ -343,7 +353,7 @@ class RedisDirectory:
 
     async def _ask(self, *command: Any) -> Any:
         try:
-            return await self._client.execute_command(*command)  # type: ignore[no-untyped-call]
+            return await self._client.execute_command(*command)
         except NoScriptError:
             raise _NotLoaded from None
         except (RedisError, OSError) as exc:

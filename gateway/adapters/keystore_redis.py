@@ -25,7 +25,7 @@ from gateway.core.memory import Instant
 from gateway.ports import Clock
 
 if TYPE_CHECKING:
-    from redis.asyncio import Redis
+    from redis.asyncio import Redis, RedisCluster
 
 CACHED: Final = 10_000
 CACHED_S: Final = 1.0
@@ -36,7 +36,12 @@ class RedisKeyStore:
     """Implements ports.KeyStore on a ready client, which its maker also closes."""
 
     def __init__(
-        self, client: Redis, *, clock: Clock, settings: Settings, cached_s: float = CACHED_S
+        self,
+        client: Redis | RedisCluster,
+        *,
+        clock: Clock,
+        settings: Settings,
+        cached_s: float = CACHED_S,
     ) -> None:
         self._client = client
         self._clock = clock
@@ -101,7 +106,7 @@ class RedisKeyStore:
 
     async def _ask(self, *command: Any) -> Any:
         try:
-            return await self._client.execute_command(*command)  # type: ignore[no-untyped-call]
+            return await self._client.execute_command(*command)
         except (RedisError, OSError) as exc:
             raise DirectoryUnavailable(
                 f"Redis, as keeper of gateway keys, does not answer ({type(exc).__name__});"

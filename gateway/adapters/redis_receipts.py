@@ -25,7 +25,7 @@ from gateway.core.identity import Owner, partition_of
 from gateway.ports import Cipher
 
 if TYPE_CHECKING:
-    from redis.asyncio import Redis
+    from redis.asyncio import Redis, RedisCluster
 
 FENCE_S: Final = 30 * 86_400
 NEVER_S: Final = 10 * 365 * 86_400
@@ -54,7 +54,10 @@ class RedisReceipts:
     """
 
     def __init__(
-        self, client: Redis, cipher: Cipher, settings_for: Callable[[str], AppSettings]
+        self,
+        client: Redis | RedisCluster,
+        cipher: Cipher,
+        settings_for: Callable[[str], AppSettings],
     ) -> None:
         self._client = client
         self._cipher = cipher
@@ -102,7 +105,7 @@ class RedisReceipts:
 
     async def _ask(self, *command: Any) -> Any:
         try:
-            return await self._client.execute_command(*command)  # type: ignore[no-untyped-call]
+            return await self._client.execute_command(*command)
         except NoScriptError:
             raise _NotLoaded from None
         except (RedisError, OSError) as exc:

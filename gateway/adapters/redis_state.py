@@ -44,7 +44,7 @@ from gateway.core.sessions import session_id
 from gateway.ports import Cipher, Conversation, Opening
 
 if TYPE_CHECKING:
-    from redis.asyncio import Redis
+    from redis.asyncio import Redis, RedisCluster
 
 IDLE_S: Final = 30 * 86_400
 ANSWER_S: Final = 86_400
@@ -88,7 +88,7 @@ class RedisState:
     `Conversation.pending` stays empty: what is pending is the queue's to tell.
     """
 
-    def __init__(self, client: Redis, cipher: Cipher) -> None:
+    def __init__(self, client: Redis | RedisCluster, cipher: Cipher) -> None:
         self._client = client
         self._cipher = cipher
         self._limits: dict[str, tuple[float, dict[str, Any]]] = {}
@@ -264,7 +264,7 @@ class RedisState:
 
     async def _ask(self, *command: Any) -> Any:
         try:
-            return await self._client.execute_command(*command)  # type: ignore[no-untyped-call]
+            return await self._client.execute_command(*command)
         except NoScriptError:
             raise _NotLoaded from None
         except (RedisError, OSError) as exc:

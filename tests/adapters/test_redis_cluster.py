@@ -1,0 +1,129 @@
+"""State, receipts and directory on a real Redis Cluster: no script reaches over two slots."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from redis.asyncio.cluster import RedisCluster
+from redis.exceptions import ConnectionError as NotUp
+
+from gateway.adapters.cipher import AesGcmCipher
+from gateway.adapters.directory_redis import RedisDirectory
+from gateway.adapters.embedded_redis import find_server
+from gateway.adapters.keystore_redis import RedisKeyStore
+from gateway.adapters.redis_receipts import RedisReceipts
+from gateway.adapters.redis_state import RedisState
+from gateway.config import load
+from gateway.core.identity import Owner, Person, new_owner
+from gateway.core.keys import make_key
+from gateway.ports import Opening
+
+NOON = 1_790_000_000.0
+SLOTS = 16_384
+WIRING: Any = {"clock": lambda: NOON, "settings": load(environ={})}
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """A cluster of one node, which refuses keys of two slots like any other."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    if port > 55_535:  # the node's own bus listens 10,000 above
+        port -= 10_000
+    folder: Path = tmp_path_factory.mktemp("cluster")
+    place = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
+    kind = ["--cluster-enabled", "yes", "--appendonly", "yes", "--save", ""]
+    server = subprocess.Popen([find_server(), *place, *kind], stdout=subprocess.DEVNULL)
+    try:
+        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+            runner.run(_join(port))
+        yield port
+    finally:
+        server.terminate()
+        server.wait()
+
+
+async def _join(port: int) -> None:
+    async with asyncio.timeout(20), Redis(host="127.0.0.1", port=port) as node:
+        while True:
+            try:
+                await node.execute_command("CLUSTER", "ADDSLOTS", *range(SLOTS))
+                break
+            except NotUp:
+                await asyncio.sleep(0.01)
+        while b"cluster_state:ok" not in await node.execute_command("CLUSTER", "INFO"):
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+async def cluster(port: int) -> AsyncIterator[RedisCluster]:
+    async with RedisCluster(host="127.0.0.1", port=port) as client:
+        await client.flushall()
+        yield client
+
+
+@pytest.fixture
+def ann() -> Owner:
+    return new_owner(Person("default", "ann"))
+
+
+async def test_conversation_state_works_in_a_cluster(cluster: Any, ann: Owner) -> None:
+    state = RedisState(cluster, AesGcmCipher())
+    opening = Opening(("m1",), None, NOON, 3600.0)
+    found = await state.open(ann, opening)
+    await state.note_injected(ann, found.session, ["a"], recalled_for="t", now=NOON)
+    await state.note_seen(ann, found.session, ["m1", "m2"], now=NOON)
+    await state.touch_standing(ann.tenant)
+    assert (await state.open(ann, opening)).injected == ("a",)
+    assert await state.once(ann, "k", b"answer") == b"answer"
+    assert await state.allow("bucket", 1, 10, now=NOON) == 0.0
+    await state.remember_limit("default", "m", {"max_chars": 9})
+    assert await state.limits("default", "m") == {"max_chars": 9}
+    assert await state.erase(ann.tenant) > 0
+    assert await state.count(ann.tenant) == 0
+    await state.ping()
+
+
+async def test_receipts_work_in_a_cluster(cluster: Any, ann: Owner) -> None:
+    receipts = RedisReceipts(cluster, AesGcmCipher(), WIRING["settings"].app)
+    await receipts.keep(ann, {"id": "rcp_1"})
+    assert await receipts.get(ann, "rcp_1") == {"id": "rcp_1"}
+    assert await receipts.recent(ann) == [{"id": "rcp_1"}]
+    assert await receipts.count(ann.tenant) == 1
+    assert await receipts.erase(ann.tenant) == 1
+
+
+async def test_the_directory_works_in_a_cluster(cluster: Any) -> None:
+    directory = RedisDirectory(cluster, cached_s=0.0, **WIRING)
+    ann, slack = Person("default", "ann"), Person("default", "slack")
+    owner = await directory.owner(ann, create=True)
+    assert owner is not None
+    await directory.link(slack, ann)
+    assert await directory.owner(slack) == owner
+    assert await directory.by_tenant(owner.tenant) == owner
+    assert await directory.links(ann) == ["slack"]
+    assert await directory.people() == [ann]
+    await directory.unlink(slack)
+    await directory.drop(owner)
+    await directory.compact()
+    assert await cluster.get("dir:uncompacted") is None
+    assert await directory.erased({"id": "era_1"}) == [{"id": "era_1"}]
+    await directory.ping()
+
+
+async def test_gateway_keys_and_the_audit_work_in_a_cluster(cluster: Any) -> None:
+    keys = RedisKeyStore(cluster, cached_s=0.0, **WIRING)
+    _, key = make_key("default", now=NOON)
+    await keys.add(key)
+    assert await keys.all() == [key]
+    assert await keys.revoke(key.id, NOON)
+    await keys.audit({"action": "read"})
+    assert len(await keys.audited()) == 1
