@@ -1,0 +1,56 @@
+"""Every setting: its name, meaning, default and bounds; and how it is read.
+
+What is unknown, of a wrong type or impossible stops the start with a `SettingsError` that names
+the setting, what was given and what is allowed. `config/gateway.toml` documents each setting; a
+test holds the two together. A setting that is added goes to `settings`.
+"""
+
+from gateway.config.loading import load, shipped
+from gateway.config.settings import (
+    DAY_S,
+    AdminSettings,
+    AppSettings,
+    EmbeddingSettings,
+    ExtractionSettings,
+    IdentitySettings,
+    LogSettings,
+    MemorySettings,
+    PrivacySettings,
+    QdrantSettings,
+    QueueSettings,
+    ReceiptSettings,
+    RedisSettings,
+    RetentionSettings,
+    Section,
+    ServerSettings,
+    Settings,
+    UpstreamSettings,
+    seconds_of,
+)
+from gateway.config.words import allowed, every_setting
+
+__all__ = [
+    "DAY_S",
+    "AdminSettings",
+    "AppSettings",
+    "EmbeddingSettings",
+    "ExtractionSettings",
+    "IdentitySettings",
+    "LogSettings",
+    "MemorySettings",
+    "PrivacySettings",
+    "QdrantSettings",
+    "QueueSettings",
+    "ReceiptSettings",
+    "RedisSettings",
+    "RetentionSettings",
+    "Section",
+    "ServerSettings",
+    "Settings",
+    "UpstreamSettings",
+    "allowed",
+    "every_setting",
+    "load",
+    "seconds_of",
+    "shipped",
+]

@@ -1,0 +1,197 @@
+"""Where settings come from, weakest first: defaults, the file, the environment, the command
+line; then (for the upstream alone) `OPENAI_BASE_URL` and `OPENAI_API_KEY` where nothing else
+names one. The only reader of the environment.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_origin
+
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from gateway.config.settings import AppSettings, Settings
+from gateway.config.words import every_setting, explained, field_of, plain
+from gateway.core.errors import SettingsError
+
+ENV_PREFIX = "GATEWAY_"
+SECTION_SEPARATOR = "__"
+FILE_VERSION = 1
+APP_NAME = r"[A-Za-z0-9_.-]{1,64}"
+
+
+def load(
+    path: Path | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Settings:
+    """Read the settings file and the environment into one frozen `Settings`.
+
+    `path` (or GATEWAY_CONFIG) must exist when it is named; without either,
+    `config/gateway.toml` below the working directory is read where there is one.
+    `overrides` (dotted names, from the command line) win over everything.
+
+    Raises SettingsError, naming the setting, what was given and what is allowed.
+    """
+    env = os.environ if environ is None else environ
+    values = _read_file(path, env)
+    _lay_over(values, _from_environment(env))
+    for dotted, value in (overrides or {}).items():
+        if value is not None:
+            _set(values, dotted.split("."), value)
+    _openai_defaults(values, env)
+    return _build(values)
+
+
+def _read_file(path: Path | None, env: Mapping[str, str]) -> dict[str, Any]:
+    named = path or (Path(env["GATEWAY_CONFIG"]) if env.get("GATEWAY_CONFIG") else None)
+    chosen = named or Path("config/gateway.toml")
+    if named is None and not chosen.is_file():
+        return {}
+    try:
+        values = tomllib.loads(chosen.read_text("utf-8"))
+    except OSError as exc:
+        raise SettingsError(
+            f"settings file {chosen} cannot be read: {exc.strerror}. Name an existing file with"
+            " --config or GATEWAY_CONFIG",
+            param="config",
+        ) from exc
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
+        raise SettingsError(f"settings file {chosen} is not TOML: {exc}", param="config") from exc
+    if values.pop("version", FILE_VERSION) != FILE_VERSION:
+        raise SettingsError(
+            f"settings file {chosen} is of another version; this program reads {FILE_VERSION}",
+            param="version",
+        )
+    return values
+
+
+def _openai_defaults(values: dict[str, Any], env: Mapping[str, str]) -> None:
+    upstream = values.setdefault("upstream", {})
+    if isinstance(upstream, dict):
+        if env.get("OPENAI_BASE_URL"):
+            upstream.setdefault("base_url", env["OPENAI_BASE_URL"])
+        if env.get("OPENAI_API_KEY"):
+            upstream.setdefault("api_key", env["OPENAI_API_KEY"])
+
+
+def _set(values: dict[str, Any], keys: list[str], value: Any) -> None:
+    for key in keys[:-1]:
+        values = values.setdefault(key, {})
+        if not isinstance(values, dict):
+            raise SettingsError(f"{'.'.join(keys)}: {key!r} is no section", param=".".join(keys))
+    values[keys[-1]] = value
+
+
+def _lay_over(base: dict[str, Any], over: Mapping[str, Any]) -> None:
+    for key, value in over.items():
+        if isinstance(value, Mapping) and isinstance(base.get(key), dict):
+            _lay_over(base[key], value)
+        else:
+            base[key] = value
+
+
+def _build(values: dict[str, Any]) -> Settings:
+    apps = values.pop("apps", {})
+    if not isinstance(apps, dict) or not all(isinstance(own, dict) for own in apps.values()):
+        raise SettingsError(
+            "apps: a table [apps.NAME.SECTION] for each app is needed", param="apps"
+        )
+    general = {k: v for k, v in values.items() if k in AppSettings.model_fields}
+    whole_apps: dict[str, Any] = {}
+    for name, own in apps.items():
+        if not re.fullmatch(APP_NAME, name):
+            raise SettingsError(
+                f"apps.{name}: an app's name has 1 to 64 of the characters A-Z a-z 0-9 _ . -",
+                param=f"apps.{name}",
+            )
+        merged: dict[str, Any] = {}
+        _lay_over(merged, _copied(general))
+        _lay_over(merged, _copied(own))
+        whole_apps[name] = merged
+    try:
+        # As JSON and strictly: `port = "8080"` or `seal = 1` is a mistake, not a port or a yes.
+        settings = Settings.model_validate_json(
+            json.dumps({**values, "apps": whole_apps}, default=str), strict=True
+        )
+    except ValidationError as exc:
+        raise explained(exc) from None
+    settings._own.update(apps)
+    return settings
+
+
+def _copied(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: _copied(v) if isinstance(v, Mapping) else v for k, v in values.items()}
+
+
+def shipped(name: str) -> Path:
+    """A file of `config/` as it came with the program (in a wheel, or in a checkout)."""
+    here = Path(__file__).resolve().parent.parent
+    packed = here / "_config" / name
+    return packed if packed.exists() else here.parent / "config" / name
+
+
+# --- the environment -----------------------------------------------------------------------
+
+
+def _from_environment(env: Mapping[str, str]) -> dict[str, Any]:
+    """`GATEWAY_<SECTION>__<KEY>`, read as what the setting holds. App names are lower case
+    here, as nothing tells their case (`GATEWAY_APPS__SUPPORT__MEMORY__MAX_TOKENS`)."""
+    values: dict[str, Any] = {}
+    for name in sorted(env):
+        if not name.startswith(ENV_PREFIX) or name.startswith("GATEWAY_TEST_"):
+            continue
+        if not env[name]:
+            continue  # `${NAME:-}` of a compose file: not set
+        if name == "GATEWAY_DATA_DIR":
+            values["data_dir"] = env[name]
+        elif name != "GATEWAY_CONFIG" and not _from_kubernetes(name, env[name]):
+            keys = name.removeprefix(ENV_PREFIX).lower().split(SECTION_SEPARATOR)
+            field = field_of(keys)
+            if field is None:
+                raise _unknown_variable(name)
+            _set(values, keys, _read_text(field, env[name]))
+    return values
+
+
+def _from_kubernetes(name: str, text: str) -> bool:
+    """A Service called `gateway` has its address put into every pod's environment."""
+    return re.fullmatch(r"GATEWAY_SERVICE_(HOST|PORT(_\w+)?)", name) is not None or (
+        name.startswith("GATEWAY_PORT") and (text.startswith("tcp://") or "_TCP_" in name)
+    )
+
+
+def _unknown_variable(name: str) -> SettingsError:
+    known = [ENV_PREFIX + path.replace(".", "__").upper() for path, _ in every_setting()]
+    near = difflib.get_close_matches(
+        name, [*known, "GATEWAY_CONFIG", "GATEWAY_DATA_DIR"], n=1, cutoff=0.75
+    )
+    hint = f"did you mean {near[0]}?" if near else "config/gateway.toml lists every one"
+    return SettingsError(f"{name} (environment): no such setting; {hint}", param=name)
+
+
+def _read_text(field: FieldInfo, text: str) -> Any:
+    """A variable's text as what the setting holds; text that cannot be is left to be refused."""
+    kind = plain(field.annotation)
+    try:
+        if get_origin(kind) is tuple:
+            return [part.strip() for part in text.split(",") if part.strip()]
+        if kind is bool:
+            return {"true": True, "on": True, "1": True, "yes": True}.get(
+                text.lower(), False if text.lower() in ("false", "off", "0", "no") else text
+            )
+        if kind is int:
+            return int(text)
+        if kind is float:
+            return float(text)
+    except ValueError:
+        return text
+    return text
