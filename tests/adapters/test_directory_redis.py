@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from gateway.adapters.directory_redis import MOST_LINKS, RedisDirectory
-from gateway.adapters.keystore_redis import RedisKeyStore
+from gateway.adapters.directory_redis import RedisDirectory
+from gateway.adapters.directory_redis.persons import MOST_LINKS
 from gateway.config import load
 from gateway.core.errors import DirectoryUnavailable, Unprocessable
 from gateway.core.identity import Owner, Person
@@ -120,7 +120,7 @@ async def test_names_of_users_stand_in_no_key_of_a_person(redis: Redis) -> None:
 
 
 async def test_a_revoked_key_counts_no_more_at_another_gateway(redis: Redis) -> None:
-    one, other = (RedisKeyStore(redis, cached_s=0.0, **WIRING) for _ in range(2))
+    one, other = (RedisDirectory(redis, cached_s=0.0, **WIRING) for _ in range(2))
     _, key = make_key("default", now=NOON)
     await one.add(key)
     assert await other.find(key.id) == key
@@ -132,7 +132,7 @@ async def test_a_revoked_key_counts_no_more_at_another_gateway(redis: Redis) -> 
 
 async def test_an_absent_redis_is_unavailable_and_never_an_empty_answer() -> None:
     async with Redis(host="127.0.0.1", port=1, retry=None) as client:
-        directory, keys = gateway(client), RedisKeyStore(client, **WIRING)
+        directory = keys = gateway(client)
         owner = Owner(ANN, "t", b"k" * 32)
         calls: list[Any] = [
             directory.owner(ANN),

@@ -17,7 +17,6 @@ from redis.exceptions import ConnectionError as NotUp
 from gateway.adapters.cipher import AesGcmCipher
 from gateway.adapters.directory_redis import RedisDirectory
 from gateway.adapters.embedded_redis import find_server
-from gateway.adapters.keystore_redis import RedisKeyStore
 from gateway.adapters.redis_receipts import RedisReceipts
 from gateway.adapters.redis_state import RedisState
 from gateway.config import load
@@ -120,7 +119,7 @@ async def test_the_directory_works_in_a_cluster(cluster: Any) -> None:
 
 
 async def test_gateway_keys_and_the_audit_work_in_a_cluster(cluster: Any) -> None:
-    keys = RedisKeyStore(cluster, cached_s=0.0, **WIRING)
+    keys = RedisDirectory(cluster, cached_s=0.0, **WIRING)
     _, key = make_key("default", now=NOON)
     await keys.add(key)
     assert await keys.all() == [key]

@@ -13,7 +13,6 @@ from redis.asyncio import Redis
 
 from gateway.adapters.directory_redis import RedisDirectory
 from gateway.adapters.directory_sqlite import SqliteDirectory
-from gateway.adapters.keystore_redis import RedisKeyStore
 from gateway.config import Settings, load
 from gateway.core.errors import Unprocessable
 from gateway.core.identity import Person
@@ -62,7 +61,8 @@ async def house(
 
         def another() -> tuple[Directory, KeyStore]:
             wiring: Any = {"clock": clock, "settings": settings(), "cached_s": 0.0}
-            return RedisDirectory(redis, **wiring), RedisKeyStore(redis, **wiring)
+            directory = RedisDirectory(redis, **wiring)
+            return directory, directory
 
         yield House(*another(), clock, another)
 

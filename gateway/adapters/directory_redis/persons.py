@@ -1,29 +1,4 @@
-"""The directory of gateways that share servers: persons, links and their keys, in Redis 6.2.
-
-This is the keyring. Guard its Redis like one: it holds each owner's key in the clear, so that
-who reads both it and Qdrant reads everything. Give it a Redis of its own where that matters, run
-it with `appendfsync always` (a key lost in a crash takes what it sealed with it), and never
-evict. Dropped keys stay in the append-only file until it is rewritten: `compact`, which a sweep
-calls, asks for that.
-
-Keys (names of users are hashed in them; `h` is a hash of app and user):
-
-    dir:person:<h>     hash    app, user; tenant and key of the present incarnation; link: the
-                               user that this one stands for
-    dir:linked:<h>     set     users that were linked to this one; `link` decides
-    dir:tenant:<t>     string  h of its person; `tenant` decides
-    dir:apps           set     names of apps
-    dir:people:<app>   zset    users, all with score 0, for listing; `tenant` decides
-    dir:linking        string  lock: one link is made at a time
-    dir:uncompacted    string  a key was dropped since the log was last rewritten
-    dir:erased         hash    receipts of erasures by id; dir:erased:order zset, newest last
-
-None but the lock ends by itself. Calls on persons touch one key each, so they work in a cluster;
-where two keys must agree, one of them decides and the other is only a way to find it.
-
-What is read is kept for a second. An owner that was erased elsewhere in that second is stopped
-by the fences of queue and state.
-"""
+"""Persons, their incarnations and links, as `ports.Directory` has them."""
 
 from __future__ import annotations
 
@@ -34,12 +9,13 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import RedisError, ResponseError
 
+from gateway.adapters.directory_redis.keystore import KeyStore
+from gateway.adapters.directory_redis.wire import CACHED, CACHED_S, PAGE, Script, unavailable
 from gateway.config import Settings
 from gateway.core.errors import DirectoryUnavailable, Unprocessable
 from gateway.core.identity import Owner, Person, new_owner
@@ -48,35 +24,22 @@ from gateway.ports import Clock
 if TYPE_CHECKING:
     from redis.asyncio import Redis, RedisCluster
 
-CACHED: Final = 20_000
-CACHED_S: Final = 1.0
 ERASURES_KEPT: Final = 10_000
 LOCK_MS: Final = 10_000
 LOCK_TRIES: Final = 40
 LOCK_WAIT_S: Final = 0.05
 MOST_LINKS: Final = 32
 """Links in a row that are followed; a longer row is refused when it is made."""
-PAGE: Final = 500
+
+_CLAIM = Script("claim")
+_DROP = Script("drop")
+_UNLINK = Script("unlink")
+_DONE = Script("done")
 
 
-class _Script:
-    """A Lua script beside this file, and the hash that Redis keeps it under."""
-
-    __slots__ = ("sha", "text")
-
-    def __init__(self, name: str) -> None:
-        self.text = (Path(__file__).parent / "lua" / f"directory_{name}.lua").read_text("utf-8")
-        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
-
-
-_CLAIM = _Script("claim")
-_DROP = _Script("drop")
-_UNLINK = _Script("unlink")
-_DONE = _Script("done")
-
-
-class RedisDirectory:
-    """Implements ports.Directory on a ready client, which its maker also closes."""
+class RedisDirectory(KeyStore):
+    """Implements ports.Directory and ports.KeyStore on a ready client, which its maker also
+    closes."""
 
     def __init__(
         self,
@@ -86,10 +49,8 @@ class RedisDirectory:
         settings: Settings,
         cached_s: float = CACHED_S,
     ) -> None:
-        self._client = client
-        self._clock = clock
-        self._settings = settings
-        self._cached_s = cached_s
+        super().__init__(client, clock, settings, cached_s)
+        self._keys = {}
         self._cache: dict[Person | str, tuple[float, Owner]] = {}
         self._changes = 0
 
@@ -193,7 +154,7 @@ class RedisDirectory:
         except ResponseError:
             return
         except (RedisError, OSError) as exc:
-            raise _unavailable(exc) from exc
+            raise unavailable(exc) from exc
         await self._run(_DONE, "dir:uncompacted", due)
 
     # --- links -------------------------------------------------------------------------------
@@ -318,13 +279,7 @@ class RedisDirectory:
         ]
         return [orjson.loads(text) for text in found if text is not None]
 
-    # --- the wire --------------------------------------------------------------------------------
-
-    async def ping(self) -> None:
-        await self._ask("PING")
-
-    async def close(self) -> None:
-        """Nothing: the client is closed by whoever made it."""
+    # --- what is kept for a moment ---------------------------------------------------------
 
     def _cached(self, key: Person | str) -> Owner | None:
         ends, known = self._cache.get(key, (0.0, None))
@@ -344,31 +299,6 @@ class RedisDirectory:
 
     async def _members(self, *command: Any) -> Sequence[str]:
         return [name.decode() for name in await self._ask(*command)]
-
-    async def _run(self, script: _Script, key: str, *args: Any) -> Any:
-        try:
-            return await self._ask("EVALSHA", script.sha, 1, key, *args)
-        except _NotLoaded:
-            return await self._ask("EVAL", script.text, 1, key, *args)
-
-    async def _ask(self, *command: Any) -> Any:
-        try:
-            return await self._client.execute_command(*command)
-        except NoScriptError:
-            raise _NotLoaded from None
-        except (RedisError, OSError) as exc:
-            raise _unavailable(exc) from exc
-
-
-class _NotLoaded(Exception):
-    """Redis does not know the script: it was restarted, or sees it for the first time."""
-
-
-def _unavailable(exc: Exception) -> DirectoryUnavailable:
-    return DirectoryUnavailable(
-        f"Redis, as directory of users, does not answer ({type(exc).__name__}); check redis.url",
-        code="directory_unavailable",
-    )
 
 
 def _hashed(person: Person) -> str:

@@ -1,68 +1,40 @@
-"""Gateway keys and the audit of gateways that share servers, in Redis 6.2 or newer.
-
-Keys, none of which ends by itself:
-
-    dir:keys   hash    gateway keys by id, hashed
-    dir:audit  stream  the audit: appended to, trimmed by age, never rewritten
-
-A key is kept in the process for a second: so long a revoked one may still count elsewhere.
-"""
+"""Gateway keys and the audit, as `ports.KeyStore` has them."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any
 
 import orjson
-from redis.exceptions import RedisError
 
-from gateway.config import Settings, seconds_of
-from gateway.core.errors import DirectoryUnavailable
+from gateway.adapters.directory_redis.wire import CACHED, PAGE, Wire
+from gateway.config import seconds_of
 from gateway.core.keys import GatewayKey
 from gateway.core.memory import Instant
-from gateway.ports import Clock
-
-if TYPE_CHECKING:
-    from redis.asyncio import Redis, RedisCluster
-
-CACHED: Final = 10_000
-CACHED_S: Final = 1.0
-PAGE: Final = 500
 
 
-class RedisKeyStore:
-    """Implements ports.KeyStore on a ready client, which its maker also closes."""
+class KeyStore(Wire):
+    """`_keys` are those read within the last second, with the time at which they are read
+    again."""
 
-    def __init__(
-        self,
-        client: Redis | RedisCluster,
-        *,
-        clock: Clock,
-        settings: Settings,
-        cached_s: float = CACHED_S,
-    ) -> None:
-        self._client = client
-        self._clock = clock
-        self._settings = settings
-        self._cached_s = cached_s
-        self._cache: dict[str, tuple[float, GatewayKey]] = {}
+    _keys: dict[str, tuple[float, GatewayKey]]
 
     async def add(self, key: GatewayKey) -> None:
         await self._ask("HSET", "dir:keys", key.id, orjson.dumps(asdict(key)))
 
     async def find(self, id: str) -> GatewayKey | None:
-        ends, key = self._cache.get(id, (0.0, None))
+        ends, key = self._keys.get(id, (0.0, None))
         if key is not None and time.monotonic() < ends:
             return key
         text = await self._ask("HGET", "dir:keys", id)
         if text is None:
             return None
         key = GatewayKey(**orjson.loads(text))
-        if len(self._cache) >= CACHED:
-            self._cache.clear()
-        self._cache[id] = (time.monotonic() + self._cached_s, key)
+        if len(self._keys) >= CACHED:
+            self._keys.clear()
+        self._keys[id] = (time.monotonic() + self._cached_s, key)
         return key
 
     async def all(self) -> list[GatewayKey]:
@@ -77,7 +49,7 @@ class RedisKeyStore:
         key = GatewayKey(**orjson.loads(text))
         if key.revoked_at is None:
             await self.add(replace(key, revoked_at=at))
-        self._cache.pop(id, None)
+        self._keys.pop(id, None)
         return True
 
     async def audit(self, entry: Mapping[str, Any]) -> None:
@@ -103,13 +75,3 @@ class RedisKeyStore:
                 break
             before = b"(" + page[-1][0]
         return found[:limit]
-
-    async def _ask(self, *command: Any) -> Any:
-        try:
-            return await self._client.execute_command(*command)
-        except (RedisError, OSError) as exc:
-            raise DirectoryUnavailable(
-                f"Redis, as keeper of gateway keys, does not answer ({type(exc).__name__});"
-                " check redis.url",
-                code="directory_unavailable",
-            ) from exc
