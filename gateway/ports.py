@@ -504,6 +504,15 @@ class Extractor(Protocol):
     async def close(self) -> None: ...
 
 
+class Budget(Protocol):
+    """What extraction may spend a day, over all workers. Raises StateUnavailable."""
+
+    async def spend(self, app: str, tokens: int, limit: int, *, now: Instant) -> float:
+        """Take tokens from an app's budget of the day (UTC): 0.0 where there were enough left,
+        else the seconds until it is renewed, and nothing is taken."""
+        ...
+
+
 # --- tokens of others ---------------------------------------------------------------------
 
 
@@ -586,6 +595,7 @@ class Services:
     extractor: Extractor | None
     clock: Clock
     jwks: JwksSource | None = None
+    budget: Budget | None = None
     notes: Mapping[str, str] = field(default_factory=dict)
     """What was decided at the start and why (`embedding`, `extraction`): for `doctor`,
     `/readyz` and the log."""

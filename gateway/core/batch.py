@@ -18,7 +18,7 @@ from gateway.core.memory import Instant, Memory, Source
 from gateway.core.suspicion import suspicion, visible
 from gateway.core.timeline import is_zone
 from gateway.core.windows import AFTER, BEFORE, windows_of
-from gateway.core.wording import folded
+from gateway.core.wording import content_words, folded, gist
 
 MAX_TURN_CHARS = 32_000
 """Of a turn that is kept. What is longer was pasted, and is cut in the middle."""
@@ -213,3 +213,31 @@ def with_windows(
             if turn.id not in fresh_ids and around & fresh_ids:
                 neighbours[turn.id] = turn
     return [Put(m, windows.get(m.id)) for m in [*fresh, *neighbours.values()]]
+
+
+def worth_showing(
+    known: Sequence[Memory], turns: Sequence[ExtractionTurn], most: int
+) -> list[Memory]:
+    """The active memories that an extractor is shown, in a fixed order.
+
+    Where there are more than `most`: those with a key, and those that share words with what
+    was said, come first.
+    """
+    active = [m for m in known if m.status == "active" and m.text]
+    if len(active) > most:
+        said = content_words("\n".join(turn.text for turn in turns)[-MAX_TURN_CHARS:])
+        active.sort(
+            key=lambda m: (len(gist(m.text).words & said), m.key is not None, m.created_at),
+            reverse=True,
+        )
+        active = active[:most]
+    return sorted(active, key=lambda m: (m.created_at, m.id))
+
+
+ASKING_TOKENS = 2_500
+"""What an extraction costs beside its turns: the prompt, the known facts, the answer."""
+
+
+def tokens_to_extract(exchanges: Sequence[Exchange]) -> int:
+    """What distilling these will about cost, in tokens: for a budget, known beforehand."""
+    return ASKING_TOKENS + sum(exchange.size for exchange in exchanges) // 3

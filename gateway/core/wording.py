@@ -105,7 +105,16 @@ class Gist:
 
 @lru_cache(maxsize=4096)
 def gist(text: str) -> Gist:
-    """The gist of a fact's text."""
+    """The gist of a fact's text, kept for the next comparison."""
+    return _gist(text)
+
+
+def content_words(text: str) -> frozenset[str]:
+    """The words of a text of any length that count, stemmed."""
+    return _gist(text).words
+
+
+def _gist(text: str) -> Gist:
     flat = folded(text)
     canonical = re.sub(r"[^\w%+#@$€£-]+", " ", flat).strip()
     canonical = re.sub(r"^(?:the )?user(?:'s| s)? ", "", canonical)

@@ -1,0 +1,118 @@
+"""A plan, carried out: any number of times, by whoever is handed the work, with one outcome.
+
+Each write looks at what is there now. A memory of a plan is made once, a revision counts only
+on top of the version it was planned on, and what is gone stays gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+
+from gateway.core.delivery import Forget, Plan, Put, Revise
+from gateway.core.errors import StateUnavailable
+from gateway.core.identity import Owner
+from gateway.core.memory import Entry, Memory
+from gateway.core.windows import dense_text, dense_window_text
+from gateway.flows.curate import tombstone
+from gateway.flows.distil import Vectors, texts_of
+from gateway.ports import Services
+
+
+async def apply(services: Services, owner: Owner, plan: Plan, vectors: Vectors) -> None:
+    """Bring the store to what the plan says. Raises StoreUnavailable.
+
+    Where the embedder is away memories are stored without vectors, to be given them later.
+    """
+    if not plan.writes:
+        return
+    ids = [w.id if isinstance(w, Forget) else w.memory.id for w in plan.writes]
+    current = {m.id: m for m in await services.store.get(owner, ids)}
+    puts = outcome(plan, current)
+    if not puts:
+        return
+    await vectors.have(services, texts_of([p for p in puts if p.memory.status != "forgotten"]))
+    await services.store.put(owner, entries_of(puts, vectors))
+    with suppress(StateUnavailable):
+        # Caches of what stands end by their own age where this cannot be said.
+        await services.state.touch_standing(owner.tenant)
+
+
+def outcome(plan: Plan, current: dict[str, Memory]) -> list[Put]:
+    """What is to be written, given what is there now; in the plan's order."""
+    corrected = _corrected_meanwhile(plan, current)
+    puts: list[Put] = []
+    for write in plan.writes:
+        if isinstance(write, Put):
+            held = current.get(write.memory.id)
+            if held is None:
+                if _is_of(plan, write.memory):
+                    puts.append(_behind(write, corrected))
+            elif held.kind == "turn" and held.status != "forgotten":
+                # What was said does not change, but its neighbourhood has.
+                puts.append(Put(held, write.window))
+        elif isinstance(write, Revise):
+            held = current.get(write.memory.id)
+            if held is not None and held.updated_at == write.seen:
+                puts.append(Put(write.memory))
+        else:
+            held = current.get(write.id)
+            if held is not None and held.status != "forgotten":
+                puts.append(Put(tombstone(held, write.at)))
+    return puts
+
+
+def _is_of(plan: Plan, memory: Memory) -> bool:
+    """A neighbour that is only written again is not made anew where it has expired meanwhile."""
+    return memory.source.exchange_id in plan.exchange_ids
+
+
+def _corrected_meanwhile(plan: Plan, current: dict[str, Memory]) -> dict[str, Memory]:
+    """By the id of the new memory: the one it was to supersede, which a person has changed
+    since. Theirs stays in force."""
+    return {
+        write.memory.superseded_by: held
+        for write in plan.writes
+        if isinstance(write, Revise)
+        and write.memory.superseded_by is not None
+        and (held := current.get(write.memory.id)) is not None
+        and held.status == "active"
+        and held.updated_at not in (write.seen, write.memory.updated_at)
+    }
+
+
+def _behind(put: Put, corrected: dict[str, Memory]) -> Put:
+    stronger = corrected.get(put.memory.id)
+    if stronger is None or put.memory.status != "active":
+        return put
+    return replace(
+        put,
+        memory=replace(
+            put.memory,
+            status="superseded",
+            supersedes=None,
+            superseded_by=stronger.id,
+            superseded_at=stronger.updated_at,
+            valid_to=put.memory.valid_from,
+        ),
+    )
+
+
+def entries_of(puts: Sequence[Put], vectors: Vectors) -> list[Entry]:
+    """Memories as a store takes them, with the vectors that there are."""
+    entries: list[Entry] = []
+    for put in puts:
+        memory, window = put.memory, put.window
+        if memory.status == "forgotten":
+            entries.append(Entry(memory))
+            continue
+        entries.append(
+            Entry(
+                memory,
+                dense=vectors.of.get(dense_text(memory)),
+                window=window,
+                dense_window=None if window is None else vectors.of.get(dense_window_text(window)),
+            )
+        )
+    return entries

@@ -1,0 +1,265 @@
+"""From a user's pending exchanges to a plan of what to write. Nothing is written here.
+
+The journey: what is known of this user, what was said, what an extractor makes of it, what of
+that is believed, how near it lies to what is known, and so what is to be written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+
+from gateway.config import AppSettings, seconds_of, shipped
+from gateway.core.batch import (
+    holds_nothing,
+    in_order,
+    kept_turns,
+    numbered_turns,
+    timezone_of,
+    with_windows,
+    worth_showing,
+)
+from gateway.core.delivery import Plan, Put
+from gateway.core.errors import EmbedderUnavailable
+from gateway.core.exchange import Exchange
+from gateway.core.extraction import (
+    PROMPT,
+    ExtractionBatch,
+    ExtractionTurn,
+    KnownMemory,
+    shown_texts,
+)
+from gateway.core.guards import Example, Fact, House, examples_in, judge
+from gateway.core.identity import Owner
+from gateway.core.memory import TYPES, Instant, Memory, Probe, Vector, Where
+from gateway.core.reconcile import Rules, reconcile
+from gateway.core.windows import DENSE_CHARS, dense_text, dense_window_text
+from gateway.ports import Extractor, Services
+
+KNOWN_PAGE = 300
+"""Facts that are read whole. Whoever has more is asked for by relevance beside the newest."""
+STANDING_PAGE = 500
+SHOWN = 100
+"""Known facts that an extractor is shown: about 2,000 tokens."""
+NEAR = 8
+"""Known facts looked at for each new one."""
+NEIGHBOURS = 16
+"""Stored turns of a session that are read to find the neighbours of new ones."""
+CHARS_A_TOKEN = 4
+LONG_CHARS = 16_000
+"""Above this, guards and comparisons take longer than a request should wait: in a thread."""
+
+
+@dataclass
+class Vectors:
+    """Embeddings of one batch by text, so that nothing is embedded twice; empty while the
+    embedder is away."""
+
+    of: dict[str, Vector] = field(default_factory=dict)
+
+    async def have(self, services: Services, texts: Sequence[str]) -> None:
+        """Embed those of the texts that are missing, in one call."""
+        missing = list(dict.fromkeys(text for text in texts if text and text not in self.of))
+        if not missing:
+            return
+        try:
+            vectors = await services.embedder.embed(missing)
+        except EmbedderUnavailable:
+            # Memories are stored without; the sweep gives them theirs when it is back.
+            return
+        self.of.update(zip(missing, vectors, strict=True))
+
+
+async def plan_for(
+    services: Services,
+    settings: AppSettings,
+    extractor: Extractor | None,
+    owner: Owner,
+    exchanges: Sequence[Exchange],
+    vectors: Vectors,
+    *,
+    now: Instant,
+) -> Plan:
+    """What to write for these exchanges. Raises ExtractorUnavailable, StoreUnavailable."""
+    exchanges = in_order(exchanges)
+    rules = rules_of(settings)
+    turns = await turns_to_keep(services, owner, exchanges, rules, now=now)
+    told = extractor is not None and not (
+        settings.extraction.skip_trivial and all(holds_nothing(e) for e in exchanges)
+    )
+    if extractor is None or not told:
+        await vectors.have(services, texts_of(turns))
+        plan = reconcile((), (), exchanges, rules=rules, now=now, turns=turns)
+        return plan if extractor is None else _noted(plan, {"skipped.trivial": len(exchanges)})
+    known = await known_of(services, owner, exchanges, now=now)
+    batch = batch_of(exchanges, known, settings)
+    answer = await extractor.extract(batch)
+    long = sum(e.size for e in exchanges) > LONG_CHARS
+    house = house_of(settings)
+    judged = (
+        await asyncio.to_thread(judge, answer, batch, house)
+        if long
+        else judge(answer, batch, house)
+    )
+    facts = judged.facts
+    await vectors.have(services, [*texts_of(turns), *(_dense(f) for f in facts)])
+    near, found = await nearest(services, owner, facts, vectors, known)
+    plan = reconcile(
+        facts,
+        list({m.id: m for m in [*found, *known]}.values()),
+        exchanges,
+        rules=rules,
+        now=now,
+        near=near,
+        vectors=[vectors.of.get(_dense(fact)) for fact in facts],
+        turns=turns,
+    )
+    return _noted(plan, {f"dropped.{why}": n for why, n in judged.dropped.items()})
+
+
+def rules_of(settings: AppSettings) -> Rules:
+    """The settings as reconciling needs them."""
+    keep = {name: seconds_of(getattr(settings.retention, name)) for name in (*TYPES, "turn")}
+    return Rules(
+        rank=settings.extraction.rank,
+        retention=keep,
+        turns=settings.memory.turns == "on",
+        tool_output=settings.extraction.tool_output,
+    )
+
+
+def house_of(settings: AppSettings) -> House:
+    """The settings as the guards need them."""
+    return House(
+        tool_output=settings.extraction.tool_output,
+        allow_types=settings.privacy.allow_types,
+        deny_types=settings.privacy.deny_types,
+        examples=_examples(),
+    )
+
+
+@lru_cache(maxsize=1)
+def _examples() -> tuple[Example, ...]:
+    return examples_in(shipped(PROMPT).read_text("utf-8"))
+
+
+# --- what was said -----------------------------------------------------------------------------
+
+
+async def turns_to_keep(
+    services: Services,
+    owner: Owner,
+    exchanges: Sequence[Exchange],
+    rules: Rules,
+    *,
+    now: Instant,
+) -> list[Put]:
+    """The turns as memories, with their windows; none where the settings keep none."""
+    if not rules.turns:
+        return []
+    keep = rules.retention["turn"]
+    fresh = kept_turns(
+        exchanges,
+        expires_at=None if keep is None else now + keep,
+        now=now,
+        tool_output=rules.tool_output,
+    )
+    stored: dict[str | None, Sequence[Memory]] = {}
+    for session in dict.fromkeys(turn.session for turn in fresh):
+        # The neighbours of a turn that is said now are the newest of its session; those of one
+        # that arrives late may lie further back, and then it does without.
+        where = Where(kinds=("turn",), session=session, expired_before=now)
+        stored[session] = await services.store.page(owner, where, limit=NEIGHBOURS)
+    return with_windows(fresh, stored)
+
+
+def batch_of(
+    exchanges: Sequence[Exchange], known: Sequence[Memory], settings: AppSettings
+) -> ExtractionBatch:
+    """The batch as an extractor is shown it.
+
+    `now` is the time of what was said last, so that a log of last year is read as of then.
+    """
+    turns = numbered_turns(exchanges)
+    budget = settings.extraction.max_batch_tokens * CHARS_A_TOKEN
+    shown = shown_texts([turn.text for turn in turns], budget)
+    return ExtractionBatch(
+        now=max((turn.at for turn in turns), default=exchanges[-1].at),
+        timezone=timezone_of(exchanges, known),
+        known=tuple(
+            KnownMemory(n, memory)
+            for n, memory in enumerate(worth_showing(known, turns, SHOWN), start=1)
+        ),
+        turns=tuple(_shown(turn, text) for turn, text in zip(turns, shown, strict=True)),
+    )
+
+
+def _shown(turn: ExtractionTurn, text: str | None) -> ExtractionTurn:
+    return turn if text is None else replace(turn, shown=text)
+
+
+# --- what is known -----------------------------------------------------------------------------
+
+
+async def known_of(
+    services: Services, owner: Owner, exchanges: Sequence[Exchange], *, now: Instant
+) -> list[Memory]:
+    """The facts that this batch may touch, active and quarantined ones; and for an exchange
+    that arrives late, those superseded meanwhile, among which its facts belong."""
+    where = Where(kinds=("fact",), statuses=("active", "quarantined"), expired_before=now)
+    known = {m.id: m for m in await services.store.page(owner, where, limit=KNOWN_PAGE)}
+    if len(known) >= KNOWN_PAGE:
+        standing = replace(where, types=("profile", "preference", "task_state"))
+        for memory in await services.store.page(owner, standing, limit=STANDING_PAGE):
+            known.setdefault(memory.id, memory)
+        said = "\n".join(t.text for e in exchanges for t in e.turns if t.role == "user")
+        found = await services.store.search(
+            owner, Probe(said[-DENSE_CHARS:], replace(where, statuses=("active",)), limit=SHOWN)
+        )
+        known = {**found.memories, **known}
+    if any(m.created_at > exchanges[0].at for m in known.values()):
+        past = replace(where, statuses=("superseded",))
+        for memory in await services.store.page(owner, past, limit=KNOWN_PAGE):
+            known.setdefault(memory.id, memory)
+    return list(known.values())
+
+
+async def nearest(
+    services: Services,
+    owner: Owner,
+    facts: Sequence[Fact],
+    vectors: Vectors,
+    known: Sequence[Memory],
+) -> tuple[list[Mapping[str, float]], list[Memory]]:
+    """For each fact the cosine to the known facts near it, and those facts."""
+    if not known:
+        return [{} for _ in facts], []
+    where = Where(kinds=("fact",))
+
+    async def near(fact: Fact) -> tuple[Mapping[str, float], list[Memory]]:
+        vector = vectors.of.get(_dense(fact))
+        if vector is None or fact.action in ("retract", "duplicate"):
+            return {}, []
+        probe = Probe(fact.text, where, limit=NEAR, dense=vector)
+        found = await services.store.search(owner, probe)
+        scores = dict(found.lists.get("dense", ()))
+        return scores, [found.memories[id] for id in scores if id in found.memories]
+
+    results = await asyncio.gather(*(near(fact) for fact in facts))
+    return [scores for scores, _ in results], [m for _, some in results for m in some]
+
+
+def texts_of(puts: Sequence[Put]) -> list[str]:
+    """What is to be embedded for these."""
+    texts = [dense_text(put.memory) for put in puts]
+    return texts + [dense_window_text(put.window) for put in puts if put.window is not None]
+
+
+def _dense(fact: Fact) -> str:
+    return fact.text[:DENSE_CHARS]
+
+
+def _noted(plan: Plan, more: Mapping[str, int]) -> Plan:
+    return replace(plan, notes=(*plan.notes, *sorted(more.items())))

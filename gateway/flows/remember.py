@@ -1,0 +1,287 @@
+"""Remembering: one user's pending exchanges, from lease to done.
+
+lease → whose it is → plan (kept before anything is written) → apply → done. Every step may be
+the last one of this process: whoever takes the work next finds the plan, if there is one, and
+applies it again. What fails goes back with a verdict; what a user said is never dropped but
+where that user is no more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+from gateway.config import AppSettings
+from gateway.core.batch import tokens_to_extract
+from gateway.core.delivery import Plan
+from gateway.core.errors import (
+    ExtractorUnavailable,
+    GatewayError,
+    LeaseLost,
+    OwnerGone,
+    QueueUnavailable,
+    Unavailable,
+)
+from gateway.core.identity import Owner
+from gateway.core.memory import Instant
+from gateway.core.verdict import verdict
+from gateway.flows.applying import apply
+from gateway.flows.distil import Vectors, plan_for
+from gateway.flows.tasks import beside, ended
+from gateway.ports import Extractor, Lease, Services
+from gateway.telemetry.logs import Outage, log
+from gateway.telemetry.metrics import Metrics
+
+HEARTBEATS: Final = 3
+"""Heartbeats in the time of a lease: two may be lost."""
+REST_S: Final = (1.0, 60.0)
+"""How long an extractor that is away is left alone: doubled with each failure, within these."""
+
+_log = log("remember")
+
+
+class Desk:
+    """What a process keeps between batches: whom to ask, what to count, who is away.
+
+    `extractor_for` gives an app's extractor (None: nothing is distilled); `settings_for` its
+    settings; `dice` spreads retries.
+    """
+
+    def __init__(
+        self,
+        settings_for: Callable[[str], AppSettings],
+        extractor_for: Callable[[str], Extractor | None],
+        metrics: Metrics | None = None,
+        dice: Callable[[], float] = random.random,
+    ) -> None:
+        self.settings_for = settings_for
+        self.extractor_for = extractor_for
+        self.metrics = metrics or Metrics()
+        self.dice = dice
+        self._rests: dict[str, tuple[int, Instant]] = {}
+        self._outages: dict[str, Outage] = {}
+
+    def check_rest(self, extractor: Extractor, now: Instant) -> None:
+        """Raises ExtractorUnavailable while this one is left alone after it failed."""
+        _, until = self._rests.get(extractor.name, (0, 0.0))
+        if now < until:
+            raise ExtractorUnavailable(
+                f"{extractor.name} failed a moment ago and is left alone",
+                counts_as_try=False,
+                retry_after_s=until - now,
+                code="resting",
+            )
+
+    def answered(self, extractor: Extractor) -> None:
+        self._rests.pop(extractor.name, None)
+        self._outage("extractor").recovered()
+
+    def away(self, extractor: Extractor, error: ExtractorUnavailable, now: Instant) -> None:
+        """It failed for reasons that other batches will meet too."""
+        if error.counts_as_try or error.code == "resting":
+            return
+        failures, _ = self._rests.get(extractor.name, (0, 0.0))
+        least, most = REST_S
+        rest = max(min(most, least * 2.0**failures), error.retry_after_s or 0.0)
+        self._rests[extractor.name] = (failures + 1, now + rest)
+
+    def failed(self, error: Exception) -> None:
+        """Say it once, not once a batch."""
+        if isinstance(error, ExtractorUnavailable):
+            if error.code != "resting":
+                self._outage("extractor").failed(error.message)
+        elif isinstance(error, Unavailable):
+            self._outage(type(error).__name__).failed(error.message)
+        else:
+            # Only the name: the message of a foreign error may quote what it choked on.
+            _log.error("batch_failed", error=type(error).__name__)
+
+    def _outage(self, part: str) -> Outage:
+        return self._outages.setdefault(part, Outage(_log, part))
+
+
+async def remember_next(services: Services, desk: Desk, worker: str) -> bool:
+    """Take the user who fell due first, if any, and see their exchanges remembered.
+
+    False where nobody is due. Raises QueueUnavailable (and what `lease` raises) where the
+    queue cannot be asked; every other failure is answered for here. Cancelled, it gives the
+    work back.
+    """
+    lease = await services.queue.lease(worker, now=services.clock())
+    if lease is None:
+        return False
+    begun = time.perf_counter()
+    heart = beside(_beat(services, desk, lease), "keep the lease")
+    try:
+        result = await _remembered(services, desk, lease)
+    except LeaseLost:
+        result = "lost"
+        await _swept_if_gone(services, lease)
+    except QueueUnavailable:
+        desk.metrics.batches.labels("lost").inc()
+        raise
+    except asyncio.CancelledError:
+        with suppress(GatewayError):
+            await services.queue.give_back(
+                lease, retry_at=services.clock(), reason="the worker ended", counts_as_try=False
+            )
+        raise
+    except Exception as exc:  # noqa: BLE001
+        # Whatever a batch does to the code that distils it must end in a verdict on that
+        # batch: an error that escaped would stop the worker, and come again after its restart.
+        result = await _judged(services, desk, lease, exc)
+    finally:
+        await ended(heart)
+    desk.metrics.batches.labels(result).inc()
+    desk.metrics.distil_seconds.observe(time.perf_counter() - begun)
+    return True
+
+
+async def _remembered(services: Services, desk: Desk, lease: Lease) -> str:
+    owner = await services.directory.by_tenant(lease.tenant)
+    if owner is None:
+        raise OwnerGone("this user was erased; what was said before is not kept")
+    vectors = Vectors()
+    plan = lease.plan
+    if plan is None:
+        plan = await _planned(services, desk, lease, owner, vectors)
+        if plan.writes:
+            await services.queue.keep_plan(lease, plan)
+    if await services.directory.by_tenant(lease.tenant) is None:
+        raise OwnerGone("this user was erased while the exchanges were distilled")
+    await apply(services, owner, plan, vectors)
+    await services.queue.done(lease, now=services.clock())
+    await _swept_if_gone(services, lease)
+    _count(desk, plan, lease, services.clock())
+    return "done"
+
+
+async def _planned(
+    services: Services, desk: Desk, lease: Lease, owner: Owner, vectors: Vectors
+) -> Plan:
+    settings = desk.settings_for(owner.app)
+    extractor = desk.extractor_for(owner.app)
+    now = services.clock()
+    if extractor is None:
+        return await plan_for(services, settings, None, owner, lease.exchanges, vectors, now=now)
+    desk.check_rest(extractor, now)
+    await _within_budget(services, settings, owner, lease, now)
+    begun = time.perf_counter()
+    try:
+        plan = await plan_for(
+            services, settings, extractor, owner, lease.exchanges, vectors, now=now
+        )
+    except ExtractorUnavailable as exc:
+        desk.metrics.extractor_calls.labels("failed").inc()
+        desk.away(extractor, exc, now)
+        raise
+    if "skipped.trivial" not in dict(plan.notes):
+        desk.metrics.extractor_calls.labels("ok").inc()
+        desk.metrics.extractor_seconds.observe(time.perf_counter() - begun)
+        desk.answered(extractor)
+    return plan
+
+
+async def _within_budget(
+    services: Services, settings: AppSettings, owner: Owner, lease: Lease, now: Instant
+) -> None:
+    """Raises ExtractorUnavailable where the app has spent its tokens of the day: work waits."""
+    limit = settings.extraction.daily_token_budget
+    if limit is None or services.budget is None:
+        return
+    wait_s = await services.budget.spend(
+        owner.app, tokens_to_extract(lease.exchanges), limit, now=now
+    )
+    if wait_s > 0:
+        raise ExtractorUnavailable(
+            "extraction.daily_token_budget is spent; what was said waits until it is renewed",
+            counts_as_try=False,
+            retry_after_s=wait_s,
+            code="resting",
+        )
+
+
+# --- what may go wrong -------------------------------------------------------------------------
+
+
+async def _judged(services: Services, desk: Desk, lease: Lease, error: Exception) -> str:
+    """Give back or bury what failed; what the queue itself cannot take, the lease's end will."""
+    if isinstance(error, OwnerGone):
+        with suppress(GatewayError):
+            await services.queue.erase(lease.tenant)
+            await services.store.erase(lease.tenant)
+        return "lost"
+    desk.failed(error)
+    now = services.clock()
+    owner = None
+    with suppress(Unavailable):
+        owner = await services.directory.by_tenant(lease.tenant)
+    settings = desk.settings_for(owner.app if owner is not None else "")
+    said = min((exchange.at for exchange in lease.exchanges), default=now)
+    judged = verdict(
+        error,
+        tries=lease.tries,
+        max_tries=settings.queue.max_tries,
+        waited_s=max(0.0, now - said),
+        now=now,
+        dice=desk.dice(),
+    )
+    try:
+        if judged.action == "bury":
+            await services.queue.bury(lease, reason=judged.reason, now=now)
+            _log.error("batch_buried", exchanges=len(lease.exchanges), reason=judged.reason)
+            return "buried"
+        await services.queue.give_back(
+            lease,
+            retry_at=judged.retry_at,
+            reason=judged.reason,
+            counts_as_try=judged.counts_as_try,
+        )
+    except (LeaseLost, QueueUnavailable):
+        return "lost"
+    return "retried"
+
+
+async def _swept_if_gone(services: Services, lease: Lease) -> None:
+    """Erased while we were writing: whatever went in goes again, now and not at the sweep."""
+    with suppress(Unavailable):
+        if await services.directory.by_tenant(lease.tenant) is None:
+            await services.store.erase(lease.tenant)
+
+
+async def _beat(services: Services, desk: Desk, lease: Lease) -> None:
+    """Hold the lease while the work goes on; it ends with the work, or once it is lost."""
+    pause = max(0.05, (lease.until - services.clock()) / HEARTBEATS)
+    while True:
+        await asyncio.sleep(pause)
+        try:
+            await services.queue.extend(lease, now=services.clock())
+        except LeaseLost:
+            return  # the next step that needs the lease finds out
+        except QueueUnavailable as exc:
+            desk.failed(exc)
+
+
+# --- figures -----------------------------------------------------------------------------------
+
+
+def _count(desk: Desk, plan: Plan, lease: Lease, now: Instant) -> None:
+    metrics = desk.metrics
+    for note, count in plan.notes:
+        kind, _, name = note.partition(".")
+        if kind == "turns":
+            metrics.written_turns.inc(count)
+        elif kind == "superseded_soon":
+            metrics.superseded_soon.inc(count)
+        elif kind == "quarantined":
+            metrics.quarantined.labels(name).inc(count)
+        elif kind == "dropped":
+            metrics.dropped_facts.labels(name).inc(count)
+        else:
+            metrics.facts.labels(name).inc(count)
+    for exchange in lease.exchanges:
+        metrics.distil_lag_seconds.observe(max(0.0, now - exchange.at))
