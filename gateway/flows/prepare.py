@@ -49,9 +49,9 @@ class Preparation:
         away = await self._open_conversation(visit, visit.request, end)
         if not visit.reads:
             return
-        left_ms = (end - loop.time()) * 1000
-        if visit.owner is not None and left_ms > 0 and not isinstance(away, DirectoryUnavailable):
-            await self._ask_memory(visit, visit.request, left_ms)
+        known = visit.owner is not None and not isinstance(away, DirectoryUnavailable)
+        if known and loop.time() < end:
+            await self._ask_memory(visit, visit.request, end)
         elif away is None and visit.owner is None:
             visit.report = Report("ok")  # nobody is known by that name: nothing to remember
         else:
@@ -116,8 +116,8 @@ class Preparation:
             async with asyncio.timeout(min(SETTLE_S, (end - loop.time()) / 2)):
                 await self._underway.settled(person)
 
-    async def _ask_memory(self, visit: Visit, request: ChatRequest, left_ms: float) -> None:
-        visit.room = await self._room(visit, request)
+    async def _ask_memory(self, visit: Visit, request: ChatRequest, end: float) -> None:
+        visit.room = await self._room(visit, request, end)
         conversation = visit.conversation
         text, before = capture.query_text(request)
         options = visit.who.options
@@ -129,7 +129,7 @@ class Preparation:
             timezone=options.timezone,
             present=tuple(message.text for message in request.messages),
             max_tokens=visit.room.max_tokens,
-            deadline_ms=left_ms,
+            deadline_ms=max(0.0, (end - asyncio.get_running_loop().time()) * 1000),
             # A tool loop, or a retry: the user's turn was recalled for already.
             again=conversation is not None
             and visit.turn_mark != ""
@@ -154,14 +154,14 @@ class Preparation:
         if recalled.considered:
             self._metrics.recall_score.observe(recalled.considered[0].score)
 
-    async def _room(self, visit: Visit, request: ChatRequest) -> Room:
+    async def _room(self, visit: Visit, request: ChatRequest, end: float) -> Room:
         """How much may be injected: by setting, by request, by what the model could not take."""
         placement = visit.settings.memory.placement
         asked = visit.who.options.max_tokens
-        try:
-            limits = await visit.services.state.limits(visit.who.app, request.model)
-        except StateUnavailable:
-            limits = {}
+        limits = {}
+        with suppress(StateUnavailable, TimeoutError):
+            async with asyncio.timeout_at(end):
+                limits = await visit.services.state.limits(visit.who.app, request.model)
         known = room(limits, request, placement)
         tokens = [n for n in (asked, known.max_tokens) if n is not None]
         return replace(known, max_tokens=min(tokens) if tokens else None)

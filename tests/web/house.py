@@ -1,8 +1,8 @@
 """A gateway for tests of flows and web: real Redis, a real directory, the in-memory store.
 
-`house(...)` opens all parts for one test and serves the app on a loopback port with uvicorn's
-own protocol, in the test's event loop. Nothing embeds and nothing distils: recall is lexical,
-and what a test wants remembered it puts into the store.
+`house(...)` opens all parts for one test and serves the app on a loopback port with the
+protocol that `serve` uses, in the test's event loop. Nothing embeds and nothing distils: recall
+is lexical, and what a test wants remembered it puts into the store.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 from uvicorn import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from gateway.adapters.bm25 import Bm25Lexicon
@@ -37,6 +36,7 @@ from gateway.flows.tasks import TaskGroupOfBackground
 from gateway.ports import Services
 from gateway.telemetry.metrics import Metrics
 from gateway.web.app import build_app
+from gateway.web.protocol import GatewayHttpProtocol
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -188,7 +188,7 @@ async def served(app: Any) -> AsyncIterator[str]:
     config.load()
     state = ServerState()
     loop = asyncio.get_running_loop()
-    make: Callable[[], asyncio.Protocol] = lambda: HttpToolsProtocol(config, state, {}, loop)  # noqa: E731
+    make: Callable[[], asyncio.Protocol] = lambda: GatewayHttpProtocol(config, state, {}, loop)  # noqa: E731
     server = await loop.create_server(make, "127.0.0.1", 0)
     try:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
