@@ -396,7 +396,7 @@ class RedisQueue:
         """
         ids = [id] if id is not None else await self._letters(EVERY)
         count = 0
-        for each in ids:
+        for each in reversed(ids):  # in the order in which they were buried
             count += int(await self._step(_tenant_of(each), "retry", each, repr(now), own=False))
         self._hints.clear()
         return count
