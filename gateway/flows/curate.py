@@ -1,4 +1,4 @@
-"""What a person or an operator does to memories by hand: write, look, correct, forget.
+"""What a person or an operator does to memories by hand: write, correct, forget, bring back.
 
 What is written here was meant by a person, so it outranks what an extractor drew from
 conversation (`Source.via`). Nothing is changed in place without leaving the old version in
@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 from gateway.config import AppSettings, seconds_of
-from gateway.core.errors import EmbedderUnavailable, NotFound, StateUnavailable, Unprocessable
+from gateway.core.errors import Unprocessable
 from gateway.core.identity import Owner
+from gateway.core.lookup import is_expired
 from gateway.core.memory import (
-    Entry,
     Instant,
     Kind,
     Memory,
@@ -26,13 +26,14 @@ from gateway.core.memory import (
     Version,
     Via,
     Where,
-    rfc3339,
 )
 from gateway.core.redaction import redact
-from gateway.core.windows import dense_text, dense_window_text, window_texts
+from gateway.core.slots import slot_of
+from gateway.flows.browse import pages, read
+from gateway.flows.writing import alone, store
 from gateway.ports import Services
 
-CORRECTABLE = frozenset(
+CORRECTABLE: Final = frozenset(
     {
         "text",
         "type",
@@ -49,8 +50,8 @@ CORRECTABLE = frozenset(
 )
 """The fields of a memory that a correction may name."""
 
-HISTORY_MAX = 100
-"""How many superseded memories a history goes back."""
+TRIES: Final = 3
+"""How often a correction is made again that a worker of another process wrote over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,19 +88,26 @@ async def create(
 ) -> list[Memory]:
     """Store drafts as memories, in order, and return them.
 
-    A keyed fact replaces the active one of the same type and key, which stays as
-    superseded. Where the embedder is away the memories wait for their vectors. Ids are
-    derived from `once` where it is given, so that a repeated call makes nothing twice.
+    A keyed fact replaces the active one of its slot, which stays as superseded. Ids are derived
+    from `once` where it is given, so that a repeated call makes nothing twice and undoes no
+    correction. Raises Unprocessable for a type that this app does not keep.
     """
-    names = [_id_of(owner, draft, n, once) for n, draft in enumerate(drafts)]
+    for n, draft in enumerate(drafts):
+        if not _is_kept(draft.type, settings):
+            raise _not_kept(draft.type, f"[{n}].type" if len(drafts) > 1 else "type")
     memories = [
-        _from_draft(name, draft, settings, via=via, now=now)
-        for name, draft in zip(names, drafts, strict=True)
+        _from_draft(_id_of(owner, draft, n, once), draft, settings, via=via, at=_moment(now, n))
+        for n, draft in enumerate(drafts)
     ]
-    memories = _one_value_a_key(memories)
-    ended = await _superseded_by(services, owner, memories, now=now)
-    await store(services, owner, [*memories, *ended])
-    return memories
+    async with alone(owner.tenant):
+        there = {}
+        if once is not None:
+            there = {m.id: m for m in await services.store.get(owner, [m.id for m in memories])}
+        fresh = [memory for memory in memories if memory.id not in there]
+        changed = await _replacing(services, owner, fresh, now=now)
+        if fresh:
+            await store(services, owner, list(changed.values()))
+        return [there.get(m.id) or changed[m.id] for m in memories]
 
 
 def _id_of(owner: Owner, draft: Draft, n: int, once: str | None) -> str:
@@ -110,206 +118,125 @@ def _id_of(owner: Owner, draft: Draft, n: int, once: str | None) -> str:
     return prefix + digest.hexdigest()
 
 
-def _from_draft(id: str, draft: Draft, settings: AppSettings, *, via: Via, now: Instant) -> Memory:
-    created_at = now if draft.created_at is None else draft.created_at
-    expires_at = draft.expires_at
-    if expires_at is None:
-        keep = seconds_of(getattr(settings.retention, draft.type or "turn"))
-        expires_at = None if keep is None or draft.pinned else created_at + keep
+def _moment(now: Instant, n: int) -> Instant:
+    """What comes in one call was written down in its order: lists show the last one first."""
+    return round(now + n * 1e-6, 6)
+
+
+def _from_draft(id: str, draft: Draft, settings: AppSettings, *, via: Via, at: Instant) -> Memory:
+    created_at = at if draft.created_at is None else draft.created_at
+    hidden = settings.privacy.redact
     return Memory(
         id=id,
         kind=draft.kind,
         type=draft.type,
-        text=redact(draft.text, settings.privacy.redact),
+        text=redact(draft.text, hidden),
         key=draft.key,
-        value=draft.value,
+        value=None if draft.value is None else redact(draft.value, hidden),
         importance=draft.importance,
         pinned=draft.pinned,
         created_at=created_at,
-        updated_at=now,
+        updated_at=at,
         valid_from=created_at if draft.valid_from is None else draft.valid_from,
-        expires_at=expires_at,
+        expires_at=_end_of(draft.type, draft.pinned, settings, at)
+        if draft.expires_at is None
+        else draft.expires_at,
         speaker=draft.speaker,
-        metadata=draft.metadata,
+        metadata=_clean(draft.metadata, hidden),
         source=Source(role=_role_of(draft), via=via, session=draft.session),
     )
+
+
+def _end_of(
+    type_: Type | None, pinned: bool, settings: AppSettings, now: Instant
+) -> Instant | None:
+    """Retention runs from when it is taken in: a log of last year is kept as long as one of
+    today. What is pinned stays."""
+    keep = seconds_of(getattr(settings.retention, type_ or "turn"))
+    return None if keep is None or pinned else now + keep
 
 
 def _role_of(draft: Draft) -> str:
     return draft.speaker if draft.speaker in {"assistant", "tool", "system"} else "user"
 
 
-def _one_value_a_key(memories: list[Memory]) -> list[Memory]:
-    """Within one call too, the last value of a key is the one that holds."""
-    last = {(m.type, m.key): m.id for m in memories if m.key is not None}
-    return [
-        m
-        if m.key is None or last[m.type, m.key] == m.id
-        else replace(
-            m,
-            status="superseded",
-            superseded_by=last[m.type, m.key],
-            superseded_at=m.updated_at,
-        )
-        for m in memories
-    ]
+def _clean(value: Any, hidden: Collection[str]) -> Any:
+    """Metadata without what must never be stored."""
+    if isinstance(value, str):
+        return redact(value, hidden)
+    if isinstance(value, Mapping):
+        return {name: _clean(part, hidden) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_clean(part, hidden) for part in value]
+    return value
 
 
-async def _superseded_by(
-    services: Services, owner: Owner, memories: Sequence[Memory], *, now: Instant
-) -> list[Memory]:
-    """The known memories whose key is given a new value, as they are from now on."""
-    fresh = {(m.type, m.key): m for m in memories if m.key is not None and m.status == "active"}
-    if not fresh:
-        return []
-    ended = []
-    for old in await keyed(services, owner, tuple({t for t, _ in fresh if t is not None})):
-        new = fresh.get((old.type, old.key or ""))
-        if new is not None and new.id != old.id:
-            ended.append(
-                replace(
-                    old,
-                    status="superseded",
-                    superseded_by=new.id,
-                    superseded_at=now,
-                    updated_at=now,
-                    valid_to=max(old.valid_from, new.valid_from),
-                )
-            )
-    return ended
+def _is_kept(type_: Type | None, settings: AppSettings) -> bool:
+    privacy = settings.privacy
+    return type_ is None or (
+        type_ not in privacy.deny_types
+        and (not privacy.allow_types or type_ in privacy.allow_types)
+    )
 
 
-async def keyed(services: Services, owner: Owner, types: tuple[Type, ...]) -> list[Memory]:
-    """The owner's active facts of these types that have a key."""
-    where = Where(kinds=("fact",), types=types)
+def _not_kept(type_: Type | None, param: str) -> Unprocessable:
+    return Unprocessable(
+        f"{param}: memories of type {type_} are not kept for this app (privacy.allow_types and"
+        " privacy.deny_types)",
+        param=param,
+        code="type_not_kept",
+    )
+
+
+async def _replacing(
+    services: Services, owner: Owner, fresh: Sequence[Memory], *, now: Instant
+) -> dict[str, Memory]:
+    """The fresh memories, and the known ones whose slot they take, by id, as they are from now
+    on. Within one call, too, the last value of a slot is the one that holds."""
+    changed = {memory.id: memory for memory in fresh}
+    holders: dict[tuple[str, str], Memory] = {}
+    if any(_slot(memory) for memory in fresh):
+        holders = {
+            slot: held for held in await keyed(services, owner) if (slot := _slot(held)) is not None
+        }
+    for memory in fresh:
+        slot = _slot(memory)
+        if slot is None:
+            continue
+        held = holders.get(slot)
+        if held is not None and held.id != memory.id:
+            changed[held.id] = ended(changed.get(held.id, held), by=memory, now=now)
+            memory = replace(memory, supersedes=held.id)  # noqa: PLW2901 (from here on this one)
+            changed[memory.id] = memory
+        holders[slot] = memory
+    return changed
+
+
+def ended(memory: Memory, *, by: Memory, now: Instant) -> Memory:
+    """A memory whose place another has taken."""
+    return replace(
+        memory,
+        status="superseded",
+        superseded_by=by.id,
+        superseded_at=now,
+        updated_at=max(now, memory.updated_at),
+        valid_to=max(memory.valid_from, by.valid_from),
+    )
+
+
+def _slot(memory: Memory) -> tuple[str, str] | None:
+    if memory.kind != "fact" or memory.status != "active":
+        return None
+    return slot_of(memory.type, memory.key)
+
+
+async def keyed(services: Services, owner: Owner) -> list[Memory]:
+    """The owner's active facts that have a key, oldest first."""
+    where = Where(kinds=("fact",), types=("profile", "preference", "task_state"))
     found: list[Memory] = []
     async for page in pages(services, owner, where):
         found += [memory for memory in page if memory.key is not None]
-    return found
-
-
-async def store(services: Services, owner: Owner, memories: Sequence[Memory]) -> None:
-    """Write memories with their vectors and let caches of this owner know."""
-    entries = await entries_of(services, memories)
-    await services.store.put(owner, entries)
-    try:
-        await services.state.touch_standing(owner.tenant)
-    except StateUnavailable:
-        # The memories are stored; caches of them end by their own age.
-        return
-
-
-async def entries_of(services: Services, memories: Sequence[Memory]) -> list[Entry]:
-    """Memories as a store takes them: windows for turns, vectors for those that can be found."""
-    windows = _windows(memories)
-    wanted = [m for m in memories if m.status != "forgotten"]
-    dense: dict[str, Any] = {}
-    dense_windows: dict[str, Any] = {}
-    try:
-        vectors = await services.embedder.embed([dense_text(m) for m in wanted]) if wanted else []
-        dense = {m.id: vector for m, vector in zip(wanted, vectors, strict=True)}
-        if windows:
-            vectors = await services.embedder.embed(
-                [dense_window_text(window) for window in windows.values()]
-            )
-            dense_windows = dict(zip(windows, vectors, strict=True))
-    except EmbedderUnavailable:
-        # Found by `MemoryStore.unembedded` and mended by the sweep when it is back.
-        dense, dense_windows = {}, {}
-    return [Entry(m, dense.get(m.id), windows.get(m.id), dense_windows.get(m.id)) for m in memories]
-
-
-def _windows(memories: Sequence[Memory]) -> dict[str, str]:
-    """Each turn's text with its neighbours' in the same session, in the order of their times."""
-    sessions: dict[str | None, list[Memory]] = {}
-    for memory in memories:
-        if memory.kind == "turn" and memory.status != "forgotten":
-            sessions.setdefault(memory.session, []).append(memory)
-    windows: dict[str, str] = {}
-    for turns in sessions.values():
-        turns.sort(key=lambda turn: turn.created_at)
-        windows |= {turn.id: text for turn, text in zip(turns, window_texts(turns), strict=True)}
-    return windows
-
-
-# --- look ----------------------------------------------------------------------------------
-
-
-async def read(services: Services, owner: Owner, id: str) -> Memory:
-    """One memory. Raises NotFound: unknown, forgotten, or another's."""
-    memory = await _any(services, owner, id)
-    if memory is None or memory.status == "forgotten":
-        raise not_found(id)
-    return memory
-
-
-async def history(services: Services, owner: Owner, id: str) -> list[dict[str, Any]]:
-    """A memory's versions, oldest first, the present one last; what it superseded comes before.
-
-    A forgotten memory answers too: when, and nothing of what it said. Raises NotFound.
-    """
-    memory = await _any(services, owner, id)
-    if memory is None:
-        raise not_found(id)
-    chain = [memory]
-    while (before := chain[0].supersedes) is not None and len(chain) < HISTORY_MAX:
-        older = await _any(services, owner, before)
-        if older is None or any(older.id == m.id for m in chain):
-            break
-        chain.insert(0, older)
-    return [version for link in chain for version in _versions(link)]
-
-
-def _versions(memory: Memory) -> list[dict[str, Any]]:
-    present = Version(
-        at=memory.updated_at,
-        event="superseded" if memory.status == "superseded" else "created",
-        text=memory.text,
-        key=memory.key,
-        value=memory.value,
-        via=memory.source.via,
-    )
-    past = list(memory.history)
-    if memory.status != "forgotten":
-        past.append(present)
-    return [
-        {
-            "id": memory.id,
-            "at": rfc3339(v.at),
-            "event": v.event,
-            "text": v.text or None,
-            "key": v.key,
-            "value": v.value,
-            "via": v.via,
-            "current": v is present and memory.status == "active",
-        }
-        for v in past
-    ]
-
-
-async def _any(services: Services, owner: Owner, id: str) -> Memory | None:
-    return next(iter(await services.store.get(owner, [id])), None)
-
-
-def not_found(id: str) -> NotFound:
-    """Unknown, forgotten or another's: one answer for all."""
-    return NotFound(
-        f"no memory {id[:80]!r} of this user; GET /v1/memories lists them",
-        param="id",
-        code="memory_not_found",
-    )
-
-
-async def pages(
-    services: Services, owner: Owner, where: Where, size: int = 500
-) -> AsyncIterator[list[Memory]]:
-    """All memories that are meant, newest first, a page at a time."""
-    after: tuple[Instant, str] | None = None
-    while page := await services.store.page(owner, where, limit=size, after=after):
-        yield page
-        if len(page) < size:
-            return
-        after = (page[-1].created_at, page[-1].id)
+    return found[::-1]
 
 
 # --- correct and forget ----------------------------------------------------------------------
@@ -330,33 +257,57 @@ async def correct(
     `changes` are fields of `CORRECTABLE` with checked values. Raises NotFound, and
     Unprocessable where the result would make no sense.
     """
-    memory = await read(services, owner, id)
-    if "text" in changes:
-        changes = {**changes, "text": redact(changes["text"], settings.privacy.redact)}
+    async with alone(owner.tenant):
+        for _ in range(TRIES):
+            memory = await read(services, owner, id, now=now)
+            corrected = _corrected(memory, changes, settings, via=via, now=now)
+            changed = {corrected.id: corrected}
+            if _slot(corrected) is not None:
+                changed |= await _replacing(services, owner, [corrected], now=now)
+            await store(services, owner, list(changed.values()))
+            # A worker of another process may have written between our look and our write.
+            stands = next(iter(await services.store.get(owner, [id])), None)
+            if stands is None or stands.updated_at == corrected.updated_at:
+                break
+        return changed[id]
+
+
+def _corrected(
+    memory: Memory, changes: Mapping[str, Any], settings: AppSettings, *, via: Via, now: Instant
+) -> Memory:
+    hidden = settings.privacy.redact
+    clean = {
+        name: _clean(value, hidden) if name in ("text", "value", "metadata") else value
+        for name, value in changes.items()
+    }
+    if memory.kind == "turn" and (fact_only := {"type", "key", "value"} & clean.keys()):
+        name = min(fact_only)
+        raise Unprocessable(f"{name}: a turn has none; correct its text", param=name)
+    if "type" in clean and not _is_kept(clean["type"], settings):
+        raise _not_kept(clean["type"], "type")
+    if "pinned" in clean and "expires_at" not in clean and clean["pinned"] != memory.pinned:
+        clean["expires_at"] = _end_of(memory.type, clean["pinned"], settings, now)
     corrected = replace(
         memory,
-        **changes,
-        updated_at=now,
+        **clean,
+        updated_at=max(now, round(memory.updated_at + 1e-6, 6)),
         source=replace(memory.source, via=via),
         history=(*memory.history, version_of(memory, "corrected")),
     )
-    if corrected.valid_to is not None and corrected.valid_to < corrected.valid_from:
-        raise Unprocessable("valid_to lies before valid_from", param="valid_to")
-    if corrected.kind == "fact" and corrected.type is None:
-        raise Unprocessable("a fact needs a type", param="type")
     if corrected.status == "active" and memory.status == "superseded":
-        corrected = replace(corrected, superseded_by=None, superseded_at=None, valid_to=None)
-    ended = []
-    if corrected.status == "active" and corrected.key is not None:
-        ended = await _superseded_by(services, owner, [corrected], now=now)
-    await store(services, owner, [corrected, *ended])
+        valid_to = corrected.valid_to if "valid_to" in clean else None
+        corrected = replace(corrected, superseded_by=None, superseded_at=None, valid_to=valid_to)
+    if corrected.status == "superseded" and memory.status != "superseded":
+        corrected = replace(corrected, superseded_at=now, valid_to=corrected.valid_to or now)
+    if corrected.valid_to is not None and corrected.valid_to < corrected.valid_from:
+        raise Unprocessable("valid_to: lies before valid_from", param="valid_to")
     return corrected
 
 
 def version_of(memory: Memory, event: str) -> Version:
     """The present state of a memory as an entry of its history; `event` says what ends it."""
     return Version(
-        at=memory.updated_at,
+        at=memory.updated_at if memory.history else memory.created_at,
         event=event,  # type: ignore[arg-type]
         text=memory.text,
         key=memory.key,
@@ -370,13 +321,10 @@ async def forget(services: Services, owner: Owner, id: str, *, now: Instant) -> 
 
     Raises NotFound. What is left is a tombstone that says when, and nothing else.
     """
-    memory = await read(services, owner, id)
-    gone = [memory, *await _turns_that_say_it(services, owner, memory)]
-    await services.store.put(owner, [Entry(tombstone(m, now)) for m in gone])
-    try:
-        await services.state.touch_standing(owner.tenant)
-    except StateUnavailable:
-        return
+    async with alone(owner.tenant):
+        memory = await read(services, owner, id, now=now)
+        gone = [memory, *await _turns_that_say_it(services, owner, memory)]
+        await store(services, owner, [tombstone(m, now) for m in gone], gone=gone)
 
 
 async def _turns_that_say_it(services: Services, owner: Owner, fact: Memory) -> list[Memory]:
@@ -390,6 +338,7 @@ async def _turns_that_say_it(services: Services, owner: Owner, fact: Memory) -> 
 
 def tombstone(memory: Memory, now: Instant) -> Memory:
     """What answers for a forgotten memory: its id and times, no content."""
+    past = (*memory.history, version_of(memory, "forgotten"))
     return Memory(
         id=memory.id,
         kind=memory.kind,
@@ -400,8 +349,61 @@ def tombstone(memory: Memory, now: Instant) -> Memory:
         valid_from=memory.created_at,
         status="forgotten",
         source=Source(role=memory.source.role, via=memory.source.via),
+        history=tuple(replace(v, text="", key=None, value=None) for v in past),
+    )
+
+
+# --- bring back --------------------------------------------------------------------------------
+
+
+async def bring_back(
+    services: Services,
+    settings: AppSettings,
+    owner: Owner,
+    memories: Sequence[Memory],
+    *,
+    now: Instant,
+) -> int:
+    """Store exported memories as they were; how many. Types that this app does not keep, and
+    what has expired, are left out; what must never be stored is taken out.
+
+    A fact whose slot is held by a memory that is not among them gives way to the newer one.
+    """
+    hidden = settings.privacy.redact
+    kept = {
+        memory.id: _without(memory, hidden)
+        for memory in memories
+        if _is_kept(memory.type, settings) and not is_expired(memory, now)
+    }
+    async with alone(owner.tenant):
+        changed = dict(kept)
+        if any(_slot(memory) for memory in kept.values()):
+            for held in await keyed(services, owner):
+                if held.id in kept or (slot := _slot(held)) is None:
+                    continue
+                for memory in kept.values():
+                    if _slot(memory) == slot:
+                        older, newer = sorted((held, memory), key=lambda m: m.created_at)
+                        changed[older.id] = ended(older, by=newer, now=now)
+        if changed:
+            await store(services, owner, list(changed.values()))
+    return len(kept)
+
+
+def _without(memory: Memory, hidden: Collection[str]) -> Memory:
+    quote = memory.source.quote
+    return replace(
+        memory,
+        text=redact(memory.text, hidden),
+        value=None if memory.value is None else redact(memory.value, hidden),
+        metadata=_clean(memory.metadata, hidden),
+        source=replace(memory.source, quote=None if quote is None else redact(quote, hidden)),
         history=tuple(
-            [replace(v, text="", key=None, value=None) for v in memory.history]
-            + [Version(at=now, event="forgotten", via=memory.source.via)]
+            replace(
+                v,
+                text=redact(v.text, hidden),
+                value=None if v.value is None else redact(v.value, hidden),
+            )
+            for v in memory.history
         ),
     )

@@ -2,32 +2,52 @@
 
 Once the directory has dropped the incarnation nothing can be written for it: queue and stores
 see a tenant that is no more, and copies in logs and backups have lost the key that opens them.
-Removing the records themselves follows at once; where a part is away it is finished by the
-sweep, and the receipt says so until then.
+Removing the records themselves follows at once; where a part is away the receipt says so, and
+`finish` (called by the sweep, and by whoever looks again) completes it.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from gateway.core.errors import NotFound, Unavailable
-from gateway.core.identity import Person
+from gateway.core.identity import Owner, Person
 from gateway.core.memory import Instant, rfc3339
+from gateway.flows import recall
 from gateway.ports import Services
 
 
 async def erase(services: Services, person: Person, *, now: Instant) -> dict[str, Any]:
-    """Erase all that is known of a person and return the erasure receipt.
+    """Erase all that is known of a person, under whatever linked name, and return the receipt.
 
     A person of whom nothing is known gets a receipt too, with nothing counted.
     Raises DirectoryUnavailable where not even the key could be dropped: nothing is promised
-    then.
+    then, and the same call can be made again.
     """
     owners = await services.directory.incarnations(person)
+    record = {
+        "id": "era_" + secrets.token_hex(12),
+        "app": person.app,
+        "user": person.user,
+        "users": sorted({person.user, *(owner.user for owner in owners)}),
+        "tenants": [owner.tenant for owner in owners],
+        "at": rfc3339(now),
+        "counts": {},
+        "completed": False,
+    }
+    # First of all: whatever happens from here on, it is known what there is to be finished.
+    await services.directory.erased(record)
     for owner in owners:
         await services.directory.drop(owner)
+    counts, left = await _removed(services, owners)
+    record |= {"counts": counts, "completed": not left, "left": sorted(left)}
+    await services.directory.erased(record)
+    return public(record)
+
+
+async def _removed(services: Services, owners: Sequence[Owner]) -> tuple[dict[str, int], set[str]]:
     counts: dict[str, int] = {}
     left: set[str] = set()
     for owner in owners:
@@ -35,21 +55,12 @@ async def erase(services: Services, person: Person, *, now: Instant) -> dict[str
         left |= away
         for name, count in removed.items():
             counts[name] = counts.get(name, 0) + count
-    record = {
-        "id": "era_" + secrets.token_hex(12),
-        "app": person.app,
-        "user": person.user,
-        "tenants": [owner.tenant for owner in owners],
-        "at": rfc3339(now),
-        "counts": counts,
-        "completed": not left,
-    }
-    await services.directory.erased(record)
-    return public(record)
+    return counts, left
 
 
 async def remove_records(services: Services, tenant: str) -> tuple[dict[str, int], set[str]]:
     """Remove a tenant's records everywhere: counts by name, and the parts that were away."""
+    recall.forget(tenant)
     counts: dict[str, int] = {}
     left: set[str] = set()
     for name, remove in _places(services).items():
@@ -73,10 +84,36 @@ def _places(services: Services) -> dict[str, Callable[[str], Awaitable[Any]]]:
     }
 
 
-async def verify(services: Services, person: Person, id: str) -> dict[str, Any]:
-    """Look again at what is left of an erased incarnation, place by place, and remove nothing:
-    a look that tidied up first could never find anything.
+async def finish(services: Services, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Remove what is left of an erasure: a part was away, or something that was in flight
+    landed late. The record as it is now."""
+    left: set[str] = set()
+    counts = dict(record["counts"])
+    for tenant in record["tenants"]:
+        if owner := await services.directory.by_tenant(tenant):
+            await services.directory.drop(owner)
+        removed, away = await remove_records(services, tenant)
+        left |= away
+        for name, count in removed.items():
+            counts[name] = counts.get(name, 0) + count
+    done = {**record, "counts": counts, "completed": not left, "left": sorted(left)}
+    if done != record:
+        await services.directory.erased(done)
+    return done
 
+
+async def finish_all(services: Services) -> int:
+    """Complete the erasures that could not be completed when they were asked for; how many
+    are still open. What cannot be asked now is tried again with the next call."""
+    records = await services.directory.erased()
+    done = [await finish(services, record) for record in records if not record["completed"]]
+    return sum(not record["completed"] for record in done)
+
+
+async def verify(services: Services, person: Person, id: str) -> dict[str, Any]:
+    """Look again at what is left of an erased incarnation, place by place.
+
+    It counts first and tidies up after: a look that tidied up first could never find anything.
     Raises NotFound for an unknown receipt or another person's, and Unavailable where a place
     cannot be asked: that it is empty is only said after looking.
     """
@@ -85,15 +122,15 @@ async def verify(services: Services, person: Person, id: str) -> dict[str, Any]:
     for tenant in record["tenants"]:
         for name, count in (await _counted(services, tenant)).items():
             remaining[name] = remaining.get(name, 0) + count
-    return {
-        "id": record["id"],
-        "completed": not any(remaining.values()),
-        "remaining": remaining,
-    }
+    clean = not any(remaining.values())
+    if not (clean and record["completed"]):
+        await finish(services, record)
+    return {"id": record["id"], "completed": clean, "remaining": remaining}
 
 
 async def _counted(services: Services, tenant: str) -> dict[str, int]:
     return {
+        "directory": int(await services.directory.by_tenant(tenant) is not None),
         "queue": await services.queue.count(tenant),
         "spool": await services.spool.count(tenant),
         "state": await services.state.count(tenant),
@@ -103,13 +140,13 @@ async def _counted(services: Services, tenant: str) -> dict[str, int]:
 
 
 async def find(services: Services, person: Person, id: str) -> dict[str, Any]:
-    """One erasure receipt of this person. Raises NotFound."""
+    """One erasure receipt of this person, under any of their names. Raises NotFound."""
     for record in await services.directory.erased():
-        if record["id"] == id and (record["app"], record["user"]) == (person.app, person.user):
+        if record["id"] == id and record["app"] == person.app and person.user in record["users"]:
             return record
     raise NotFound(f"no erasure {id[:80]!r} of this user", param="id", code="erasure_not_found")
 
 
 def public(record: Mapping[str, Any]) -> dict[str, Any]:
     """An erasure receipt as its owner sees it."""
-    return {k: v for k, v in record.items() if k != "tenants"}
+    return {k: v for k, v in record.items() if k not in ("tenants", "users")}

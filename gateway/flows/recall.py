@@ -139,6 +139,11 @@ async def search(
     return rank(Asked(asking.text, where.as_of), found, now=now)[:limit]
 
 
+def forget(tenant: str) -> None:
+    """Drop what this process holds of a tenant that was erased."""
+    _standing.forget(tenant)
+
+
 class _Asking:
     """One recall under way: what it began, what went wrong, how long the parts took."""
 

@@ -25,6 +25,7 @@ from gateway.core.errors import (
     DirectoryUnavailable,
     Forbidden,
     NotFound,
+    OverBudget,
     StateUnavailable,
     UnsupportedMedia,
 )
@@ -33,7 +34,7 @@ from gateway.core.identity import Owner, Person
 from gateway.core.keys import LINK_PREFIX
 from gateway.core.memory import Instant, Memory, Via, Where
 from gateway.core.records import from_export, to_export, to_public
-from gateway.flows import curate, erase, handover, recall
+from gateway.flows import browse, curate, erase, handover, recall
 from gateway.ports import Deployment, Services
 from gateway.web import schemas
 from gateway.web.browser_session import (
@@ -85,7 +86,7 @@ class Caller:
         """The owner, where memory `id` is asked for. Raises NotFound for an unknown person."""
         owner = await self.owner()
         if owner is None:
-            raise curate.not_found(id)
+            raise browse.not_found(id)
         return owner
 
     async def audit(self, action: str, **what: Any) -> None:
@@ -103,6 +104,8 @@ class Caller:
         )
 
 
+RESERVED: Final = frozenset({"search", "export", "import"})
+"""Names below `/v1/memories` that are no memory's."""
 LINK_PATHS: Final = ("/v1/memories", "/v1/erasures")
 """What a person can reach with a link to their own page."""
 
@@ -217,11 +220,12 @@ async def create(request: Request, caller: Caller) -> Response:
     many = isinstance(raw, list)
     if many and not 1 <= len(raw) <= schemas.MAX_MANY:
         raise BadRequest(f"a list of 1 to {schemas.MAX_MANY} memories is needed, not {len(raw)}")
-    bodies = check_many(schemas.MemoryDraft, raw if many else [raw])
+    draft = schemas.MemoryDraft
+    bodies = check_many(draft, raw) if many else [check(draft, raw)]
     owner = await caller.new_owner()
     key = request.headers.get("idempotency-key")
-    if key is not None and (kept := await _kept_answer(caller, owner, key, raw)) is not None:
-        return Response(kept, 201, media_type="application/json")
+    if key is not None:
+        await _claim(caller, owner, key, raw)
     memories = await curate.create(
         caller.services,
         caller.settings,
@@ -233,45 +237,29 @@ async def create(request: Request, caller: Caller) -> Response:
     )
     await caller.audit("create", count=len(memories))
     shown = [to_public(memory, owner) for memory in memories]
-    answer = orjson.dumps(shown if many else shown[0])
-    if key is not None:
-        await _keep_answer(caller, owner, key, raw, answer)
-    return Response(answer, 201, media_type="application/json")
+    return JSONResponse(shown if many else shown[0], 201)
 
 
-def _idempotency_name(key: str) -> str:
+async def _claim(caller: Caller, owner: Owner, key: str, raw: Any) -> None:
+    """This key means this body from now on. Raises BadRequest where it meant another.
+
+    Only the body's print is kept: ids are derived from the key, so that a repeat finds what the
+    first call made (as it stands by now, and not what was forgotten since).
+    """
     if not 1 <= len(key) <= 255:
         raise BadRequest("Idempotency-Key: 1 to 255 characters are needed", param="Idempotency-Key")
-    return "create:" + hashlib.sha256(key.encode()).hexdigest()
-
-
-def _print_of(raw: Any) -> bytes:
-    return hashlib.sha256(orjson.dumps(raw, option=orjson.OPT_SORT_KEYS)).digest()
-
-
-async def _kept_answer(caller: Caller, owner: Owner, key: str, raw: Any) -> bytes | None:
-    name = _idempotency_name(key)
+    body = hashlib.sha256(orjson.dumps(raw, option=orjson.OPT_SORT_KEYS)).digest()
+    name = "create:" + hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()
     try:
-        kept = await caller.services.state.once(owner, name)
+        kept = await caller.services.state.once(owner, name, body)
     except StateUnavailable:
-        # Ids are derived from the key: a repeat writes the same memories again, no others.
-        return None
-    if kept is None:
-        return None
-    if kept[:32] != _print_of(raw):
+        return  # without shared state a repeat is still harmless
+    if kept is not None and kept != body:
         raise BadRequest(
             "this Idempotency-Key was used with another body; use a new key for a new request",
             param="Idempotency-Key",
             code="idempotency_key_reused",
         )
-    return kept[32:]
-
-
-async def _keep_answer(caller: Caller, owner: Owner, key: str, raw: Any, answer: bytes) -> None:
-    try:
-        await caller.services.state.once(owner, _idempotency_name(key), _print_of(raw) + answer)
-    except StateUnavailable:
-        return
 
 
 async def accept_exchanges(request: Request, caller: Caller) -> Response:
@@ -294,12 +282,18 @@ async def accept_exchanges(request: Request, caller: Caller) -> Response:
                 caller.services, caller.settings, owner, exchange, now=caller.now
             )
         )
+    if results and set(results) == {"dropped"}:
+        raise OverBudget(
+            "the queue takes no more of this user now; send these exchanges again later, those"
+            " that were taken before are taken once",
+            code="queue_full",
+        )
     await caller.audit("exchanges", count=len(ids))
     return JSONResponse(
         {
             "accepted": sum(r in {"queued", "spooled"} for r in results),
             "duplicates": results.count("duplicate"),
-            "dropped": results.count("dropped"),
+            "dropped": [id for id, r in zip(ids, results, strict=True) if r == "dropped"],
             "exchange_ids": ids,
         },
         202,
@@ -317,6 +311,7 @@ async def list_memories(request: Request, caller: Caller) -> Response:
     query = check(schemas.ListQuery, params)
     if query.status == "forgotten":
         raise BadRequest("status: forgotten memories cannot be listed", param="status")
+    after = read_cursor(query.cursor) if query.cursor else None
     owner = await caller.owner()
     if owner is None:
         return JSONResponse({"memories": [], "next_cursor": None})
@@ -324,8 +319,8 @@ async def list_memories(request: Request, caller: Caller) -> Response:
         kinds=(query.kind,) if query.kind else (),
         types=(query.type,) if query.type else (),
         statuses=(query.status or "active",),
+        expired_before=caller.now,
     )
-    after = read_cursor(query.cursor) if query.cursor else None
     page = await caller.services.store.page(owner, where, limit=query.limit + 1, after=after)
     more = len(page) > query.limit
     page = page[: query.limit]
@@ -402,7 +397,7 @@ async def read(request: Request, caller: Caller) -> Response:
     """One memory."""
     id = request.path_params["id"]
     owner = await caller.owner_of(id)
-    memory = await curate.read(caller.services, owner, id)
+    memory = await browse.read(caller.services, owner, id, now=caller.now)
     await _audit_look(caller, "read", memory=id)
     return JSONResponse(to_public(memory, owner))
 
@@ -410,7 +405,8 @@ async def read(request: Request, caller: Caller) -> Response:
 async def history(request: Request, caller: Caller) -> Response:
     """A memory's versions, oldest first; the present one last."""
     id = request.path_params["id"]
-    versions = await curate.history(caller.services, await caller.owner_of(id), id)
+    owner = await caller.owner_of(id)
+    versions = await browse.history(caller.services, owner, id, now=caller.now)
     await _audit_look(caller, "history", memory=id)
     return JSONResponse({"versions": versions})
 
@@ -484,8 +480,8 @@ async def export(_: Request, caller: Caller) -> Response:
     async def lines() -> AsyncIterator[bytes]:
         if owner is None:
             return
-        where = Where(statuses=("active", "superseded", "quarantined"))
-        async for page in curate.pages(caller.services, owner, where):
+        where = Where(statuses=("active", "superseded", "quarantined"), expired_before=caller.now)
+        async for page in browse.pages(caller.services, owner, where):
             yield b"".join(orjson.dumps(to_export(memory, owner)) + b"\n" for memory in page)
 
     return StreamingResponse(
@@ -503,15 +499,26 @@ async def import_memories(request: Request, caller: Caller) -> Response:
         if not line.strip():
             continue
         try:
-            memories.append(from_export(orjson.loads(line)))
+            memories.append(_imported(orjson.loads(line)))
         except orjson.JSONDecodeError as exc:
             raise BadRequest(f"line {number} is not JSON: {exc}", param=f"line {number}") from exc
         except BadRequest as exc:
             raise BadRequest(f"line {number}: {exc.message}", param=exc.param) from exc
     owner = await caller.new_owner()
-    await curate.store(caller.services, owner, memories)
-    await caller.audit("import", count=len(memories))
-    return JSONResponse({"imported": len(memories)})
+    imported = await curate.bring_back(
+        caller.services, caller.settings, owner, memories, now=caller.now
+    )
+    await caller.audit("import", count=imported)
+    return JSONResponse({"imported": imported, "left_out": len(memories) - imported})
+
+
+def _imported(row: Any) -> Memory:
+    """A row of an import. Raises BadRequest also for what the API could not address or store."""
+    memory = from_export(row)
+    if "/" in memory.id or memory.id in RESERVED:
+        raise BadRequest("id: cannot stand in a path", param="id")
+    schemas.check_sizes(memory)
+    return memory
 
 
 # --- receipts --------------------------------------------------------------------------------

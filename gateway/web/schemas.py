@@ -5,16 +5,19 @@ The same models describe themselves in `/openapi.json`.
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any, Literal
 
+import orjson
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from gateway.core.memory import Instant, Kind, Status, Type, parse_rfc3339
+from gateway.core.errors import BadRequest
+from gateway.core.memory import Instant, Kind, Memory, Status, Type, parse_rfc3339
 
 MAX_TEXT = 1_000_000
 MAX_MANY = 1000
 MAX_METADATA_BYTES = 16 * 1024
+MAX_METADATA_DEPTH = 16
+MAX_HISTORY = 1000
 
 
 def _time(value: Any) -> Any:
@@ -42,7 +45,24 @@ def _unbroken(value: str) -> str:
 
 
 def _small(value: dict[str, Any]) -> dict[str, Any]:
-    if len(json.dumps(value)) > MAX_METADATA_BYTES:
+    """Level by level, as a reader that calls itself would end where nesting is deep enough."""
+    level: list[Any] = [value]
+    for _ in range(MAX_METADATA_DEPTH):
+        level = [
+            part
+            for whole in level
+            if isinstance(whole, dict | list)
+            for part in (whole.values() if isinstance(whole, dict) else whole)
+        ]
+        if not level:
+            break
+    else:
+        raise ValueError(f"metadata is nested more than {MAX_METADATA_DEPTH} levels deep")
+    try:
+        size = len(orjson.dumps(value))
+    except TypeError:
+        raise ValueError("metadata holds what is no JSON") from None
+    if size > MAX_METADATA_BYTES:
         raise ValueError(f"more than {MAX_METADATA_BYTES} bytes of metadata")
     return value
 
@@ -51,6 +71,7 @@ Text = Annotated[
     str, Field(min_length=1, max_length=MAX_TEXT), AfterValidator(_unbroken), AfterValidator(_said)
 ]
 Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_unbroken)]
+Session = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_unbroken)]
 Time = Annotated[Instant, BeforeValidator(_time)]
 Share = Annotated[float, Field(ge=0.0, le=1.0, strict=False)]
 Metadata = Annotated[dict[str, Any], AfterValidator(_small)]
@@ -71,7 +92,7 @@ class MemoryDraft(Body):
     importance: Share = 0.5
     pinned: bool = False
     speaker: Name | None = None
-    session: Name | None = None
+    session: Session | None = None
     created_at: Time | None = None
     valid_from: Time | None = None
     expires_at: Time | None = None
@@ -83,8 +104,8 @@ class MemoryDraft(Body):
             raise ValueError(
                 "type: a fact needs one of profile, preference, interaction, task_state"
             )
-        if self.kind == "turn" and self.type is not None:
-            raise ValueError("type: a turn has none")
+        if self.kind == "turn":
+            self.type = self.key = self.value = None  # facts have these
         return self
 
 
@@ -130,7 +151,7 @@ class LoggedExchange(Body):
 
     messages: Annotated[list[LoggedMessage], Field(min_length=1, max_length=1000)]
     at: Time
-    session: Name | None = None
+    session: Session | None = None
     timezone: Name | None = None
 
 
@@ -148,3 +169,28 @@ class ListQuery(Body):
     status: Status | None = None
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
     cursor: str | None = None
+
+
+def check_sizes(memory: Memory) -> None:
+    """The bounds of a memory that was read by other means. Raises BadRequest."""
+    for name, text, most in (
+        ("text", memory.text, MAX_TEXT),
+        ("key", memory.key, 200),
+        ("value", memory.value, 2000),
+        ("speaker", memory.speaker, 200),
+        ("source.session", memory.session, 256),
+        ("source.exchange_id", memory.source.exchange_id, 200),
+        ("source.quote", memory.source.quote, MAX_TEXT),
+    ):
+        if text is not None and len(text) > most:
+            raise BadRequest(f"{name}: at most {most} characters", param=name)
+    if not memory.text.strip() and memory.status != "forgotten":
+        raise BadRequest("text: must say something", param="text")
+    if len(memory.history) > MAX_HISTORY or len(memory.covers) > MAX_HISTORY:
+        raise BadRequest(f"history, covers: at most {MAX_HISTORY} entries", param="history")
+    if sum(len(version.text) for version in memory.history) > MAX_TEXT:
+        raise BadRequest(f"history: at most {MAX_TEXT} characters", param="history")
+    try:
+        _small(dict(memory.metadata))
+    except ValueError as exc:
+        raise BadRequest(f"metadata: {exc}", param="metadata") from None
