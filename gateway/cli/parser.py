@@ -79,9 +79,6 @@ def _parser() -> _Parser:
     evaluate.add_argument("--kinds", default="turn,fact", help="what may be found: turn,fact")
 
     evaluate.add_argument("--placement", choices=["system", "split", "tail"])
-
-    replay = command("replay", "lab.replay:main", "re-run recorded recalls under these settings")
-    replay.add_argument("file", type=Path, metavar="FILE")
     return parser
 
 

@@ -32,6 +32,7 @@ from gateway.cli.running import announced, find
 from gateway.config import Settings
 from gateway.core.errors import SettingsError
 from gateway.telemetry import logs
+from gateway.web.protocol import GatewayHttpProtocol
 
 BACKLOG = 2048
 KEEP_ALIVE_S = 75
@@ -125,7 +126,7 @@ def _uvicorn(app: GatewayApp, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         interface="asgi3",
-        http="httptools",
+        http=GatewayHttpProtocol,
         ws="none",
         lifespan="off",  # opened and closed here: what stops the start is one line, exit 2
         log_config=None,
