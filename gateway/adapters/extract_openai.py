@@ -103,7 +103,10 @@ class OpenAIExtractor:
             return facts or []
         again = await self._ask(f"{self._prompt}\n{_correction(answer, faults)}", request)
         better, _ = _read(again)
-        taken = better if better is not None else facts
+        # An empty second answer to a first one that held facts is no correction of them.
+        taken = better or facts
+        if taken is None and better is not None:
+            taken = better
         if taken is None:
             # Nothing could be read, twice. What was whole before it was torn off still counts.
             taken = salvage(again) or salvage(answer)
