@@ -17,6 +17,7 @@ from gateway.core.memory import Entry, Memory
 from gateway.core.windows import dense_text, dense_window_text
 from gateway.flows.curate import tombstone
 from gateway.flows.distil import Vectors, texts_of
+from gateway.flows.writing import alone
 from gateway.ports import Services
 
 
@@ -27,16 +28,23 @@ async def apply(services: Services, owner: Owner, plan: Plan, vectors: Vectors) 
     """
     if not plan.writes:
         return
-    ids = [w.id if isinstance(w, Forget) else w.memory.id for w in plan.writes]
-    current = {m.id: m for m in await services.store.get(owner, ids)}
-    puts = outcome(plan, current)
-    if not puts:
-        return
+    # Embedded before the look that counts: it can take seconds, and a person may correct a
+    # memory meanwhile.
+    puts = await _puts(services, owner, plan)
     await vectors.have(services, texts_of([p for p in puts if p.memory.status != "forgotten"]))
-    await services.store.put(owner, entries_of(puts, vectors))
+    async with alone(owner.tenant):
+        puts = await _puts(services, owner, plan)
+        if not puts:
+            return
+        await services.store.put(owner, entries_of(puts, vectors))
     with suppress(StateUnavailable):
         # Caches of what stands end by their own age where this cannot be said.
         await services.state.touch_standing(owner.tenant)
+
+
+async def _puts(services: Services, owner: Owner, plan: Plan) -> list[Put]:
+    ids = [w.id if isinstance(w, Forget) else w.memory.id for w in plan.writes]
+    return outcome(plan, {m.id: m for m in await services.store.get(owner, ids)})
 
 
 def outcome(plan: Plan, current: dict[str, Memory]) -> list[Put]:

@@ -23,6 +23,7 @@ from gateway.core.exchange import Exchange
 from gateway.core.identity import Owner
 from gateway.core.memory import Entry, Where
 from gateway.core.windows import dense_text, dense_window_text, windows_of
+from gateway.flows.erase import finish_all
 from gateway.ports import Services
 from gateway.telemetry.logs import log
 from gateway.telemetry.metrics import Metrics
@@ -45,6 +46,7 @@ class Swept:
     expired: int = 0
     embedded: int = 0
     orphans: int = 0
+    open_erasures: int = 0
 
     def any(self) -> bool:
         return bool(self.drained or self.expired or self.embedded or self.orphans)
@@ -58,11 +60,16 @@ async def sweep(services: Services, metrics: Metrics) -> Swept:
         ("expired", remove_expired),
         ("embedded", embed_owed),
         ("orphans", remove_orphans),
+        ("open_erasures", finish_all),
     ):
         try:
             counts[name] = await part(services)
         except Unavailable as exc:
             _log.debug("sweep_postponed", part=name, reason=exc.message)
+    try:
+        await services.directory.compact()  # keys of the erased leave its log too
+    except Unavailable as exc:
+        _log.debug("sweep_postponed", part="compact", reason=exc.message)
     swept = Swept(**counts)
     metrics.expired.inc(swept.expired)
     metrics.swept.labels("vector").inc(swept.embedded)

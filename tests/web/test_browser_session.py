@@ -8,9 +8,8 @@ import pytest
 
 from gateway.core.errors import BadRequest, Forbidden, Unauthenticated
 from gateway.core.identity import Person
-from gateway.core.keys import make_link
+from gateway.core.keys import LINK_PREFIX, make_link
 from gateway.web.browser_session import (
-    LINK_PREFIX,
     OPERATOR_COOKIE,
     PAGE_HEADERS,
     PERSON_COOKIE,
