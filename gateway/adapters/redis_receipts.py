@@ -45,6 +45,7 @@ class _Script:
 _KEEP = _Script("keep")
 _READ = _Script("read")
 _ERASE = _Script("erase")
+_REPLACE = _Script("replace")
 
 
 class RedisReceipts:
@@ -87,6 +88,13 @@ class RedisReceipts:
         return [
             orjson.loads(self._cipher.open(owner, sealed, _at(id.decode()))) for id, sealed in pairs
         ]
+
+    async def replace(self, owner: Owner, receipt: Mapping[str, Any]) -> None:
+        """Another state of a receipt that is kept; one that has ended stays away."""
+        id = str(receipt["id"])
+        plain = _fitting(receipt, self._settings_for(owner.app).receipts.max_bytes)
+        sealed = self._cipher.seal(owner, plain, _at(id))
+        await self._run(_REPLACE, _keys(owner.tenant)[:1], id, sealed)
 
     async def erase(self, tenant: str) -> int:
         """Remove all of a tenant's and keep none again; how many there were."""

@@ -8,7 +8,7 @@ answer; nothing that the gateway injected is looked at.
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final
+from typing import Final
 
 from gateway.core import capture
 from gateway.core.answer import Answer
@@ -17,11 +17,10 @@ from gateway.core.coding import codings, decode
 from gateway.core.errors import GatewayError, StateUnavailable
 from gateway.core.exchange import Exchange, Outcome
 from gateway.core.identity import Owner
-from gateway.core.injection import render
-from gateway.core.memory import rfc3339
 from gateway.core.sessions import session_id
 from gateway.core.transcript import Transcript
 from gateway.flows.handover import hand_over, owner_at_last
+from gateway.flows.receipts import receipt_of
 from gateway.flows.visit import Visit
 from gateway.ports import Deployment, Headers
 from gateway.telemetry.logs import log
@@ -30,8 +29,6 @@ OFF_THE_LOOP_BYTES: Final = 128 * 1024
 """Reading this much takes two to four milliseconds; above it, that is a thread's business."""
 PACKED_BYTES: Final = 8 * 2**20
 UNPACKED_BYTES: Final = 64 * 2**20
-CONSIDERED: Final = 100
-"""Candidates that a receipt names."""
 
 _TRANSCRIPT_UNPACKS: Final = frozenset({(), ("gzip",), ("x-gzip",), ("deflate",)})
 
@@ -155,51 +152,3 @@ def session_of(visit: Visit, owner: Owner, marks: tuple[str, ...]) -> str:
         return visit.conversation.session
     gap_s = visit.settings.identity.session_idle_gap_s
     return visit.who.options.session or session_id(owner, marks, now=visit.now, idle_gap_s=gap_s)
-
-
-def receipt_of(
-    visit: Visit, request: ChatRequest, answer: Answer, exchange: Exchange | None
-) -> dict[str, Any]:
-    """Why it said that: what was considered, what was injected, what was left out."""
-    recalled, report, options = visit.recalled, visit.report, visit.who.options
-    shown = recalled.memories if recalled is not None and report.injected else ()
-    text, before = capture.query_text(request)
-    return {
-        "id": report.receipt_id,
-        "at": rfc3339(visit.now),
-        "app": visit.person.app,
-        "user": visit.person.user,
-        "session": visit.conversation.session if visit.conversation is not None else None,
-        "exchange_id": exchange.id if exchange is not None else None,
-        "api": request.api,
-        "model": answer.model or request.model or None,
-        "mode": visit.settings.memory.mode,
-        "query": text,
-        "before": before,
-        "as_of": rfc3339(options.as_of) if options.as_of is not None else None,
-        "timezone": options.timezone,
-        "status": report.status,
-        "stage": report.stage,
-        "considered": [
-            {
-                "id": scored.memory.id,
-                "kind": scored.memory.kind,
-                "type": scored.memory.type,
-                "score": round(scored.score, 6),
-                "why": {name: round(part, 6) for name, part in scored.why.items()},
-                "left_out": scored.left_out,
-            }
-            for scored in (recalled.considered[:CONSIDERED] if recalled is not None else ())
-        ],
-        "injected": [memory.id for memory in shown],
-        "block": render(shown, visit.settings.memory.template),
-        "placement": visit.room.placement,
-        "tokens": report.tokens,
-        "stage_ms": {
-            name: round(ms, 3)
-            for name, ms in (recalled.stage_ms.items() if recalled is not None else ())
-        },
-        "latency_ms": round(report.latency_ms, 3),
-        "upstream_ms": round(visit.upstream_ms, 3),
-        "outcome": answer.outcome,
-    }

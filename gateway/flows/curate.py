@@ -29,6 +29,7 @@ from gateway.core.memory import (
 )
 from gateway.core.redaction import redact
 from gateway.core.slots import slot_of
+from gateway.flows import receipts
 from gateway.flows.browse import pages, read
 from gateway.flows.writing import alone, store
 from gateway.ports import Services
@@ -325,6 +326,7 @@ async def forget(services: Services, owner: Owner, id: str, *, now: Instant) -> 
         memory = await read(services, owner, id, now=now)
         gone = [memory, *await _turns_that_say_it(services, owner, memory)]
         await store(services, owner, [tombstone(m, now) for m in gone], gone=gone)
+    await receipts.without(services, owner, gone)
 
 
 async def _turns_that_say_it(services: Services, owner: Owner, fact: Memory) -> list[Memory]:

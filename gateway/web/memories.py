@@ -34,7 +34,7 @@ from gateway.core.identity import Owner, Person
 from gateway.core.keys import LINK_PREFIX
 from gateway.core.memory import Instant, Memory, Via, Where
 from gateway.core.records import from_export, to_export, to_public
-from gateway.flows import browse, curate, erase, handover, recall
+from gateway.flows import browse, curate, erase, handover, recall, receipts
 from gateway.ports import Deployment, Services
 from gateway.web import schemas
 from gateway.web.browser_session import (
@@ -529,10 +529,10 @@ async def receipt(request: Request, caller: Caller) -> Response:
     owner = await caller.owner()
     id = request.path_params["id"]
     found = await caller.services.receipts.get(owner, id) if owner else None
-    if found is None:
+    if owner is None or found is None:
         raise NotFound(f"no receipt {id[:80]!r} of this user", param="id", code="receipt_not_found")
     await _audit_look(caller, "receipt", receipt=id)
-    return JSONResponse(found)
+    return JSONResponse(await receipts.explained(caller.services, owner, found))
 
 
 async def list_receipts(request: Request, caller: Caller) -> Response:
@@ -543,7 +543,7 @@ async def list_receipts(request: Request, caller: Caller) -> Response:
         raise BadRequest("limit: 1 to 500", param="limit")
     found = await caller.services.receipts.recent(owner, limit=limit) if owner else []
     await _audit_look(caller, "receipts")
-    return JSONResponse({"receipts": found})
+    return JSONResponse({"receipts": [receipts.brief(one) for one in found]})
 
 
 # --- bodies ----------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from gateway.core.errors import (
 from gateway.core.identity import Person
 from gateway.core.injection import BLOCK_OPEN
 from gateway.flows import answer as answer_page
-from gateway.flows import handover
+from gateway.flows import handover, receipts
 from gateway.lab.scripted_upstream import Gate, Raw, Say, ScriptedUpstream, ToolCall, refusal
 from tests.web.house import House, house
 
@@ -486,7 +486,9 @@ async def test_a_receipt_tells_what_was_considered_and_injected(gateway: House) 
     assert receipt is not None
     assert receipt["id"] == id
     assert receipt["injected"] == [memory.id]
-    assert receipt["block"].startswith(BLOCK_OPEN)
+    told = await receipts.explained(gateway.services, await gateway.owner(), receipt)
+    assert told["block"].startswith(BLOCK_OPEN)
+    assert told["block_exact"]
     assert [one["id"] for one in receipt["considered"]] == [memory.id]
     assert receipt["exchange_id"] == said[0].id
     assert receipt["session"] == said[0].session
