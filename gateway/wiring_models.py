@@ -186,11 +186,13 @@ def _automatic(
     key = own_key(settings, asked.base_url, asked.api_key)
     remote = key is not None and (recorded is None or recorded.provider == "openai")
     if local and installed():
-        if not remote:
-            return _local(settings, recorded, data_dir)
-        other, _ = _over_http(settings, recorded)
-        embedder, note = _local(settings, recorded, data_dir, retry=False)
-        return AutoEmbedder(embedder, other), f"{note}; the upstream if that cannot be had"
+        embedder, note = _local(settings, recorded, data_dir, retry=not remote)
+        if remote:
+            other, _ = _over_http(settings, recorded)
+            return AutoEmbedder(embedder, other), f"{note}; the upstream if that cannot be had"
+        # The model of stored vectors is missed where it cannot be had; one that would only
+        # have been nice is not.
+        return (embedder if recorded else AutoEmbedder(embedder, None)), note
     if remote:
         return _over_http(settings, recorded)
     if recorded is not None:

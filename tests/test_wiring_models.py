@@ -131,7 +131,33 @@ async def test_a_model_path_that_is_no_directory_stops_the_start(
 
 async def test_auto_is_fastembed_where_it_is_installed(choose: Choose, model_path: Path) -> None:
     embedder, _ = await choose(embedding__model_path=str(model_path))
+    assert isinstance(embedder, AutoEmbedder)
+    await embedder._local.settle(30.0)  # type: ignore[attr-defined]
+    assert embedder.model == EmbeddingModel("fastembed", DEFAULT_MODEL, SIZE)
+
+
+async def test_auto_without_key_and_model_is_lexical_and_says_why(
+    choose: Choose, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    embedder, _ = await choose(embedding__model_path=str(tmp_path / "empty"))
+    await embedder._local.settle(30.0)  # type: ignore[attr-defined]
+    with pytest.raises(EmbedderUnavailable, match="recall is lexical") as caught:
+        await embedder.ping()
+    assert caught.value.code == "none"
+
+
+async def test_the_stored_local_model_that_cannot_be_had_is_missed(
+    choose: Choose, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    stored = EmbeddingModel("fastembed", DEFAULT_MODEL, SIZE)
+    embedder, _ = await choose(stored, embedding__model_path=str(tmp_path / "empty"))
     assert isinstance(embedder, FastembedEmbedder)
+    await embedder.settle(30.0)
+    with pytest.raises(EmbedderUnavailable) as caught:
+        await embedder.ping()
+    assert caught.value.code == "failed"
 
 
 async def test_auto_falls_back_to_the_upstream_where_the_model_cannot_be_had(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from gateway.core.errors import EmbedderUnavailable
 from gateway.core.memory import Vector
 from gateway.ports import Embedder, EmbeddingModel
 from gateway.telemetry.logs import log
@@ -25,31 +26,43 @@ class LoadedEmbedder(Embedder, Protocol):
 
 
 class AutoEmbedder:
-    """`local` once it is ready; `other` from the moment that `local` has failed."""
+    """`local` once it is ready; `other` from the moment that `local` has failed.
 
-    def __init__(self, local: LoadedEmbedder, other: Embedder) -> None:
+    Without an `other` there is no embedder until `local`, which goes on trying, is ready.
+    """
+
+    def __init__(self, local: LoadedEmbedder, other: Embedder | None) -> None:
         self._local = local
         self._other = other
         self._chosen: Embedder | None = None
 
     @property
     def model(self) -> EmbeddingModel | None:
-        return self._choice().model
+        self._choose()
+        return self._chosen.model if self._chosen else None
 
     async def embed(self, texts: Sequence[str], *, query: bool = False) -> list[Vector]:
-        return await self._choice().embed(texts, query=query)
+        return await self._present().embed(texts, query=query)
 
     async def ping(self) -> None:
-        await self._choice().ping()
+        await self._present().ping()
 
     async def close(self) -> None:
         await self._local.close()
-        await self._other.close()
+        if self._other is not None:
+            await self._other.close()
 
-    def _choice(self) -> Embedder:
-        if self._chosen is None and self._local.state == "ready":
+    def _choose(self) -> None:
+        if self._chosen is not None:
+            return
+        if self._local.state == "ready":
             self._chosen = self._local
-        elif self._chosen is None and self._local.state == "failed":
+        elif self._local.state == "failed" and self._other is not None:
             self._chosen = self._other
             _log.warning("local_model_given_up", reason=self._local.reason)
+
+    def _present(self) -> Embedder:
+        self._choose()
+        if self._chosen is None and self._local.state == "failed":
+            raise EmbedderUnavailable(f"recall is lexical: {self._local.reason}", code="none")
         return self._chosen or self._local

@@ -133,6 +133,11 @@ class FastembedEmbedder:
             from huggingface_hub.utils.tqdm import disable_progress_bars
 
             disable_progress_bars()
+        with contextlib.suppress(ImportError):
+            # fastembed writes to stderr past everybody's log; what it says is told in `reason`.
+            from loguru import logger
+
+            logger.disable("fastembed")
         engine = TextEmbedding(
             self._name,
             cache_dir=str(self._cache_dir) if self._cache_dir else None,

@@ -100,11 +100,9 @@ def _data_dir(settings: Settings) -> Iterator[Check]:
     name = "data directory"
     if not path.exists():
         yield Check(name, "ok", f"{path.absolute()} (will be made at the first start)")
-        return
-    mode = stat.S_IMODE(path.stat().st_mode)
-    if not path.is_dir():
+    elif not path.is_dir():
         yield Check(name, "failed", f"{path} is no directory", "set GATEWAY_DATA_DIR to one")
-    elif mode & 0o077:
+    elif (mode := stat.S_IMODE(path.stat().st_mode)) & 0o077:
         mend = f"chmod 700 {path}"
         yield Check(name, "failed", f"{path.absolute()} is open to others ({mode:o})", mend)
     else:

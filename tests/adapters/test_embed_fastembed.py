@@ -140,6 +140,19 @@ async def test_auto_takes_the_other_once_the_local_model_has_failed(tmp_path: Pa
     await auto.close()
 
 
+async def test_auto_without_another_is_none_for_as_long_as_the_local_model_cannot_be_had(
+    tmp_path: Path,
+) -> None:
+    local = FastembedEmbedder(model_path=tmp_path, retry=False)
+    auto = AutoEmbedder(local, None)
+    await local.settle(30.0)
+    assert auto.model is None
+    with pytest.raises(EmbedderUnavailable, match="recall is lexical") as caught:
+        await auto.ping()
+    assert caught.value.code == "none"
+    await auto.close()
+
+
 def test_the_tiny_model_is_as_small_as_it_says(model_path: Path) -> None:
     assert json.loads((model_path / "config.json").read_text())["hidden_size"] == SIZE
     assert (model_path / "model.onnx").stat().st_size < 10_000
