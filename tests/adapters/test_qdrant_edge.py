@@ -335,7 +335,26 @@ async def test_a_point_that_claims_a_tenant_is_still_not_readable_with_another_k
 
 
 def bytes_below(path: Path) -> bytes:
-    return b"".join(file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file())
+    """What the files hold; the engine makes them large, and mostly holes."""
+    return b"".join(data_of(file) for file in sorted(path.rglob("*")) if file.is_file())
+
+
+def data_of(file: Path) -> bytes:
+    parts = []
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        size, at = os.fstat(descriptor).st_size, 0
+        while at < size:
+            try:
+                at = os.lseek(descriptor, at, os.SEEK_DATA)
+            except OSError:  # nothing but a hole from here on
+                break
+            end = os.lseek(descriptor, at, os.SEEK_HOLE)
+            parts.append(os.pread(descriptor, end - at, at))
+            at = end
+    finally:
+        os.close(descriptor)
+    return b"".join(parts)
 
 
 async def test_no_word_and_no_outside_id_rests_on_the_disk(tmp_path: Path) -> None:

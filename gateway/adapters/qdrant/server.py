@@ -66,7 +66,14 @@ class ServerEngine:
         self._settings = settings
         self._name = settings.collection
         self._given = client
+        self._made: AsyncQdrantClient | None = None
         self._version: tuple[int, int] = (0, 0)
+
+    @property
+    def _client(self) -> AsyncQdrantClient:
+        if self._made is None:
+            raise StoreUnavailable("the memory store is not open")
+        return self._made
 
     @property
     def notes(self) -> Mapping[str, str]:
@@ -90,10 +97,10 @@ class ServerEngine:
 
         self._models = models
         if self._given is not None:
-            self._client = self._given
+            self._made = self._given
         else:
             key = self._settings.api_key
-            self._client = AsyncQdrantClient(
+            self._made = AsyncQdrantClient(
                 url=self._settings.url,
                 api_key=key.get_secret_value() if key else None,
                 timeout=math.ceil(self._settings.timeout_s),
@@ -361,7 +368,8 @@ class ServerEngine:
             raise StoreUnavailable(f"the Qdrant collection {self._name!r} is gone")
 
     async def close(self) -> None:
-        await self._client.close()
+        if self._made is not None:
+            await self._made.close()
 
     def _filter(self, conditions: Sequence[Condition]) -> Any:
         """The client's filter of these conditions; the one place where any is made."""
