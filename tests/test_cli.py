@@ -21,7 +21,7 @@ import structlog
 
 from gateway.cli import main, shown
 from gateway.cli.running import FILE, announced, find
-from gateway.lab.scripted_upstream import ScriptedUpstream
+from gateway.lab.scripted_upstream import Gate, ScriptedUpstream, sse
 from tests.gateway_process import GatewayProcess, until
 
 Run = Callable[..., tuple[int, str, str]]
@@ -228,6 +228,28 @@ def test_a_gateway_serves_announces_itself_and_ends_well(
 def test_ctrl_c_ends_it_as_well(gateway: GatewayProcess) -> None:
     assert gateway.stop(signal.SIGINT) == 0
     assert "Traceback" not in gateway.log.read_text()
+
+
+def test_an_open_stream_is_finished_before_the_end(
+    gateway: GatewayProcess, upstream: ScriptedUpstream
+) -> None:
+    gate = Gate()
+    first, last = b'data: {"choices": []}\n\n', b"data: [DONE]\n\n"
+    upstream.script(sse(first, gate, last))
+    body = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "hi"}]}
+    with httpx.stream("POST", f"{gateway.base_url}/chat/completions", json=body) as answer:
+        parts = answer.iter_raw()
+        assert next(parts) == first
+        os.kill(gateway.pid, signal.SIGTERM)
+        until(lambda: not _listens(gateway.port))
+        gate.open()
+        assert b"".join(parts) == last
+    assert gateway.stop() == 0
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_a_second_start_on_the_same_data_says_in_one_line_who_holds_it(
