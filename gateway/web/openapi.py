@@ -81,6 +81,14 @@ _OWN = (
     ),
     Operation("get", "/receipts", "The latest receipts", "Receipts", query=("limit",)),
     Operation("get", "/receipts/{id}", "Why it said that", "Receipt"),
+    Operation(
+        "post",
+        "/feedback",
+        "A thumb up or down for an answer",
+        "Object",
+        202,
+        schemas.Feedback,
+    ),
     Operation("get", "/erasures/{id}", "An erasure, looked at again", "Erasure", query=("verify",)),
 )
 
@@ -99,6 +107,7 @@ _OF_USER = (
     Operation("get", "/identities", "Other names of this person", "Object"),
     Operation("post", "/identities", "Link another name", "Object", body=admin.LinkedIdentity),
     Operation("delete", "/identities/{identity}", "Unlink a name", "Nothing", 204),
+    Operation("post", "/link", "A link to this person's own page", "Object", 201, admin.NewLink),
 )
 
 _MEMORY = {
