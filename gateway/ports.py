@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, get_args
 
 from gateway.config import AppSettings, Settings
 from gateway.core.delivery import Plan
@@ -466,6 +466,56 @@ class Receipts(Protocol):
     async def count(self, tenant: str) -> int: ...
 
 
+Group = Literal["memory", "holdout", "shadow"]
+GROUPS: tuple[Group, ...] = get_args(Group)
+
+
+@dataclass(frozen=True, slots=True)
+class GroupCounts:
+    """What was seen of one group of an app's users. Conversations and people are estimates."""
+
+    exchanges: int = 0
+    repeated: int = 0
+    up: int = 0
+    down: int = 0
+    conversations: int = 0
+    people: int = 0
+
+
+class Tally(Protocol):
+    """Counts over all processes, by app, without content or names. Raises StateUnavailable."""
+
+    async def exchange(
+        self,
+        app: str,
+        group: Group,
+        *,
+        conversation: str,
+        tenant: str,
+        repeated: bool,
+        now: Instant,
+    ) -> None:
+        """One request was answered; `repeated`: it asked again what was asked before."""
+        ...
+
+    async def thumb(self, app: str, group: Group, *, up: bool, by: int, now: Instant) -> None: ...
+
+    async def groups(self, app: str, *, days: int, now: Instant) -> dict[Group, GroupCounts]:
+        """What was counted in the last days, for each group of which there is anything."""
+        ...
+
+    async def made(self, app: str, ids: Sequence[str], *, now: Instant) -> None:
+        """Facts of these ids were written."""
+        ...
+
+    async def injected(self, app: str, ids: Sequence[str], *, now: Instant) -> None: ...
+
+    async def never_injected(self, app: str, *, now: Instant) -> tuple[int, int]:
+        """Of the facts made this month and last: how many, and how many of them were never
+        injected. Estimates."""
+        ...
+
+
 # --- models ------------------------------------------------------------------------------
 
 
@@ -600,6 +650,7 @@ class Services:
     clock: Clock
     jwks: JwksSource | None = None
     budget: Budget | None = None
+    tally: Tally | None = None
     notes: Mapping[str, str] = field(default_factory=dict)
     """What was decided at the start and why (`embedding`, `extraction`): for `doctor`,
     `/readyz` and the log."""

@@ -173,6 +173,7 @@ async def _whole_services(deployment: GatewayDeployment, scope: AppSettings) -> 
     from gateway.adapters.redis_queue import RedisQueue
     from gateway.adapters.redis_receipts import RedisReceipts
     from gateway.adapters.redis_state import RedisState
+    from gateway.adapters.redis_tally import RedisTally
     from gateway.adapters.spool import FileSpool
 
     settings, parts = deployment.settings, deployment.parts
@@ -221,6 +222,7 @@ async def _whole_services(deployment: GatewayDeployment, scope: AppSettings) -> 
         extractor=extractor,
         clock=deployment.clock,
         jwks=jwks,
+        tally=RedisTally(state_client),
         notes={"embedding": embedding_note, "extraction": extraction_note},
     )
 

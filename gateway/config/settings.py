@@ -237,6 +237,7 @@ class ReceiptSettings(Section):
     share: Share = 1.0
     max_bytes: int = Field(64 * 2**10, ge=1024)
     max_per_user: int = Field(500, ge=1)
+    on_demand: bool = True
     record: bool = False
 
 

@@ -19,6 +19,7 @@ from gateway.core.exchange import Exchange, Outcome
 from gateway.core.identity import Owner
 from gateway.core.sessions import session_id
 from gateway.core.transcript import Transcript
+from gateway.flows import groups
 from gateway.flows.handover import hand_over, owner_at_last
 from gateway.flows.receipts import receipt_of
 from gateway.flows.visit import Visit
@@ -84,6 +85,9 @@ async def remember(deployment: Deployment, visit: Visit, copy: Copy, outcome: Ou
     if visit.who.charge is not None and answer.usage:
         await visit.who.charge(int(answer.usage.get("total_tokens") or 0))
     exchange = await _handed_over(deployment, visit, visit.request, answer)
+    if visit.owner is not None:
+        session = exchange.session if exchange is not None else session_of_visit(visit)
+        await groups.count(visit, visit.owner, session)
     if visit.report.receipt_id is not None and visit.owner is not None:
         receipt = receipt_of(visit, visit.request, answer, exchange)
         try:
@@ -144,6 +148,10 @@ def _exchange(
         key=owner.key,
     )
     return marks, exchange
+
+
+def session_of_visit(visit: Visit) -> str:
+    return visit.conversation.session if visit.conversation is not None else ""
 
 
 def session_of(visit: Visit, owner: Owner, marks: tuple[str, ...]) -> str:

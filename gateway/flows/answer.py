@@ -9,7 +9,6 @@ that the answer is given to. What comes after the last byte is in `flows/afterma
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import re
 from collections.abc import Awaitable
 from contextlib import suppress
@@ -27,10 +26,10 @@ from gateway.core.errors import (
     UpstreamTimedOut,
 )
 from gateway.core.exchange import Outcome
-from gateway.core.identity import Person
 from gateway.core.injection import splice
 from gateway.core.responses import read_responses
 from gateway.flows.aftermath import OFF_THE_LOOP_BYTES, Copy, remember
+from gateway.flows.groups import held_out
 from gateway.flows.handover import Underway
 from gateway.flows.limits import ERROR_BYTES, REFUSALS, learned
 from gateway.flows.prepare import Preparation
@@ -113,7 +112,7 @@ class Journeys:
         if memory.skip_housekeeping and capture.is_housekeeping(request):
             self._metrics.skipped_memory.labels("housekeeping").inc()
             return
-        visit.held_out = memory.mode == "holdout" and _held_out(
+        visit.held_out = memory.mode == "holdout" and held_out(
             visit.who.person, memory.holdout_share
         )
         visit.reads = options.mode in ("full", "readonly") and not visit.held_out
@@ -263,12 +262,6 @@ async def _read(ask: Ask) -> ChatRequest:
     if len(ask.body) > OFF_THE_LOOP_BYTES:
         return await asyncio.to_thread(reader, ask.body)
     return reader(ask.body)
-
-
-def _held_out(person: Person, share: float) -> bool:
-    """Whether a person is of the share left without memory: the same in every process."""
-    digest = hashlib.blake2b(f"{person.app}\0{person.user}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest) / 2**64 < share
 
 
 async def _beginning(response: UpstreamResponse, limit: int) -> bytes:

@@ -143,9 +143,7 @@ class Preparation:
         visit.report = Report(
             recalled.status,
             recalled.stage,
-            receipt_id=f"rcp_{secrets.token_hex(12)}"
-            if random.random() < visit.settings.receipts.share
-            else None,
+            receipt_id=f"rcp_{secrets.token_hex(12)}" if _keeps_receipt(visit) else None,
         )
         for stage, ms in recalled.stage_ms.items():
             self._metrics.recall_stage_seconds.labels(stage).observe(ms / 1000)
@@ -165,6 +163,11 @@ class Preparation:
         known = room(limits, request, placement)
         tokens = [n for n in (asked, known.max_tokens) if n is not None]
         return replace(known, max_tokens=min(tokens) if tokens else None)
+
+
+def _keeps_receipt(visit: Visit) -> bool:
+    receipts = visit.settings.receipts
+    return (receipts.on_demand and visit.who.options.receipt) or random.random() < receipts.share
 
 
 def _deadline_ms(visit: Visit) -> float:

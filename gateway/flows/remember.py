@@ -17,7 +17,7 @@ from typing import Final
 
 from gateway.config import AppSettings
 from gateway.core.batch import tokens_to_extract
-from gateway.core.delivery import Plan
+from gateway.core.delivery import Plan, Put
 from gateway.core.errors import (
     ExtractorUnavailable,
     GatewayError,
@@ -157,6 +157,7 @@ async def _remembered(services: Services, desk: Desk, lease: Lease) -> str:
     await services.queue.done(lease, now=services.clock())
     await _swept_if_gone(services, lease)
     _count(desk, plan, lease, services.clock())
+    await _tallied(services, owner, plan)
     return "done"
 
 
@@ -267,6 +268,14 @@ async def _beat(services: Services, desk: Desk, lease: Lease) -> None:
 
 
 # --- figures -----------------------------------------------------------------------------------
+
+
+async def _tallied(services: Services, owner: Owner, plan: Plan) -> None:
+    """Note which facts were made, to know later which of them were never used."""
+    made = [w.memory.id for w in plan.writes if isinstance(w, Put) and w.memory.kind == "fact"]
+    if services.tally is not None:
+        with suppress(Unavailable):
+            await services.tally.made(owner.app, made, now=services.clock())
 
 
 def _count(desk: Desk, plan: Plan, lease: Lease, now: Instant) -> None:

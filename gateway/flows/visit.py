@@ -23,7 +23,8 @@ Mode = Literal["full", "readonly", "writeonly", "off"]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a request says of its own memory. The last two can only lower the settings."""
+    """What a request says of its own memory. `max_tokens` and `deadline_ms` can only lower the
+    settings; `receipt` asks for one where only a share of requests keep theirs."""
 
     mode: Mode = "full"
     session: str | None = None
@@ -31,6 +32,7 @@ class Options:
     timezone: str | None = None
     max_tokens: int | None = None
     deadline_ms: float | None = None
+    receipt: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,6 +107,12 @@ class Metrics:
         self.recall_score = self._histogram(
             "recall_best_score", "Score of the best memory of a recall.", SCORES
         )
+        self.made_facts = self._gauge(
+            "facts_made", "Facts made this month and last, over all processes; an estimate."
+        )
+        self.never_injected = self._gauge(
+            "facts_never_injected", "Those of them that were never injected; an estimate."
+        )
         self.injected_memories = self._histogram(
             "injected_memories", "Memories put into one request.", COUNTS
         )

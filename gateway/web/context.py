@@ -96,6 +96,7 @@ def options(headers: RawHeaders) -> Options:
         timezone=_timezone(given.get(b"timezone")),
         max_tokens=_max_tokens(given.get(b"max-tokens")),
         deadline_ms=_deadline_ms(given.get(b"deadline-ms")),
+        receipt=_switch("X-Memory-Receipt", given.get(b"receipt")),
     )
 
 
@@ -150,6 +151,14 @@ def _max_tokens(text: str | None) -> int | None:
     if not (text.isascii() and text.isdigit() and len(text) <= 9):
         raise _refused("X-Memory-Max-Tokens", text, "a whole number from 0")
     return int(text)
+
+
+def _switch(header: str, text: str | None) -> bool:
+    if not text or text.lower() == "off":
+        return False
+    if text.lower() == "on":
+        return True
+    raise _refused(header, text, "on or off")
 
 
 def _deadline_ms(text: str | None) -> float | None:

@@ -34,7 +34,7 @@ from gateway.core.identity import Owner, Person
 from gateway.core.keys import LINK_PREFIX
 from gateway.core.memory import Instant, Memory, Via, Where
 from gateway.core.records import from_export, to_export, to_public
-from gateway.flows import browse, curate, erase, handover, recall, receipts
+from gateway.flows import browse, curate, erase, groups, handover, recall, receipts
 from gateway.ports import Deployment, Services
 from gateway.web import schemas
 from gateway.web.browser_session import (
@@ -207,6 +207,7 @@ def routes(find: FindCaller, prefix: str) -> list[Route]:
         at("/exchanges", "POST", accept_exchanges),
         at("/receipts", "GET", list_receipts),
         at("/receipts/{id}", "GET", receipt),
+        at("/feedback", "POST", feedback),
         at("/erasures/{id}", "GET", erasure),
     ]
 
@@ -544,6 +545,21 @@ async def list_receipts(request: Request, caller: Caller) -> Response:
     found = await caller.services.receipts.recent(owner, limit=limit) if owner else []
     await _audit_look(caller, "receipts")
     return JSONResponse({"receipts": [receipts.brief(one) for one in found]})
+
+
+async def feedback(request: Request, caller: Caller) -> Response:
+    """Take a thumb up or down for an answer; only counts are kept, and the receipt's own."""
+    body = check(schemas.Feedback, await read_json(request, caller))
+    owner = await caller.new_owner()
+    group = await groups.thumb(
+        caller.services,
+        caller.settings,
+        owner,
+        body.receipt_id,
+        up=body.thumb == "up",
+        now=caller.now,
+    )
+    return JSONResponse({"thumb": body.thumb, "group": group}, 202)
 
 
 # --- bodies ----------------------------------------------------------------------------------

@@ -161,6 +161,13 @@ class ExchangesBody(Body):
     exchanges: Annotated[list[LoggedExchange], Field(min_length=1, max_length=MAX_MANY)]
 
 
+class Feedback(Body):
+    """What a person thought of an answer; `receipt_id` is its X-Memory-Receipt-Id."""
+
+    thumb: Literal["up", "down"]
+    receipt_id: Name | None = None
+
+
 class ListQuery(Body):
     """Which memories a list shows."""
 

@@ -26,6 +26,7 @@ from gateway.adapters.inmemory import InMemoryStore
 from gateway.adapters.redis_queue import RedisQueue
 from gateway.adapters.redis_receipts import RedisReceipts
 from gateway.adapters.redis_state import RedisState
+from gateway.adapters.redis_tally import RedisTally
 from gateway.adapters.spool import FileSpool
 from gateway.adapters.upstream import HttpUpstream
 from gateway.config import AppSettings, Settings
@@ -162,6 +163,7 @@ async def house(
                 embedder=NoEmbedder("none in this test"),
                 extractor=None,
                 clock=clock,
+                tally=RedisTally(redis),
                 notes={"embedding": "none in this test"},
             ),
         )
