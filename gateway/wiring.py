@@ -189,7 +189,7 @@ async def _whole_services(deployment: GatewayDeployment, scope: AppSettings) -> 
     )
     parts.push_async_callback(embedder.close)
     deployment.beside(_until_adopted(store, embedder), "adopt the model")
-    extractor, extraction_note = choose_extractor(scope, deployment.metrics)
+    extractor, extraction_note = choose_extractor(scope, metrics=deployment.metrics)
     if extractor is not None:
         parts.push_async_callback(extractor.close)
     jwks = HttpJwks()
@@ -242,7 +242,7 @@ async def _services_of_app(deployment: GatewayDeployment, name: str, shared: Ser
     if "upstream" in own:
         services = replace(services, upstream=_upstream(deployment, scope))
     if own & {"extraction", "upstream"}:
-        extractor, note = choose_extractor(scope, deployment.metrics)
+        extractor, note = choose_extractor(scope, metrics=deployment.metrics)
         if extractor is not None:
             deployment.parts.push_async_callback(extractor.close)
         services = replace(
