@@ -145,7 +145,9 @@ def _believed(
         span=span,
         ended=ended,
         ttl_days=_ttl(raw.get("ttl_days")),
-        quarantine=None if action == "retract" else _quarantine(text, key, value, quote, turn),
+        quarantine=None
+        if action == "retract"
+        else _as_given(raw) or _quarantine(text, key, value, quote, turn),
     )
 
 
@@ -265,7 +267,7 @@ def _when(
     if start is None:
         # Only an end: true until then, from when it was said or before.
         return (Span(min(turn.at, end.end), end.end), True, text) if end else (None, False, text)
-    if end is None or end.end < start.start:
+    if end is None or end.end <= start.start:
         return start, False, text
     return Span(start.start, end.end), True, text
 
@@ -281,6 +283,13 @@ def _importance(value: Any) -> float:
 def _ttl(value: Any) -> int | None:
     days = whole_number(value)
     return None if days is None or days <= 0 else min(days, MAX_TTL_DAYS)
+
+
+def _as_given(raw: Mapping[str, Any]) -> str | None:
+    """As `_quarantine`, of the words before they are cleaned: line breaks and hidden letters are
+    what some attacks are made of."""
+    given = [part for name in ("text", "quote") if isinstance(part := raw.get(name), str)]
+    return next((reason for part in given if (reason := suspicion(part))), None)
 
 
 def _quarantine(

@@ -7,7 +7,7 @@ that is believed, how near it lies to what is known, and so what is to be writte
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
@@ -21,6 +21,7 @@ from gateway.core.batch import (
     with_windows,
     worth_showing,
 )
+from gateway.core.book import Rules
 from gateway.core.delivery import Plan, Put
 from gateway.core.errors import EmbedderUnavailable
 from gateway.core.exchange import Exchange
@@ -34,7 +35,8 @@ from gateway.core.extraction import (
 from gateway.core.guards import Example, Fact, House, examples_in, judge
 from gateway.core.identity import Owner
 from gateway.core.memory import TYPES, Instant, Memory, Probe, Vector, Where
-from gateway.core.reconcile import Rules, reconcile
+from gateway.core.reconcile import reconcile
+from gateway.core.slots import slot_of
 from gateway.core.windows import DENSE_CHARS, dense_text, dense_window_text
 from gateway.ports import Extractor, Services
 
@@ -45,6 +47,8 @@ SHOWN = 100
 """Known facts that an extractor is shown: about 2,000 tokens."""
 NEAR = 8
 """Known facts looked at for each new one."""
+TOLD_TURNS = 500
+"""Turns that are looked up to learn when values were told, for late exchanges alone."""
 NEIGHBOURS = 16
 """Stored turns of a session that are read to find the neighbours of new ones."""
 CHARS_A_TOKEN = 4
@@ -106,14 +110,16 @@ async def plan_for(
     facts = judged.facts
     await vectors.have(services, [*texts_of(turns), *(_dense(f) for f in facts)])
     near, found = await nearest(services, owner, facts, vectors, known)
+    known = list({m.id: m for m in [*found, *known]}.values())
     plan = reconcile(
         facts,
-        list({m.id: m for m in [*found, *known]}.values()),
+        known,
         exchanges,
         rules=rules,
         now=now,
         near=near,
         vectors=[vectors.of.get(_dense(fact)) for fact in facts],
+        told=await told_again(services, owner, known, exchanges),
         turns=turns,
     )
     return _noted(plan, {f"dropped.{why}": n for why, n in judged.dropped.items()})
@@ -219,11 +225,29 @@ async def known_of(
             owner, Probe(said[-DENSE_CHARS:], replace(where, statuses=("active",)), limit=SHOWN)
         )
         known = {**found.memories, **known}
-    if any(m.created_at > exchanges[0].at for m in known.values()):
+    if may_be_late(known.values(), exchanges):
         past = replace(where, statuses=("superseded",))
         for memory in await services.store.page(owner, past, limit=KNOWN_PAGE):
             known.setdefault(memory.id, memory)
     return list(known.values())
+
+
+def may_be_late(known: Iterable[Memory], exchanges: Sequence[Exchange]) -> bool:
+    """Whether something was written since these exchanges were said, so that they may belong
+    before it."""
+    return any(memory.updated_at > exchanges[0].at for memory in known)
+
+
+async def told_again(
+    services: Services, owner: Owner, known: Sequence[Memory], exchanges: Sequence[Exchange]
+) -> Mapping[str, Instant]:
+    """For exchanges that may be late: when keyed values were told, as far as their turns are
+    still there."""
+    if not may_be_late(known, exchanges):
+        return {}
+    ids = [id for m in known if slot_of(m.type, m.key) for id in m.covers][-TOLD_TURNS:]
+    turns = await services.store.get(owner, list(dict.fromkeys(ids)))
+    return {turn.id: turn.created_at for turn in turns}
 
 
 async def nearest(

@@ -1,0 +1,427 @@
+"""What is known of a user while new facts are taken in: a working copy that becomes a plan.
+
+Strategy: memories are changed here freely and in order, as if they were written at once; the
+difference between the copy and the original is what is to be written. The chains of values
+that replaced one another are kept whole here, whichever end a fact belongs to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from gateway.core.delivery import Forget, Plan, Put, Revise, Write
+from gateway.core.exchange import Exchange
+from gateway.core.guards import Fact
+from gateway.core.memory import Instant, Memory, Source, Vector, Version
+from gateway.core.slots import slot_of
+from gateway.core.timeline import DAY_S
+from gateway.core.wording import cosine, folded, says_more, says_the_same
+
+MAX_COVERS = 50
+"""Turns that a fact names as its evidence; the newest stay."""
+NOTHING: Mapping[str, Instant] = {}
+CHAIN = 50
+"""How far a chain of superseded values is followed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the settings say about remembering.
+
+    `rank` lists origins, strongest first: what a stronger one set is not replaced by a weaker
+    one. `retention` has seconds by type and for `turn`; None is for ever.
+    """
+
+    rank: tuple[str, ...] = ("user", "api", "import", "chat")
+    retention: Mapping[str, float | None] = field(default_factory=dict)
+    turns: bool = True
+    tool_output: bool = False
+
+
+def fact_id(exchange_id: str, n: int) -> str:
+    """The id of the n-th fact drawn from an exchange; the same at each redelivery."""
+    digest = hashlib.blake2b(f"{exchange_id}\0fact\0{n}".encode(), digest_size=12).hexdigest()
+    return f"mem_{digest}"
+
+
+@dataclass(frozen=True, slots=True)
+class Likeness:
+    """How near one fact lies to memories."""
+
+    known: Mapping[str, float]
+    vector: Vector | None
+
+    def to(self, memory_id: str, own: Mapping[str, Vector]) -> float | None:
+        if self.vector is not None and memory_id in own:
+            return cosine(self.vector, own[memory_id])
+        if memory_id in self.known:
+            return self.known[memory_id]
+        # It was looked for and did not come up: far away. Without a vector nothing was looked for.
+        return None if self.vector is None else 0.0
+
+
+class Book:
+    """What is known while facts are taken in, and what has changed (`now_known`)."""
+
+    def __init__(
+        self,
+        known: Sequence[Memory],
+        exchanges: Sequence[Exchange],
+        rules: Rules,
+        now: Instant,
+        told: Mapping[str, Instant],
+    ) -> None:
+        self.before = {m.id: m for m in known if m.kind == "fact"}
+        self.now_known = dict(self.before)
+        self.exchanges = {e.id: e for e in exchanges}
+        self.rules = rules
+        self.now = now
+        self.told = dict(told)
+        self.vectors: dict[str, Vector] = {}
+        self.made: Counter[str] = Counter()
+        self.forgotten: list[str] = []
+        self.unkept: set[str] = set()
+        self.notes: Counter[str] = Counter()
+
+    # --- changes -----------------------------------------------------------------------------
+
+    def seen_again(self, held: Memory, fact: Fact, likeness: Likeness | None = None) -> None:
+        """Said once more: one memory, with one more turn as its evidence. Where this time more
+        was said, the fuller wording stays."""
+        self.note("duplicate")
+        if self.outranked(fact, held):
+            return
+        if (
+            likeness is not None
+            and says_more(fact.text, held.text)
+            and not self.same_value(held, fact)
+        ):
+            self.reword(held, fact, likeness)
+            return
+        said = min(held.created_at, fact.turn.at)
+        again = replace(
+            held,
+            covers=self.covers(held, fact),
+            created_at=said,
+            # Where the fact began when it was said, an earlier telling moves its beginning.
+            valid_from=said if held.valid_from == held.created_at else held.valid_from,
+            key=held.key or fact.key,
+            value=held.value if held.key else fact.value,
+        )
+        if again != held:
+            self.change(again)
+
+    def reword(self, held: Memory, fact: Fact, likeness: Likeness) -> None:
+        if likeness.vector is not None:
+            self.vectors[held.id] = likeness.vector
+        self.change(
+            replace(
+                held,
+                text=fact.text,
+                key=fact.key or held.key,
+                value=fact.value if fact.key else held.value,
+                importance=max(held.importance, fact.importance),
+                covers=self.covers(held, fact),
+                source=self.source(fact),
+                history=(*held.history, version_of(held, "refined")),
+            )
+        )
+
+    def end(self, held: Memory, fact: Fact, *, until: Instant, by: str | None) -> None:
+        if fact.turn.at - held.created_at < DAY_S:
+            self.notes["superseded_soon"] += 1
+        self.change(
+            replace(
+                held,
+                status="superseded",
+                valid_to=max(held.valid_from, until),
+                superseded_at=fact.turn.at,
+                superseded_by=by,
+            )
+        )
+
+    def aside(self, fact: Fact, stronger: Memory) -> None:
+        """Kept, so that it can be looked at and restored; what a person set stays in force."""
+        made = self.make(fact, status="superseded", superseded_by=stronger.id)
+        self.change(replace(made, valid_to=made.valid_from, superseded_at=fact.turn.at))
+        self.note("outranked")
+
+    def announce(self, fact: Fact) -> None:
+        """What is to come does not end what is: both stand, and the coming one holds no key."""
+        self.make(replace(fact, key=None, value=None))
+        self.notes["fact.add"] += 1
+
+    def into_the_past(self, fact: Fact, *, before: Memory) -> None:
+        """An older fact that arrives late takes its place in the chain behind a newer one."""
+        self.note("late")
+        after: Memory | None = None
+        older: Memory | None = before
+        for _ in range(CHAIN):
+            if older is None or self.began_before(older, fact):
+                break
+            after, older = older, self.now_known.get(older.supersedes or "")
+        if older is not None and self.says_the_same(older, fact):
+            self.seen_again(older, fact)
+        elif older is not None and not self.is_newer(fact, older):
+            self.split(older, fact)
+        elif after is not None and self.says_the_same(after, fact):
+            self.seen_again(after, fact)
+            if older is not None:
+                self.end_in_the_past(older, fact, by=after.id)
+        elif after is not None:
+            self.insert(older, fact, after)
+
+    def insert(self, older: Memory | None, fact: Fact, after: Memory) -> None:
+        """A value between two others, or before the first."""
+        made = self.make(
+            fact, status="superseded", supersedes=after.supersedes, superseded_by=after.id
+        )
+        self.change(
+            replace(
+                made,
+                valid_to=max(made.valid_from, after.valid_from),
+                superseded_at=after.created_at,
+            )
+        )
+        self.change(replace(after, supersedes=made.id))
+        if older is not None:
+            self.end_in_the_past(older, fact, by=made.id)
+
+    def split(self, held: Memory, fact: Fact) -> None:
+        """A value that was another one for a while: told before, and told again after."""
+        since = [turn for turn in held.covers if self.told.get(turn, 0.0) > fact.turn.at]
+        again_at = min(self.told[turn] for turn in since)
+        again_id = self.next_id(fact)
+        made = self.make(fact, status="superseded", supersedes=held.id, superseded_by=again_id)
+        self.change(replace(made, valid_to=max(made.valid_from, again_at), superseded_at=again_at))
+        self.now_known[again_id] = replace(
+            held,
+            id=again_id,
+            created_at=again_at,
+            updated_at=self.now,
+            valid_from=again_at,
+            covers=tuple(since),
+            supersedes=made.id,
+            history=(),
+        )
+        follower = self.now_known.get(held.superseded_by or "")
+        if follower is not None and follower.supersedes == held.id:
+            self.change(replace(follower, supersedes=again_id))
+        before = tuple(turn for turn in held.covers if turn not in since)
+        self.end_in_the_past(replace(held, covers=before), fact, by=made.id)
+
+    def end_in_the_past(self, older: Memory, fact: Fact, *, by: str) -> None:
+        self.change(
+            replace(
+                older,
+                status="superseded",
+                valid_to=max(older.valid_from, self.start(fact)),
+                superseded_by=by,
+                superseded_at=fact.turn.at,
+            )
+        )
+
+    def next_id(self, fact: Fact) -> str:
+        exchange_id = fact.turn.exchange_id
+        self.made[exchange_id] += 1
+        return fact_id(exchange_id, self.made[exchange_id] - 1)
+
+    def make(self, fact: Fact, *, vector: Vector | None = None, **state: Any) -> Memory:
+        memory_id = self.next_id(fact)
+        if vector is not None:
+            self.vectors[memory_id] = vector
+        metadata = state.pop("metadata", {})
+        if fact.type == "task_state" and fact.key is not None:
+            metadata = {**metadata, "project": fact.key}
+        made = Memory(
+            id=memory_id,
+            kind="fact",
+            type=fact.type,
+            text=fact.text,
+            key=fact.key,
+            value=fact.value,
+            importance=fact.importance,
+            created_at=fact.turn.at,
+            updated_at=self.now,
+            valid_from=self.start(fact),
+            valid_to=fact.span.end if fact.span is not None and fact.ended else None,
+            expires_at=self.expiry(fact),
+            source=self.source(fact),
+            speaker=fact.turn.speaker,
+            covers=self.covers(None, fact),
+            metadata=metadata,
+            **state,
+        )
+        self.now_known[made.id] = made
+        return made
+
+    def change(self, memory: Memory) -> None:
+        seen = self.before.get(memory.id)
+        later = self.now if seen is None else max(self.now, seen.updated_at + 1e-6)
+        self.now_known[memory.id] = replace(memory, updated_at=round(later, 6))
+
+    # --- questions ---------------------------------------------------------------------------
+
+    def present(self, target: Memory | None) -> Memory | None:
+        """A target as it stands by now: another fact of this batch may have replaced it."""
+        held = self.now_known.get(target.id) if target is not None else None
+        for _ in range(CHAIN):
+            if held is None or held.status == "active" or held.superseded_by is None:
+                break
+            held = self.now_known.get(held.superseded_by)
+        return held if held is not None and held.status == "active" else None
+
+    def occupant(self, fact: Fact) -> Memory | None:
+        """The memory that holds the value of this fact's key now."""
+        slot = slot_of(fact.type, fact.key)
+        if slot is None:
+            return None
+        holding = [
+            m
+            for m in self.now_known.values()
+            if m.status == "active"
+            and slot_of(m.type, m.key) == slot
+            and (m.valid_to is None or m.valid_to > fact.turn.at)
+        ]
+        # More than one stands there only if they were written around us; the strongest counts.
+        return min(holding, key=lambda m: (self.rank(m), -m.created_at, m.id), default=None)
+
+    def ended_since(self, fact: Fact) -> Memory | None:
+        """A value of this fact's key that was given up after the fact was said."""
+        slot = slot_of(fact.type, fact.key)
+        ended = [
+            m
+            for m in self.now_known.values()
+            if slot is not None
+            and m.status == "superseded"
+            and m.superseded_by is None
+            and slot_of(m.type, m.key) == slot
+            and (m.superseded_at or 0.0) > fact.turn.at
+        ]
+        return max(ended, key=lambda m: m.superseded_at or 0.0, default=None)
+
+    def same(self, fact: Fact, likeness: Likeness) -> Memory | None:
+        """A memory that already says this."""
+        for m in self.now_known.values():
+            if (
+                m.status == "active"
+                and self.same_occasion(m, fact)
+                and says_the_same(m.text, fact.text, likeness.to(m.id, self.vectors))
+            ):
+                return m
+        return None
+
+    def same_occasion(self, held: Memory, fact: Fact) -> bool:
+        """Two visits to the dentist are two: events are one only if they are of one day."""
+        if "interaction" not in (held.type, fact.type):
+            return True
+        return abs(held.valid_from - self.start(fact)) < DAY_S
+
+    def same_value(self, held: Memory, fact: Fact) -> bool:
+        if held.value is None or fact.value is None:
+            return False
+        return folded(held.value) == folded(fact.value)
+
+    def says_the_same(self, held: Memory, fact: Fact) -> bool:
+        return self.same_value(held, fact) or says_the_same(held.text, fact.text, None)
+
+    def is_newer(self, fact: Fact, held: Memory) -> bool:
+        """By the time of what happened where both have one, else by when it was last told."""
+        if self.dated(fact, held):
+            return self.start(fact) > held.valid_from
+        return fact.turn.at >= max(
+            (self.told[turn] for turn in held.covers if turn in self.told),
+            default=held.created_at,
+        )
+
+    def began_before(self, held: Memory, fact: Fact) -> bool:
+        if self.dated(fact, held):
+            return self.start(fact) > held.valid_from
+        return fact.turn.at >= held.created_at
+
+    def dated(self, fact: Fact, held: Memory) -> bool:
+        explicit = fact.span is not None and held.valid_from != held.created_at
+        return explicit and self.start(fact) != held.valid_from
+
+    def outranked(self, fact: Fact, held: Memory) -> bool:
+        return self.rank(held) < self.rank_of(self.exchanges[fact.turn.exchange_id].via)
+
+    def rank(self, memory: Memory) -> int:
+        return self.rank_of(memory.source.via)
+
+    def rank_of(self, via: str) -> int:
+        rank = self.rules.rank
+        return rank.index(via) if via in rank else len(rank)
+
+    def start(self, fact: Fact) -> Instant:
+        return fact.turn.at if fact.span is None else fact.span.start
+
+    def expiry(self, fact: Fact) -> Instant | None:
+        """Retention runs from when it is taken in: a log of last year is kept as long as a
+        chat of today. A time to live runs from when it was said."""
+        keep = self.rules.retention.get(fact.type)
+        ends = [] if keep is None else [self.now + keep]
+        if fact.ttl_days is not None:
+            ends.append(fact.turn.at + fact.ttl_days * DAY_S)
+        return min(ends, default=None)
+
+    def source(self, fact: Fact) -> Source:
+        return Source(
+            role=fact.turn.role,
+            via=self.exchanges[fact.turn.exchange_id].via,
+            exchange_id=fact.turn.exchange_id,
+            session=fact.turn.session,
+            quote=fact.quote,
+        )
+
+    def covers(self, held: Memory | None, fact: Fact) -> tuple[str, ...]:
+        covers = held.covers if held is not None else ()
+        if not self.rules.turns or fact.turn.turn_id in covers:
+            return covers
+        return (*covers, fact.turn.turn_id)[-MAX_COVERS:]
+
+    def note(self, reason: str) -> None:
+        self.notes[f"skipped.{reason}"] += 1
+
+    # --- the outcome -------------------------------------------------------------------------
+
+    def plan(self, turns: Sequence[Put]) -> Plan:
+        """The difference between what was known and what is: new ones first, then changes,
+        then what is to be gone."""
+        gone = dict.fromkeys(self.forgotten)
+        kept = [
+            put
+            for put in turns
+            if put.memory.id not in gone and put.memory.source.exchange_id not in self.unkept
+        ]
+        fresh: list[Write] = []
+        changed: list[Write] = []
+        for memory in self.now_known.values():
+            seen = self.before.get(memory.id)
+            if seen is None:
+                fresh.append(Put(memory))
+            elif memory is not seen:
+                changed.append(Revise(memory, seen=seen.updated_at))
+        if kept:
+            self.notes["turns"] = len(kept)
+        return Plan(
+            exchange_ids=tuple(self.exchanges),
+            writes=(*kept, *fresh, *changed, *(Forget(id, at=self.now) for id in gone)),
+            notes=tuple(sorted(self.notes.items())),
+        )
+
+
+def version_of(memory: Memory, event: str) -> Version:
+    """The present state of a memory as an entry of its history; `event` says what ended it."""
+    return Version(
+        at=memory.updated_at,
+        event=event,  # type: ignore[arg-type]
+        text=memory.text,
+        key=memory.key,
+        value=memory.value,
+        via=memory.source.via,
+    )
