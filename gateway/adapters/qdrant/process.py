@@ -20,6 +20,11 @@ import orjson
 
 from gateway.core.errors import SettingsError, StoreUnavailable
 
+# With -P nothing is imported from the directory that the gateway happens to be started in.
+_MAIN = "import sys; sys.path.append(sys.argv.pop(1)); from gateway.adapters.qdrant import shard;\
+ sys.exit(shard.main())"
+_ROOT = str(Path(__file__).resolve().parents[3])
+
 START_S = 60.0
 RESTART_S = 1.0
 """A process that dies at once is not started again more often than this."""
@@ -84,15 +89,10 @@ class ShardProcess:
         with theirs:
             # A session of its own: Ctrl-C is for the gateway, which ends it in order.
             self._child = subprocess.Popen(  # noqa: S603, ASYNC220  # our own module; 2 ms
-                [
-                    sys.executable,
-                    "-m",
-                    "gateway.adapters.qdrant.shard",
-                    str(theirs.fileno()),
-                    str(self._path),
-                ],
+                [sys.executable, "-P", "-c", _MAIN, _ROOT, str(theirs.fileno()), str(self._path)],
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,  # commands print JSON there
                 start_new_session=True,
             )
         loop = asyncio.get_running_loop()
