@@ -28,16 +28,7 @@ SERVER = os.environ.get("GATEWAY_TEST_QDRANT_URL")
 MODEL = EmbeddingModel("test", "three-numbers", 3)
 
 
-@pytest.fixture(
-    params=[
-        "inmemory",
-        "edge",
-        "client",
-        pytest.param(
-            "server", marks=pytest.mark.skipif(not SERVER, reason="GATEWAY_TEST_QDRANT_URL not set")
-        ),
-    ]
-)
+@pytest.fixture(params=["inmemory", "edge", "client", *(["server"] if SERVER else [])])
 async def bare(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[MemoryStore]:
     """A store that has not seen an embedder yet."""
     cipher, lexicon = AesGcmCipher(), Bm25Lexicon()
