@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from gateway.core.injection import strip_blocks
 from gateway.core.memory import Instant, Via
 
 Outcome = Literal["complete", "error", "cut_off"]
@@ -69,7 +70,11 @@ def logged_exchange(
     Its id is derived from what was said and when, so that a log sent twice is taken once.
     Without a session of its own it is a conversation by itself.
     """
-    said = [(str(m["role"]), _spoken(m.get("content")), m.get("name")) for m in messages]
+    said = [
+        # A log may have been written behind a gateway: what it injected is nobody's word.
+        (str(m["role"]), strip_blocks(_spoken(m.get("content"))).strip(), m.get("name"))
+        for m in messages
+    ]
     said = [(role, text, name) for role, text, name in said if text and role not in _INSTRUCTIONS]
     if not said:
         return None
