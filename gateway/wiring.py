@@ -16,7 +16,7 @@ from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from gateway.adapters.data_dir import DataDirLock, make_private
 from gateway.config import AppSettings, Settings
@@ -36,9 +36,6 @@ from gateway.telemetry.logs import log
 from gateway.telemetry.metrics import Metrics
 from gateway.wiring_models import choose_embedder, choose_extractor
 from gateway.worker import Worker
-
-if TYPE_CHECKING:
-    from redis.asyncio import Redis
 
 _log = log("wiring")
 
@@ -262,7 +259,7 @@ def _upstream(deployment: GatewayDeployment, scope: AppSettings) -> Upstream:
 # --- Redis ---------------------------------------------------------------------------------
 
 
-async def _redis_clients(deployment: GatewayDeployment, scope: AppSettings) -> tuple[Redis, Redis]:
+async def _redis_clients(deployment: GatewayDeployment, scope: AppSettings) -> tuple[Any, Any]:
     """The queue's client, and the shared state's (the same unless it has a URL of its own)."""
     if scope.redis.url is None:
         client = _redis_client(deployment, await _embedded_redis(deployment, scope), scope)
@@ -289,21 +286,18 @@ async def _cancelled(task: asyncio.Task[Any]) -> None:
         await task
 
 
-def _redis_client(deployment: GatewayDeployment, url: str, scope: AppSettings) -> Redis:
-    from redis.asyncio import Redis
-    from redis.asyncio.retry import Retry
-    from redis.backoff import NoBackoff
+def _redis_client(deployment: GatewayDeployment, url: str, scope: AppSettings) -> Any:
+    """A client of one server, a cluster (`redis+cluster://`) or whoever the sentinels name
+    (`redis+sentinel://host:26379,host:26379/service/db`)."""
+    from gateway.adapters.redis_wire import RedisWire, fits
 
-    client: Redis = Redis.from_url(
-        url,
-        socket_timeout=scope.redis.timeout_s,
-        socket_connect_timeout=scope.redis.timeout_s,
-        # One more try covers a connection that the server closed while idle. More would keep a
-        # chat waiting for a Redis that is away; every write may be repeated.
-        retry=Retry(NoBackoff(), 1),
-        health_check_interval=0,
-        max_connections=64,
-    )
+    client: Any
+    if fits(url):
+        client = RedisWire(url, timeout_s=scope.redis.timeout_s)
+    else:
+        from gateway.adapters.redis_fleet import redis_fleet
+
+        client = redis_fleet(url, timeout_s=scope.redis.timeout_s)
     deployment.parts.push_async_callback(client.aclose)
     return client
 
@@ -363,7 +357,7 @@ async def _until_adopted(store: MemoryStore, embedder: Embedder) -> None:
         return
 
 
-def _directory(deployment: GatewayDeployment, scope: AppSettings, client: Redis) -> Any:
+def _directory(deployment: GatewayDeployment, scope: AppSettings, client: Any) -> Any:
     if scope.redis.url is None:
         from gateway.adapters.directory_sqlite import SqliteDirectory
 

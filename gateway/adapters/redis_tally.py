@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from redis.exceptions import RedisError
 
@@ -50,20 +50,20 @@ class RedisTally:
     ) -> None:
         key = _day(app, now, group)
         pipe = self._client.pipeline(transaction=False)
-        pipe.hincrby(key, "exchanges", 1)
+        pipe.execute_command("HINCRBY", key, "exchanges", 1)
         if repeated:
-            pipe.hincrby(key, "repeated", 1)
-        pipe.pfadd(f"{key}:conversations", f"{tenant}:{conversation}")
-        pipe.pfadd(f"{key}:people", tenant)
+            pipe.execute_command("HINCRBY", key, "repeated", 1)
+        pipe.execute_command("PFADD", f"{key}:conversations", f"{tenant}:{conversation}")
+        pipe.execute_command("PFADD", f"{key}:people", tenant)
         for name in (key, f"{key}:conversations", f"{key}:people"):
-            pipe.expire(name, DAYS_S)
+            pipe.execute_command("EXPIRE", name, DAYS_S)
         await _asked(pipe.execute())
 
     async def thumb(self, app: str, group: Group, *, up: bool, by: int, now: Instant) -> None:
         key = _day(app, now, group)
         pipe = self._client.pipeline(transaction=False)
-        pipe.hincrby(key, "up" if up else "down", by)
-        pipe.expire(key, DAYS_S)
+        pipe.execute_command("HINCRBY", key, "up" if up else "down", by)
+        pipe.execute_command("EXPIRE", key, DAYS_S)
         await _asked(pipe.execute())
 
     async def groups(self, app: str, *, days: int, now: Instant) -> dict[Group, GroupCounts]:
@@ -72,12 +72,12 @@ class RedisTally:
             keys = [_day(app, now - 86_400 * back, group) for back in range(days)]
             pipe = self._client.pipeline(transaction=False)
             for key in keys:
-                pipe.hgetall(key)
-            pipe.pfcount(*(f"{key}:conversations" for key in keys))
-            pipe.pfcount(*(f"{key}:people" for key in keys))
+                pipe.execute_command("HGETALL", key)
+            pipe.execute_command("PFCOUNT", *(f"{key}:conversations" for key in keys))
+            pipe.execute_command("PFCOUNT", *(f"{key}:people" for key in keys))
             *hashes, conversations, people = await _asked(pipe.execute())
             sums = {
-                name: sum(int(day.get(name.encode(), 0)) for day in hashes)
+                name: sum(int(day.get(name.encode(), 0)) for day in map(_fields, hashes))
                 for name in ("exchanges", "repeated", "up", "down")
             }
             if any(sums.values()):
@@ -97,8 +97,8 @@ class RedisTally:
             return
         key = f"{_month(app, now)}:{name}"
         pipe = self._client.pipeline(transaction=False)
-        pipe.pfadd(key, *ids)
-        pipe.expire(key, MONTHS_S)
+        pipe.execute_command("PFADD", key, *ids)
+        pipe.execute_command("EXPIRE", key, MONTHS_S)
         await _asked(pipe.execute())
 
     async def never_injected(self, app: str, *, now: Instant) -> tuple[int, int]:
@@ -107,11 +107,16 @@ class RedisTally:
         made = [f"{_month(app, at)}:made" for at in months]
         injected = [f"{_month(app, at)}:injected" for at in months]
         pipe = self._client.pipeline(transaction=False)
-        pipe.pfcount(*made)
-        pipe.pfcount(*injected)
-        pipe.pfcount(*made, *injected)
+        pipe.execute_command("PFCOUNT", *made)
+        pipe.execute_command("PFCOUNT", *injected)
+        pipe.execute_command("PFCOUNT", *made, *injected)
         facts, seen, either = (int(n) for n in await _asked(pipe.execute()))
         return facts, min(facts, max(0, either - seen))
+
+
+def _fields(row: Any) -> dict[bytes, Any]:
+    """A hash as it is answered: a dictionary, or flat in the older protocol."""
+    return row if isinstance(row, dict) else dict(zip(row[::2], row[1::2], strict=True))
 
 
 def _day(app: str, now: Instant, group: str) -> str:

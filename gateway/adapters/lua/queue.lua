@@ -1,5 +1,5 @@
 -- Every step of the queue, each of them atomic. Called with ARGV[1] as the name of the step and
--- KEYS as the `due` key of the partition it concerns (`tops` alone takes many, and only reads).
+-- KEYS as the `due` key of the partition it concerns (`tops` and `totals` take many, and only read).
 -- All other keys are built from that one: same hash tag, same slot of a cluster.
 -- The keys and their types are listed atop redis_queue.py. Redis 6.2 is enough.
 --
@@ -302,8 +302,9 @@ end
 
 -- Of one user, without a lease.
 
--- The newest that are not distilled yet: records, as many as `most` and `bytes` allow.
-function steps.pending(tenant, most, bytes)
+-- The newest that are not distilled yet: ids and records, as many as `most` and `bytes` allow. The
+-- record of one that is complete, and so final, is left out where its number is `upto` or less.
+function steps.pending(tenant, most, bytes, upto)
   local ids, records, size = {}, {}, 0
   for _, name in ipairs(call('ZREVRANGE', key('waiting', tenant), 0, tonumber(most) - 1)) do
     ids[#ids + 1] = id_of(name)
@@ -320,7 +321,8 @@ function steps.pending(tenant, most, bytes)
     size = size + #record
     if #records > 0 and size > tonumber(bytes) then break end
     records[#records + 1] = ids[i]
-    records[#records + 1] = record
+    local _, _, sequence, _, complete = struct.unpack(HEADER, record)
+    records[#records + 1] = complete == 1 and sequence <= tonumber(upto) and '' or record
   end
   return records
 end
@@ -395,6 +397,18 @@ function steps.tops()
   local tops = {}
   for i, due in ipairs(KEYS) do tops[i] = call('ZRANGE', due, 0, 0, 'WITHSCORES')[2] or '' end
   return tops
+end
+
+-- Of many partitions at once: what the `counts` of each say, and since when its oldest waits.
+function steps.totals()
+  local totals = {}
+  for i, due in ipairs(KEYS) do
+    local base = string.sub(due, 1, -4)
+    local row = call('HMGET', base .. 'counts', 'pending', 'leased', 'dead', 'bytes')
+    row[5] = call('ZRANGE', base .. 'oldest', 0, 0, 'WITHSCORES')[2] or ''
+    totals[i] = row
+  end
+  return totals
 end
 
 return steps[ARGV[1]](unpack(ARGV, 2))

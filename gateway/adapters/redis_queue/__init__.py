@@ -42,6 +42,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import structlog
 
+from gateway.adapters.redis_queue.held import Held, Placed
 from gateway.config import ExtractionSettings, QueueSettings
 from gateway.core.delivery import Plan
 from gateway.core.errors import (
@@ -115,7 +116,7 @@ class RedisQueue:
         self._clustered = isinstance(client, RedisCluster)
         self._no_script = NoScriptError
         self._foreign = (RedisError, OSError)
-        self._script = Path(__file__).with_name("lua").joinpath("queue.lua").read_bytes()
+        self._script = Path(__file__).parents[1].joinpath("lua", "queue.lua").read_bytes()
         self._sha = hashlib.sha1(self._script, usedforsecurity=False).hexdigest()
         self._due_keys = [f"{namespace}:{{p{n}}}:due" for n in range(PARTITIONS)]
         self._cipher = cipher
@@ -123,6 +124,7 @@ class RedisQueue:
         self._settings = settings
         self._extraction_for = extraction_for
         self._room = _Room()
+        self._held_open = Held()
         self._hints: list[tuple[Instant, int]] = []
         self._hinted_at: Instant = 0.0
         self._looking = asyncio.Lock()
@@ -169,13 +171,20 @@ class RedisQueue:
         return bool(code)
 
     async def _check_room(self, size: int) -> None:
-        """The bounds that no single slot can see: counted anew each second and before a no."""
+        """The bounds that no single slot can see: counted anew each second and before a no.
+
+        While one put counts, others go by what was counted last: many come within that time.
+        """
         room, bounds = self._room, self._settings
         clock = asyncio.get_running_loop().time
         full = room.exchanges >= bounds.max_pending or room.bytes + size > bounds.max_bytes
-        if not full and clock() - room.counted_at < ROOM_S:
+        if not full and (room.counting or clock() - room.counted_at < ROOM_S):
             return
-        totals = await self._totals()
+        room.counting = True
+        try:
+            totals = await self._totals()
+        finally:
+            room.counting = False
         room.exchanges = sum(row.pending + row.leased for row in totals)
         room.bytes = sum(row.bytes for row in totals)
         room.counted_at = clock()
@@ -247,10 +256,8 @@ class RedisQueue:
         if not self._clustered:
             tops = await self._translated(self._evaluate(self._due_keys, "tops"))
             return [(float(top), n) for n, top in enumerate(tops) if top]
-        rows = await self._pipelined(
-            lambda pipe, base: pipe.zrange(f"{base}due", 0, 0, withscores=True)
-        )
-        return [(float(row[0][1]), n) for n, row in enumerate(rows) if row]
+        rows = await self._of_each("ZRANGE", "due", 0, 0, "WITHSCORES")
+        return [(float(row[0][1]), n) for n, row in enumerate(map(_pairs, rows)) if row]
 
     async def _opened(self, answer: Sequence[Any], until: Instant, now: Instant) -> Lease | None:
         tenant, token, tries, sealed_plan, *pairs = answer
@@ -335,18 +342,35 @@ class RedisQueue:
 
         The newest of it, bounded by `limit` and `PENDING_BYTES`.
         """
-        pairs = await self._step(owner.tenant, "pending", limit, PENDING_BYTES)
-        found = []
-        for id, record in zip(pairs[::2], pairs[1::2], strict=True):
+        tenant = owner.tenant
+        found = await self._pending(owner, limit, self._held_open.newest(tenant))
+        if found is None:  # something that is not held any more was taken to be
+            found = await self._pending(owner, limit, 0) or {}
+        self._held_open.keep(tenant, found)
+        return [exchange for *_, exchange in sorted(found.values(), key=lambda each: each[:2])]
+
+    async def _pending(self, owner: Owner, limit: int, upto: int) -> dict[str, Placed] | None:
+        """Those that are complete and were numbered `upto` or before come as ids alone."""
+        held = self._held_open.of(owner.tenant)
+        pairs = await self._step(owner.tenant, "pending", limit, PENDING_BYTES, upto)
+        found: dict[str, Placed] = {}
+        for hidden, record in zip(pairs[::2], pairs[1::2], strict=True):
+            id = hidden.decode()
+            if not record:
+                if id not in held:
+                    return None
+                found[id] = held[id]
+                continue
             try:
                 at, _, sequence, *_ = _HEADER.unpack_from(record)
-                found.append((at, sequence, self._exchange(owner, id.decode(), record)))
+                found[id] = (at, sequence, self._exchange(owner, id, record))
             except Unreadable:
                 continue  # a worker will come upon it and say so; recall has no use for it
-        return [exchange for *_, exchange in sorted(found, key=lambda each: each[:2])]
+        return found
 
     async def erase(self, tenant: str) -> dict[str, int]:
         """Remove pending, leased, planned and dead work of a tenant and refuse more of it."""
+        self._held_open.drop(tenant)
         counts = await self._step(tenant, "erase", GONE_S)
         return dict(zip(("pending", "leased", "dead", "plans"), map(int, counts), strict=True))
 
@@ -402,10 +426,10 @@ class RedisQueue:
         return count
 
     async def _letters(self, limit: int) -> list[str]:
-        rows = await self._pipelined(
-            lambda pipe, base: pipe.zrevrange(f"{base}dead", 0, limit - 1, withscores=True)
+        rows = await self._of_each("ZREVRANGE", "dead", 0, limit - 1, "WITHSCORES")
+        letters = sorted(
+            ((float(at), name) for row in rows for name, at in _pairs(row)), reverse=True
         )
-        letters = sorted(((at, name) for row in rows for name, at in row), reverse=True)
         return [name.decode() for _, name in letters[:limit]]
 
     async def _ids_in(self, tenant: str, hidden: Sequence[str]) -> tuple[str, ...]:
@@ -422,17 +446,19 @@ class RedisQueue:
         return tuple(ids)
 
     async def _totals(self) -> list[_Totals]:
-        counts = await self._pipelined(
-            lambda pipe, base: pipe.hmget(f"{base}counts", "pending", "leased", "dead", "bytes")
-        )
-        oldest = await self._pipelined(
-            lambda pipe, base: pipe.zrange(f"{base}oldest", 0, 0, withscores=True)
-        )
+        if self._clustered:
+            counts = await self._of_each("HMGET", "counts", "pending", "leased", "dead", "bytes")
+            oldest = await self._of_each("ZRANGE", "oldest", 0, 0, "WITHSCORES")
+            rows = [
+                (*count, first[0][1] if first else None)
+                for count, first in zip(counts, map(_pairs, oldest), strict=True)
+            ]
+        else:
+            rows = await self._translated(self._evaluate(self._due_keys, "totals"))
         totals = []
-        for row, first in zip(counts, oldest, strict=True):
-            pending, leased, dead, size = (int(n or 0) for n in row)
-            since = float(first[0][1]) if first else None
-            totals.append(_Totals(pending, leased, dead, size, since))
+        for *numbers, since in rows:
+            pending, leased, dead, size = (int(n or 0) for n in numbers)
+            totals.append(_Totals(pending, leased, dead, size, float(since) if since else None))
         return totals
 
     # --- Redis -----------------------------------------------------------------------------
@@ -461,13 +487,13 @@ class RedisQueue:
         except self._no_script:  # a fresh server, or one that was flushed
             return await self._client.eval(self._script, len(keys), *keys, step, *args)
 
-    async def _pipelined(self, command: Callable[[Any, str], object]) -> list[Any]:
-        """One plain reading command for each partition; their answers, in order."""
+    async def _of_each(self, command: str, kind: str, *args: Any) -> list[Any]:
+        """One plain reading command for each partition's key of a kind; the answers, in order."""
 
         async def ask() -> list[Any]:
             pipe = self._client.pipeline(transaction=False)
             for key in self._due_keys:
-                command(pipe, key.removesuffix("due"))
+                pipe.execute_command(command, key.removesuffix("due") + kind, *args)
             return list(await pipe.execute())
 
         return await self._translated(ask())
@@ -499,12 +525,20 @@ class _Room:
         self.exchanges = 0
         self.bytes = 0
         self.counted_at = float("-inf")
+        self.counting = False
 
 
 def _hidden(owner: Owner, exchange_id: str) -> str:
     """An exchange's name in Redis: its own id is a fingerprint of words, which can be guessed."""
     known = exchange_id.encode("utf-8", "surrogatepass")
     return hashlib.blake2b(known, key=owner.key, digest_size=16).hexdigest()
+
+
+def _pairs(row: Sequence[Any]) -> list[tuple[Any, Any]]:
+    """Members with their scores: flat in the older protocol, in pairs in the newer one."""
+    if row and isinstance(row[0], list | tuple):
+        return [(name, score) for name, score in row]
+    return list(zip(row[::2], row[1::2], strict=True))
 
 
 def _tenant_of(letter: str) -> str:

@@ -1,0 +1,87 @@
+"""Redis where it is more than one plain server: TLS, a cluster, or whoever sentinels name.
+
+    rediss://host:6380/0                                  one server over TLS
+    redis+cluster://host:6379,host:6379                   a cluster, found by any of its nodes
+    redis+sentinel://host:26379,host:26379/mymaster/0     the master of that name, after a
+                                                          failover the new one
+    rediss+cluster://…  rediss+sentinel://…               the same over TLS
+
+User and password (`redis+sentinel://user:password@…`) are those of the servers. redis-py does
+the work; the plain server, which is most often met, has a quicker client (`redis_wire`).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit
+
+from gateway.core.errors import SettingsError
+
+POOL: Final = 64
+DEFAULT_PORT: Final = 6379
+SENTINEL_PORT: Final = 26379
+
+
+def redis_fleet(url: str, *, timeout_s: float) -> Any:
+    """A client of redis-py's for this URL. Raises SettingsError where the URL is not one."""
+    from redis.asyncio import Redis, RedisCluster, Sentinel
+    from redis.asyncio.cluster import ClusterNode
+    from redis.asyncio.retry import Retry
+    from redis.backoff import NoBackoff
+
+    common: dict[str, Any] = {
+        "socket_timeout": timeout_s,
+        "socket_connect_timeout": timeout_s,
+        # One more try covers a connection that the server closed while idle. More would keep a
+        # chat waiting for a Redis that is away; every write may be repeated.
+        "retry": Retry(NoBackoff(), 1),
+        "health_check_interval": 0,
+        "max_connections": POOL,
+    }
+    scheme = url.partition("://")[0]
+    if scheme in ("redis", "rediss", "unix"):
+        return Redis.from_url(url, **common)
+    parts = urlsplit(url)
+    secure = scheme.startswith("rediss+")
+    if parts.username:
+        common["username"] = unquote(parts.username)
+    if parts.password:
+        common["password"] = unquote(parts.password)
+    if secure:
+        common["ssl"] = True
+    if scheme.endswith("+cluster"):
+        nodes = [ClusterNode(host, port) for host, port in _hosts(url, DEFAULT_PORT)]
+        return RedisCluster(startup_nodes=nodes, **common)
+    if scheme.endswith("+sentinel"):
+        service, _, db = parts.path.strip("/").partition("/")
+        if not service or (db and not db.isdigit()):
+            raise SettingsError(
+                "redis.url: sentinels are asked for a master by its name; allowed is"
+                " redis+sentinel://host:26379,host:26379/NAME or …/NAME/DB",
+                param="redis.url",
+            )
+        sentinels: Any = Sentinel(  # type: ignore[no-untyped-call]
+            _hosts(url, SENTINEL_PORT),
+            sentinel_kwargs={"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
+            | ({"ssl": True} if secure else {}),
+            **common,
+            db=int(db or 0),
+        )
+        return sentinels.master_for(service)
+    raise SettingsError(
+        f"redis.url: {scheme}:// given; allowed is redis, rediss, unix, redis+cluster or"
+        " redis+sentinel (rediss+… over TLS)",
+        param="redis.url",
+    )
+
+
+def _hosts(url: str, port: int) -> list[tuple[str, int]]:
+    """The hosts between user and path, separated by commas, each with its port or the usual one."""
+    found = []
+    for each in urlsplit(url).netloc.rpartition("@")[2].split(","):
+        try:
+            one = urlsplit(f"//{each.strip()}")
+            found.append((one.hostname or "localhost", one.port or port))
+        except ValueError as exc:
+            raise SettingsError(f"redis.url: {each!r} is no host:port", param="redis.url") from exc
+    return found
