@@ -104,9 +104,7 @@ class OpenAIExtractor:
         again = await self._ask(f"{self._prompt}\n{_correction(answer, faults)}", request)
         better, _ = _read(again)
         # An empty second answer to a first one that held facts is no correction of them.
-        taken = better or facts
-        if taken is None and better is not None:
-            taken = better
+        taken = better or facts or better
         if taken is None:
             # Nothing could be read, twice. What was whole before it was torn off still counts.
             taken = salvage(again) or salvage(answer)

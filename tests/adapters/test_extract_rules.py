@@ -1,0 +1,229 @@
+"""Plain statements that the rules read, and everything that only looks like one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.adapters.extract_rules import RulesExtractor, facts_in
+from gateway.core.extraction import ExtractionBatch, ExtractionTurn, KnownMemory
+from gateway.core.guards import House, judge
+from gateway.core.memory import Memory
+
+KNOWN = [
+    (1, "User lives in Berlin", "home"),
+    (2, "User likes coffee", "likes"),
+    (3, "User is allergic to peanuts", "allergy"),
+    (4, "User's name is Ana", "name"),
+]
+
+
+def stated(text: str) -> list[tuple[str, str | None, str | None]]:
+    return [(f["text"], f["key"], f["value"]) for f in facts_in(text)]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("My name is Ana", ("User's name is Ana", "name", "Ana")),
+        ("my name is ana", ("User's name is Ana", "name", "Ana")),
+        ("my name's Tom", ("User's name is Tom", "name", "Tom")),
+        ("Please call me Sam.", ("User's name is Sam", "name", "Sam")),
+        ("Hi, I'm Ana!", ("User's name is Ana", "name", "Ana")),
+        ("I work as a nurse", ("User is a nurse", "role", "nurse")),
+        ("I’m a software engineer", ("User is a software engineer", "role", "software engineer")),
+        ("My job is teaching", ("User is teaching", "role", "teaching")),
+        ("I work for Siemens", ("User works for Siemens", "employer", "Siemens")),
+        ("I live in New York with my cat", ("User lives in New York", "home", "New York")),
+        ("i live in new york", ("User lives in New York", "home", "New York")),
+        ("I live in the Netherlands", ("User lives in the Netherlands", "home", "the Netherlands")),
+        ("I just moved from Rome to Porto", ("User lives in Porto", "home", "Porto")),
+        ("I'm based in Lisbon", ("User lives in Lisbon", "home", "Lisbon")),
+        (
+            "My timezone is Europe/Berlin",
+            ("User's timezone is Europe/Berlin", "timezone", "Europe/Berlin"),
+        ),
+        ("I use Vim for coding", ("User uses Vim", "tool", "Vim")),
+        ("I mostly code in Rust", ("User programs in Rust", "tool", "Rust")),
+        ("I like tea, coffee and cake", ("User likes tea, coffee and cake", "likes",
+                                          "tea, coffee and cake")),
+        ("I'm a big fan of jazz", ("User likes jazz", "likes", "jazz")),
+        ("I don't like mornings", ("User dislikes mornings", "dislikes", "mornings")),
+        ("I can't stand noise", ("User dislikes noise", "dislikes", "noise")),
+        ("I prefer trains to planes", ("User prefers trains to planes", None, None)),
+        (
+            "My favorite colour is blue",
+            ("User's favourite colour is blue", "favourite_colour", "blue"),
+        ),
+        ("I'm allergic to nuts", ("User is allergic to nuts", "allergy", "nuts")),
+        ("I have a peanut allergy", ("User is allergic to peanut", "allergy", "peanut")),
+        ("I'm lactose intolerant", ("User is lactose intolerant", "allergy", "lactose")),
+        ("I am a vegetarian", ("User is vegetarian", "diet", "vegetarian")),
+        ("Please answer in Spanish", ("User wants answers in Spanish", "language", "es")),
+        (
+            "From now on, always reply in German!",
+            ("User wants answers in German", "language", "de"),
+        ),
+        ("I'd prefer answers in French", ("User wants answers in French", "language", "fr")),
+        ("Keep your answers short", ("User wants short answers", "answer_length", "short")),
+        ("I prefer concise replies", ("User wants short answers", "answer_length", "short")),
+        ("Detailed answers please", ("User wants long answers", "answer_length", "long")),
+        ("I'm 25 years old", ("User is 25 years old", "age", "25")),
+        ("My dog is called Rex", ("User's dog is called Rex", "dog_name", "Rex")),
+        ("Remember that my dog is called Rex", ("User's dog is called Rex", "dog_name", "Rex")),
+        (
+            "Remember: the gate code changes in May",
+            ("User asked to remember: the gate code changes in May", None, None),
+        ),
+        ("Don't forget that I hate cilantro", ("User dislikes cilantro", "dislikes", "cilantro")),
+    ],
+)  # fmt: skip
+def test_a_plain_statement_is_read(text: str, expected: tuple[str, str | None, str | None]) -> None:
+    assert stated(text) == [expected]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "What is my name?",
+        "Where do I live",
+        "Do you know if I live in Rome?",
+        "If I lived in Paris, I would eat well",
+        "If my name is Bob, what then?",
+        "Suppose I live in Rome",
+        "Imagine I'm a pirate",
+        'My friend said "I live in Rome now" yesterday',
+        "She told me: 'I live in Rome'",
+        "> I live in Oslo",
+        "```\nmy name is Foo\n```",
+        "Translate to Spanish: I live in Tokyo",
+        "Summarize this e-mail:\nMy name is Bob. I live in Rome.",
+        "Write a poem in Spanish",
+        "I'd love to live in Japan",
+        "I lived in Rome",
+        "I live in fear",
+        "I live in a small flat",
+        "My name is not Bob",
+        "I'm a bit tired",
+        "I'm a beginner",
+        "I'm German",
+        "I love it",
+        "I like how you said that",
+        "I like the way it sounds",
+        "Do you remember me?",
+        "Remember when we met?",
+        "I forget things",
+        "Forget it",
+        "I use it often",
+        "My wife's friend likes tea",
+        "",
+    ],
+)
+def test_what_only_looks_like_a_statement_is_not_read(text: str) -> None:
+    assert facts_in(text, KNOWN) == []
+
+
+def test_several_statements_of_one_message_are_read_in_order() -> None:
+    text = (
+        "Hi! My name is Ana, I live in Berlin and I'm allergic to nuts, what can I cook?"
+        " Short answers please."
+    )
+    assert [fact for fact, *_ in stated(text)] == [
+        "User's name is Ana",
+        "User lives in Berlin",
+        "User is allergic to nuts",
+        "User wants short answers",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "targets"),
+    [
+        ("Forget that I live in Berlin", [1]),
+        ("Please forget my name", [4]),
+        ("Forget about my peanut allergy", [3]),
+        ("Forget everything you know about me", [1, 2, 3, 4]),
+        ("Delete what you know about coffee", [2]),
+        ("I no longer live in Berlin", [1]),
+        ("I don't drink coffee any more", [2]),
+        ("I'm not allergic to peanuts", [3]),
+        ("Forget my shoe size", []),
+        ("Don't forget my name", []),
+    ],
+)
+def test_what_is_taken_back_is_found_by_its_words(text: str, targets: list[int]) -> None:
+    facts = [f for f in facts_in(text, KNOWN) if f["action"] == "retract"]
+    assert [f["target"] for f in facts] == targets
+
+
+def test_a_changed_taste_supersedes_its_opposite() -> None:
+    (fact,) = facts_in("I don't like coffee anymore", KNOWN)
+    assert (fact["action"], fact["target"], fact["text"]) == (
+        "supersede",
+        2,
+        "User dislikes coffee",
+    )
+
+
+def test_a_move_says_since_when() -> None:
+    (fact,) = facts_in("I moved to Paris last week")
+    assert fact["event_start"] == "last week"
+
+
+def batch(*turns: tuple[str, str]) -> ExtractionBatch:
+    known = tuple(
+        KnownMemory(n, Memory(f"m{n}", "fact", text, 1, 1, 1, type="profile", key=key))
+        for n, text, key in KNOWN
+    )
+    return ExtractionBatch(
+        1.0,
+        "UTC",
+        known,
+        tuple(
+            ExtractionTurn(n, role, 1.0, text, f"e{n}", f"t{n}")
+            for n, (role, text) in enumerate(turns, 1)
+        ),
+    )
+
+
+async def test_only_the_users_turns_are_read_and_all_of_it_passes_the_guards() -> None:
+    asked = batch(
+        ("assistant", "My name is Claire. I live in the cloud."),
+        ("user", "I’m allergic to shellfish, and I moved to Paris last week"),
+        ("tool", "My name is Root"),
+        ("user", "Forget my name"),
+    )
+    answer = await RulesExtractor().extract(asked)
+    assert [(f["turn"], f["action"]) for f in answer] == [(2, "add"), (2, "add"), (4, "retract")]
+    judged = judge(answer, asked, House())
+    assert len(judged.facts) == 3
+    assert judged.dropped == {}
+
+
+async def test_it_says_that_it_is_the_fallback() -> None:
+    with structlog.testing.capture_logs() as said:
+        extractor = RulesExtractor()
+    assert extractor.name == "rules"
+    assert [line["event"] for line in said] == ["fallback_extractor"]
+    await extractor.ping()
+    await extractor.close()
+
+
+@given(st.text(max_size=200))
+def test_no_text_is_an_error(text: str) -> None:
+    for fact in facts_in(text, KNOWN):
+        assert fact["quote"]
+
+
+PIECES: Any = st.sampled_from(
+    ["I like ", "my name is ", "a, i ", "remember ", "I'm a ", "'", '"', "forget ", " and ", "? "]
+)
+
+
+@given(st.lists(PIECES, max_size=40))
+def test_whatever_is_said_after_whatever_is_no_error(pieces: list[str]) -> None:
+    facts_in("".join(pieces), KNOWN)
