@@ -17,11 +17,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.core.errors import BadRequest, NotFound
 from gateway.ports import Deployment
-from gateway.web import admin, health, memories, openapi
+from gateway.web import admin, console, health, memories, openapi
 from gateway.web.body import ClientLeft
 from gateway.web.browser_session import BrowserSessions
 from gateway.web.chat import APIS, ChatEndpoint
 from gateway.web.errors import foreseen, send_error
+from gateway.web.figures import Figures
 from gateway.web.passthrough import PassThrough
 from gateway.web.relay import LEFT
 
@@ -45,11 +46,13 @@ def build_app(
 ) -> ASGIApp:
     """The ASGI application of an open deployment. `routes` are served beside its own."""
     sessions = BrowserSessions(admin_token)
+    figures = Figures(deployment)
     own = [
         *memories.routes(memories.caller_from_headers(deployment, sessions), ROOT),
         *admin.routes(deployment, admin_token, sessions),
         Route("/openapi.json", openapi.openapi, methods=["GET"]),
-        *health.routes(deployment),
+        *health.routes(deployment, figures.refresh),
+        *console.routes(deployment, sessions, figures),
         *routes,
     ]
     return GatewayWeb(deployment, own)

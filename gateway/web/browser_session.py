@@ -163,6 +163,9 @@ def require_own_page(
     if given.get(b"sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         raise _not_ours("it comes from another site")
     origin, host = given.get(b"origin"), given.get(b"host", "")
+    # A form's Origin is "null" under `Referrer-Policy: no-referrer`; Sec-Fetch-Site spoke above.
+    if origin == "null" and b"sec-fetch-site" in given:
+        origin = None
     if origin is not None and origin.partition("://")[2].lower() != host.lower():
         raise _not_ours("its Origin is another site")
     word = given.get(CSRF_HEADER.lower().encode()) or form_token or ""

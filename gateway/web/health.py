@@ -28,8 +28,8 @@ _BY_CODE: Final[Mapping[str, Health]] = {"none": "off", "loading": "loading"}
 """What an embedder's refusal means: there is none by choice, or it is not there yet."""
 
 
-def routes(deployment: Deployment) -> list[Route]:
-    """The three routes."""
+def routes(deployment: Deployment, refresh: Callable[[], Awaitable[None]]) -> list[Route]:
+    """The three routes. `refresh` brings gauges up to date before they are shown."""
     readiness = Readiness(deployment)
 
     async def healthz(_: Request) -> Response:
@@ -39,6 +39,7 @@ def routes(deployment: Deployment) -> list[Route]:
         return await readiness.answer()
 
     async def metrics(_: Request) -> Response:
+        await refresh()
         shown = deployment.metrics
         return Response(shown.render(), headers={"content-type": shown.content_type})
 
@@ -60,7 +61,7 @@ class Readiness:
 
     async def answer(self) -> Response:
         """200 with a line for each part; 503 once an end was asked for."""
-        checks = await self._checks()
+        checks = await self.checks()
         draining = self._deployment.draining
         lines = ",\n".join(
             f"    {orjson.dumps(name).decode()}: {orjson.dumps(check).decode()}"
@@ -70,7 +71,8 @@ class Readiness:
         body = f'{{\n  "status": "{status}",\n  "parts": {{\n{lines}\n  }}\n}}\n'
         return _json(body.encode(), 503 if draining else 200)
 
-    async def _checks(self) -> Mapping[str, Check]:
+    async def checks(self) -> Mapping[str, Check]:
+        """What every part says of itself."""
         async with self._asking:
             now = asyncio.get_running_loop().time()
             if now >= self._until:

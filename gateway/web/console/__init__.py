@@ -1,0 +1,402 @@
+"""The console at `/console` and a person's own page at `/me`: pages, their files, their session.
+
+A page is a small template and a script of its own; scripts are plain modules that ask the same
+API as everybody else (`/admin/v1`, `/v1/memories`), as the session of a browser
+(`web/browser_session`). Nothing is built and nothing is loaded from elsewhere. What only the
+console needs (figures, settings in force, receipts by id alone, groups) stands here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import parse_qs
+
+import jinja2
+from pydantic import SecretStr
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from gateway import __version__
+from gateway.config import every_setting
+from gateway.core.errors import BadRequest, Forbidden, NotFound, Unauthenticated
+from gateway.core.identity import Person
+from gateway.flows import receipts
+from gateway.ports import Deployment
+from gateway.web.browser_session import (
+    MAX_LINK_S,
+    OPERATOR_COOKIE,
+    PAGE_HEADERS,
+    PERSON_COOKIE,
+    SESSION_S,
+    BrowserSession,
+    BrowserSessions,
+    clear_cookie,
+    cookie,
+    require_own_page,
+    set_cookie,
+)
+from gateway.web.context import read_body
+from gateway.web.figures import Figures
+from gateway.web.identity import check_app
+
+HERE: Final = Path(__file__).parent
+TYPES: Final = {
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+PAGES: Final = {
+    "overview": "Overview",
+    "users": "Users",
+    "receipts": "Receipts",
+    "queue": "Queue",
+    "groups": "Groups",
+    "settings": "Settings",
+}
+MAX_PEOPLE: Final = 2000
+"""People among whom a receipt is looked for by its id alone."""
+MAX_LATEST: Final = 200
+"""People of whom the latest receipts are shown where nobody is named."""
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+_templates = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(HERE / "templates"), autoescape=True, auto_reload=False
+)
+
+
+def routes(deployment: Deployment, sessions: BrowserSessions, figures: Figures) -> list[Route]:
+    """Every route of the console and of a person's own page."""
+    console = Console(deployment, sessions, figures)
+    me = OwnPage(deployment, sessions)
+    return [
+        Route("/console/static/{name}", static, methods=["GET"]),
+        Route("/console/login", console.sign_in, methods=["POST"]),
+        Route("/console/logout", console.sign_out, methods=["POST"]),
+        Route("/console/api/overview", console.asked(console.overview), methods=["GET"]),
+        Route("/console/api/settings", console.asked(console.settings), methods=["GET"]),
+        Route("/console/api/groups", console.asked(console.groups), methods=["GET"]),
+        Route("/console/api/receipts", console.asked(console.latest), methods=["GET"]),
+        Route("/console/api/receipts/{id}", console.asked(console.whose), methods=["GET"]),
+        Route("/console", console.page, methods=["GET"]),
+        Route("/console/{page}", console.page, methods=["GET"]),
+        Route("/me", me.page, methods=["GET"]),
+        Route("/me/session", me.begin, methods=["POST"]),
+        Route("/me/session", me.present, methods=["GET"]),
+        Route("/me/session", me.end, methods=["DELETE"]),
+    ]
+
+
+async def static(request: Request) -> Response:
+    """A script, a style sheet or a picture; the browser asks each time whether it changed."""
+    content, kind, tag = _file(request.path_params["name"])
+    headers = {name: value for name, value in PAGE_HEADERS if name != "Cache-Control"}
+    headers |= {"Cache-Control": "no-cache", "ETag": tag}
+    if request.headers.get("if-none-match") == tag:
+        return Response(status_code=304, headers=headers)
+    return Response(content, headers={**headers, "Content-Type": kind})
+
+
+@lru_cache(maxsize=64)
+def _file(name: str) -> tuple[bytes, str, str]:
+    """One of our own files. Raises NotFound: a name is looked up among them, never opened."""
+    known = {path.name: path for path in (HERE / "static").iterdir()}
+    path = known.get(name)
+    if path is None or path.suffix not in TYPES:
+        raise NotFound("there is no such file of the console", code="unknown_path")
+    content = path.read_bytes()
+    return content, TYPES[path.suffix], f'"{hashlib.sha256(content).hexdigest()[:20]}"'
+
+
+def _page(name: str, status: int = 200, **values: Any) -> Response:
+    shown = _templates.get_template(f"{name}.html").render(version=__version__, **values)
+    return _answer(Response(shown, status, media_type="text/html; charset=utf-8"))
+
+
+def _answer(response: Response) -> Response:
+    for name, value in PAGE_HEADERS:
+        response.headers[name] = value
+    return response
+
+
+def _is_secure(request: Request) -> bool:
+    return request.url.scheme == "https" or (
+        request.headers.get("x-forwarded-proto", "").split(",")[0].strip() == "https"
+    )
+
+
+# --- operators -------------------------------------------------------------------------------
+
+
+class Console:
+    """Pages for operators; each asks for the session that `sign_in` begins."""
+
+    def __init__(self, deployment: Deployment, sessions: BrowserSessions, figures: Figures) -> None:
+        self._deployment = deployment
+        self._sessions = sessions
+        self._figures = figures
+
+    def _session(self, request: Request) -> BrowserSession | None:
+        return self._sessions.operator(request.scope["headers"], now=self._deployment.clock())
+
+    async def page(self, request: Request) -> Response:
+        """The shell of a page, or the form that asks for the admin token."""
+        name = request.path_params.get("page", "overview")
+        known = {**PAGES, "user": "User", "receipt": "Receipt"}
+        if name not in known:
+            raise NotFound("there is no such page of the console", code="unknown_path")
+        session = self._session(request)
+        if session is None:
+            return _page("login", to=_back(request), wrong=False)
+        return _page(
+            "console",
+            page=name,
+            title=known[name],
+            pages=PAGES,
+            open={"user": "users", "receipt": "receipts"}.get(name, name),
+            csrf=session.csrf,
+        )
+
+    async def sign_in(self, request: Request) -> Response:
+        """Take the admin token from the form, and go on to the page that was asked for."""
+        _same_site(request)
+        body = await read_body(request, self._deployment.settings.server)
+        form = parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True)
+        to = _safe(form.get("to", [""])[0])
+        try:
+            token = form.get("token", [""])[0].strip()
+            value = self._sessions.sign_in(token, now=self._deployment.clock())
+        except Unauthenticated:
+            return _page("login", 401, to=to, wrong=True)
+        answer = _answer(RedirectResponse(to, 303))
+        answer.headers["set-cookie"] = set_cookie(
+            OPERATOR_COOKIE, value, max_age_s=SESSION_S, secure=_is_secure(request)
+        )
+        return answer
+
+    async def sign_out(self, request: Request) -> Response:
+        headers = request.scope["headers"]
+        session = self._session(request)
+        if session is not None:
+            body = await read_body(request, self._deployment.settings.server)
+            word = parse_qs(body.decode("utf-8", "replace")).get("csrf_token", [""])[0]
+            require_own_page("POST", headers, session, form_token=word)
+            self._sessions.sign_out(headers, now=self._deployment.clock())
+        answer = _answer(RedirectResponse("/console", 303))
+        answer.headers["set-cookie"] = clear_cookie(OPERATOR_COOKIE, secure=_is_secure(request))
+        return answer
+
+    def asked(self, handler: Callable[[Request], Awaitable[Any]]) -> Handler:
+        """A question of a page: answered as JSON, to an operator's session alone."""
+
+        async def endpoint(request: Request) -> Response:
+            if self._session(request) is None:
+                raise Unauthenticated("sign in at /console first", code="signed_out")
+            return _answer(JSONResponse(await handler(request)))
+
+        return endpoint
+
+    # --- what pages ask --------------------------------------------------------------------
+
+    async def overview(self, _: Request) -> Any:
+        return await self._figures.overview()
+
+    async def settings(self, _: Request) -> Any:
+        """Every setting in force, and what each app has otherwise; no secret is told."""
+        settings = self._deployment.settings
+        rows = []
+        for name, field in every_setting():
+            value = _shown(settings, name)
+            default = field.get_default(call_default_factory=True)
+            rows.append({"name": name, "value": value, "changed": value != _plain(default)})
+        apps = {
+            app: [
+                {"name": row["name"], "value": own}
+                for row in rows
+                if _has(scope, str(row["name"]))
+                and (own := _shown(scope, str(row["name"]))) != row["value"]
+            ]
+            for app, scope in settings.apps.items()
+        }
+        notes = self._deployment.services_for("default").notes
+        versions = receipts.versions(settings)
+        return {"settings": rows, "apps": apps, "notes": dict(notes), "versions": versions}
+
+    async def groups(self, request: Request) -> Any:
+        """What was seen of those with memory, in its shadow, and without."""
+        days = _days(request.query_params.get("days", "14"))
+        named = request.query_params.get("app")
+        apps = [check_app(named)] if named else ["default", *self._deployment.settings.apps]
+        shown = []
+        for app in dict.fromkeys(apps):
+            tally = self._deployment.services_for(app).tally
+            memory = self._deployment.settings_for(app).memory
+            counts = {}
+            if tally is not None:
+                counts = await tally.groups(app, days=days, now=self._deployment.clock())
+            shown.append(
+                {
+                    "app": app,
+                    "mode": memory.mode,
+                    "holdout_share": memory.holdout_share,
+                    "groups": {group: asdict(count) for group, count in counts.items()},
+                }
+            )
+        return {"days": days, "apps": shown}
+
+    async def latest(self, request: Request) -> Any:
+        """The latest receipts, of one user or of the first people known."""
+        app = request.query_params.get("app") or None
+        user = request.query_params.get("user") or ""
+        found: list[dict[str, Any]] = []
+        people = (
+            [Person(check_app(app or "default"), user)]
+            if user
+            else await self._people(MAX_LATEST, app)
+        )
+        for person in people:
+            services = self._deployment.services_for(person.app)
+            owner = await services.directory.owner(person)
+            if owner is not None:
+                recent = await services.receipts.recent(owner, limit=100 if user else 10)
+                found += [receipts.brief(one) for one in recent]
+        found.sort(key=lambda one: str(one.get("at")), reverse=True)
+        return {"receipts": found[:100], "people": len(people)}
+
+    async def whose(self, request: Request) -> Any:
+        """Whose receipt this is: an answer's head names it, and not its user."""
+        id = request.path_params["id"]
+        for person in await self._people(MAX_PEOPLE, None):
+            services = self._deployment.services_for(person.app)
+            owner = await services.directory.owner(person)
+            if owner is not None and await services.receipts.get(owner, id) is not None:
+                return {"app": person.app, "user": person.user}
+        raise NotFound(
+            f"no receipt {id[:80]!r} is kept; receipts end after retention.receipts, and with"
+            " their user",
+            code="receipt_not_found",
+        )
+
+    async def _people(self, limit: int, app: str | None) -> list[Person]:
+        found: list[Person] = []
+        for services in self._deployment.all_services():
+            found += await services.directory.people(app, limit=limit)
+        return found[:limit]
+
+
+def _back(request: Request) -> str:
+    query = f"?{request.url.query}" if request.url.query else ""
+    return _safe(request.url.path + query)
+
+
+def _safe(to: str) -> str:
+    """A page of the console, whatever was asked for."""
+    inside = to == "/console" or to.startswith(("/console/", "/console?"))
+    return to if inside and to.isprintable() and "\\" not in to else "/console"
+
+
+def _same_site(request: Request) -> None:
+    """Nobody is signed in by another site's form."""
+    site = request.headers.get("sec-fetch-site")
+    origin = request.headers.get("origin", "")
+    host = request.headers.get("host", "").lower()
+    # Without Sec-Fetch-Site (older browsers) the Origin must say so; programs send neither.
+    ours = site in ("same-origin", "none") if site else origin.partition("://")[2].lower() == host
+    if not ours and (site or origin):
+        raise Forbidden("sign in from the gateway's own page", code="csrf")
+
+
+def _days(text: str) -> int:
+    if not (text.isdecimal() and 1 <= int(text) <= 90):
+        raise BadRequest("days: a whole number from 1 to 90 is needed", param="days")
+    return int(text)
+
+
+def _has(scope: Any, name: str) -> bool:
+    return hasattr(scope, name.partition(".")[0])
+
+
+def _shown(settings: Any, name: str) -> Any:
+    value = settings
+    for part in name.split("."):
+        value = getattr(value, part)
+    return _plain(value)
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it; of a secret only that there is one, of a URL not its password."""
+    if isinstance(value, SecretStr):
+        return "(set)"
+    if isinstance(value, tuple | list):
+        return [_plain(part) for part in value]
+    if isinstance(value, str):
+        return _without_password(value)
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return str(value)
+
+
+def _without_password(text: str) -> str:
+    scheme, parted, rest = text.partition("://")
+    credentials, at, host = rest.rpartition("@")
+    return f"{scheme}://***@{host}" if parted and at and credentials else text
+
+
+# --- a person's own page -----------------------------------------------------------------------
+
+
+class OwnPage:
+    """What a person sees of themselves, by a link that ends.
+
+    The link's token stands behind the `#`, which no browser sends: the page's script hands it
+    in once and gets a cookie for it that no script can read.
+    """
+
+    def __init__(self, deployment: Deployment, sessions: BrowserSessions) -> None:
+        self._deployment = deployment
+        self._sessions = sessions
+
+    async def page(self, _: Request) -> Response:
+        return _page("me")
+
+    async def begin(self, request: Request) -> Response:
+        """A link's token for a session. Raises Unauthenticated."""
+        _same_site(request)
+        body = await read_body(request, self._deployment.settings.server)
+        token = body.decode("ascii", "replace").strip()
+        session = self._sessions.person(token, now=self._deployment.clock())
+        answer = self._told(session)
+        answer.headers["set-cookie"] = set_cookie(
+            PERSON_COOKIE, token, max_age_s=MAX_LINK_S, secure=_is_secure(request)
+        )
+        return answer
+
+    async def present(self, request: Request) -> Response:
+        """Who is here. Raises Unauthenticated."""
+        return self._told(self._of(request))
+
+    async def end(self, request: Request) -> Response:
+        require_own_page("DELETE", request.scope["headers"], self._of(request))
+        answer = _answer(Response(status_code=204))
+        answer.headers["set-cookie"] = clear_cookie(PERSON_COOKIE, secure=_is_secure(request))
+        return answer
+
+    def _of(self, request: Request) -> BrowserSession:
+        token = cookie(request.scope["headers"], PERSON_COOKIE)
+        if token is None:
+            raise Unauthenticated(
+                "open the link that you were sent; it has ended, or this is another browser",
+                code="signed_out",
+            )
+        return self._sessions.person(token, now=self._deployment.clock())
+
+    def _told(self, session: BrowserSession) -> Response:
+        person = session.person
+        told = {"csrf": session.csrf, "user": person.user if person else None}
+        return _answer(JSONResponse(told))

@@ -1,0 +1,57 @@
+// Why did it say that: the question, the block as it was sent, what was considered and left out,
+// how long each stage took, and what came of the exchange.
+import { ask, ofUser, pageOf } from "./api.js";
+import { badge, h, ms, number, put, s, table, time } from "./dom.js";
+
+const REASONS = {
+  weak: "far below the best", off_topic: "nothing known is about this question", budget: "no room left",
+  present: "the request says it itself", duplicate: "the same was said by another", repeated: "the question itself, said before", chosen: "already in the block",
+};
+
+function steps(receipt) {
+  const named = Object.entries(receipt.stage_ms).filter(([name]) => name !== "total");
+  const all = [...named, ["the model’s first byte", receipt.upstream_ms]];
+  const most = Math.max(...named.map(([, n]) => n), 0.001);
+  return h("ol", { class: "steps" }, all.map(([name, took], i) => h("li", {}, h("span", {}, name),
+    i < named.length ? s("svg", { viewBox: "0 0 100 10", preserveAspectRatio: "none", "aria-hidden": "true" }, s("rect", { x: "0", y: "0", height: "10", width: String((took / most) * 100) })) : h("span"),
+    h("span", { class: "mono" }, ms(took)))));
+}
+
+export async function show(page, params) {
+  const app = params.get("app") || "default";
+  const user = params.get("user") || "";
+  const r = await ask("GET", `${ofUser(app, user)}/receipts/${encodeURIComponent(params.get("id") || "")}`);
+  document.querySelector("h1").textContent = "Why did it say that?";
+  const pairs = [["User", h("a", { href: pageOf(app, user) }, user)], ["App", r.app], ["At", time(r.at)], ["Model", r.model], ["Session", h("code", {}, r.session ?? "–")],
+    ["Exchange", h("code", {}, r.exchange_id ?? "–")], ["Answer", r.outcome], ["Mode", r.mode],
+    ["Versions", h("span", { class: "mono" }, Object.entries(r.versions ?? {}).map(([n, v]) => `${n} ${v}`).join(" · "))]];
+  put(page,
+    h("p", {}, badge(r.status, r.status === "ok" ? "good" : "warn"), badge(`stage ${r.stage}`), badge(`${r.injected.length} injected`), badge(`${number(r.tokens)} tokens`), badge(ms(r.latency_ms)), r.feedback && badge(`thumb ${r.feedback}`, r.feedback === "up" ? "good" : "bad")),
+    h("h2", {}, "The question"),
+    h("p", { class: "card said" }, r.query || "(the words are not kept any more)"),
+    h("h2", {}, `The block as it was sent (${r.placement})`),
+    r.block ? h("pre", {}, r.block) : h("p", { class: "quiet" }, "Nothing was injected."),
+    r.block && !r.block_exact && h("p", { class: "warn" }, "Something of it was forgotten or changed since: what is left of it is shown."),
+    h("h2", {}, "The memories that shaped the answer"),
+    table("Injected memories", [
+      { head: "Memory", wide: true, cell: (m) => [m.text ?? "(forgotten)", m.text_now && h("div", { class: "warn small" }, `Now: ${m.text_now}`)] },
+      { head: "Type", cell: (m) => m.type ?? m.kind ?? "" }, { head: "Now", cell: (m) => badge(m.status, m.status === "active" ? "good" : "warn") },
+      { head: "Rests on", wide: true, cell: (m) => (m.source?.quote ? `“${m.source.quote}”` : "") },
+    ], r.memories, "None."),
+    h("h2", {}, "What was considered"),
+    table("Candidates", [
+      { head: "Memory", wide: true, cell: (c) => c.text ?? h("span", { class: "quiet" }, "(forgotten)") },
+      { head: "Score", number: true, cell: (c) => c.score.toFixed(3) },
+      { head: "Why", cell: (c) => h("span", { class: "mono" }, Object.entries(c.why).map(([n, v]) => `${n} ${v.toFixed(2)}`).join(" ")) },
+      { head: "Left out", cell: (c) => (c.left_out ? `${c.left_out}: ${REASONS[c.left_out] ?? ""}` : badge("injected", "good")) },
+    ], r.considered, "Nothing was found."),
+    h("h2", {}, "How long it took"), steps(r),
+    h("h2", {}, "What came of it"),
+    r.exchange ? h("ul", { class: "list" }, r.exchange.turns.map((t) => h("li", { class: "card" }, badge(t.speaker), h("span", { class: "said" }, t.text ?? "(forgotten)")))) : h("p", { class: "quiet" }, "Nothing of this exchange was kept."),
+    h("h3", {}, "Facts drawn from it"),
+    table("Facts drawn", [
+      { head: "Fact", wide: true, cell: (f) => f.text }, { head: "Type", cell: (f) => f.type }, { head: "Now", cell: (f) => badge(f.status) }, { head: "Rests on", wide: true, cell: (f) => (f.quote ? `“${f.quote}”` : "") },
+    ], r.drawn, r.exchange && !r.exchange.distilled ? "Not distilled yet." : "None."),
+    h("h2", {}, "Details"),
+    h("dl", { class: "card" }, pairs.map(([name, value]) => [h("dt", { class: "quiet small" }, name), h("dd", {}, value ?? "–")])));
+}
