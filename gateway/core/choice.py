@@ -20,7 +20,7 @@ from gateway.core.ranking import Scored
 from gateway.core.stored import STANDING_TYPES
 from gateway.core.words import fold, terms, words
 
-KEEP_SHARE = 0.3
+KEEP_SHARE = 0.5
 """A memory whose score is below this share of the best one's is not injected."""
 STANDING_SHARE = 0.5
 """The share of the token budget that standing memories may take."""

@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from gateway.core.memory import Memory
 from gateway.core.words import finder, fold
 
-WHOLE_CHARS = 480
+WHOLE_CHARS = 240
 """Up to this length a memory is injected whole."""
-PASSAGE_CHARS = 400
+PASSAGE_CHARS = 200
 READ_CHARS = 50_000
 """How much of a text is read for a passage; a megabyte would take 20 ms."""
 

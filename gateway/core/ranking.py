@@ -49,16 +49,16 @@ class Weights:
     `half_life_days` go by type, `turn` for turns.
     """
 
-    dense: float = 0.75
-    dense_window: float = 0.8
+    dense: float = 1.1
+    dense_window: float = 0.7
     lexical: float = 1.0
     lexical_window: float = 0.8
-    speaker: float = 0.8
-    date: float = 1.2
-    session: float = 0.8
-    question: float = 0.3
-    fact: float = 0.1
-    fact_to_turn: float = 0.3
+    speaker: float = 1.0
+    date: float = 1.6
+    session: float = 1.0
+    question: float = 0.4
+    fact: float = 0.05
+    fact_to_turn: float = 0.15
     turn_to_fact: float = 0.3
     repeated: float = 2.0
     recency: float = 0.05

@@ -14,8 +14,10 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import mul
+from statistics import fmean
 
-from gateway.core.memory import Found, Memory
+from gateway.core.memory import Found, Memory, Vector
 from gateway.core.ranking import Scored, mentioned, named_speakers
 from gateway.core.words import MAX_QUERY_CHARS, fold, held, is_unspaced, stem, terms
 
@@ -38,12 +40,63 @@ class Judgement:
 
 
 HYBRID = Judgement(
-    nearest=10.3, coverage=3.1, unknown=-1.1, unknown_name=-1.5, names_speaker=3.7, bias=-6.7
+    nearest=13.2, coverage=2.9, unknown=0.0, unknown_name=-1.9, names_speaker=3.95, bias=-7.9
 )
 LEXICAL = Judgement(
-    nearest=0.0, coverage=5.8, unknown=-2.4, unknown_name=-1.4, names_speaker=4.3, bias=-3.3
+    nearest=0.0, coverage=5.8, unknown=-1.7, unknown_name=-2.0, names_speaker=4.0, bias=-2.7
 )
-"""Where there are no vectors."""
+"""Where there are no vectors, or none whose scale is known."""
+
+PROBES = (
+    ("What is my dog called?", "We named our puppy Bruno after my grandfather."),
+    (
+        "Where did I go on holiday last summer?",
+        "In July we spent two weeks hiking in the mountains of Norway.",
+    ),
+    ("Which foods can't I eat?", "I am allergic to peanuts and shellfish."),
+    ("What kind of work does my sister do?", "My sister started as a nurse at the city hospital."),
+    ("What instrument am I learning?", "I have been taking cello lessons every Tuesday."),
+    ("How is my car doing?", "The mechanic says the brakes of my old Volvo need replacing."),
+    (
+        "Which book did I enjoy recently?",
+        "I could not put down the novel about the lighthouse keeper.",
+    ),
+    ("When is my exam?", "The chemistry final is on the ninth of June."),
+)
+"""Questions, each with its answer: what a model makes of them shows its scale."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """What a model's cosines mean: of a question and its answer (`signal`), of a question and
+    something else (`noise`). One model calls 0.4 near, another gives 0.7 to strangers."""
+
+    signal: float
+    noise: float
+
+    @property
+    def tells(self) -> bool:
+        """Whether the model tells the two apart."""
+        return self.signal - self.noise >= LEAST_SPREAD
+
+
+MINILM = Scale(signal=0.433, noise=0.046)
+"""all-MiniLM-L6-v2, on which the weights were fitted."""
+LEAST_SPREAD = 0.08
+
+
+def known_scale(model_name: str) -> Scale | None:
+    """The scale of a model that need not be probed."""
+    return MINILM if "all-minilm-l6-v2" in model_name.lower() else None
+
+
+def scale_of(questions: Sequence[Vector], answers: Sequence[Vector]) -> Scale:
+    """The scale of a model from its vectors of `PROBES`, normalised, in their order."""
+    cosines = [[sum(map(mul, q, a)) for a in answers] for q in questions]
+    own = [row[i] for i, row in enumerate(cosines)]
+    other = [c for i, row in enumerate(cosines) for j, c in enumerate(row) if i != j]
+    return Scale(signal=fmean(own), noise=fmean(other))
+
 
 _INNER_NAME = re.compile(r"(?<=[\w,;’'\"] )[^\W\d_a-zà-ÿ][\w-]+")
 """A capitalised word that does not begin a sentence."""
@@ -65,17 +118,24 @@ def relevance(
     found: Found,
     ranked: Sequence[Scored],
     *,
-    hybrid: Judgement = HYBRID,
-    lexical: Judgement = LEXICAL,
+    scale: Scale | None = MINILM,
 ) -> float:
-    """The chance, 0 to 1, that the candidates are about the question at all."""
+    """The chance, 0 to 1, that the candidates are about the question at all.
+
+    `scale` is that of the vectors' model; None: not known, so that words alone are judged by.
+    """
     if not ranked:
         return 0.0
     seen = signs(text, found, ranked)
-    weights = hybrid if found.lists.get("dense") else lexical
+    by_vector = scale is not None and scale.tells and bool(found.lists.get("dense"))
+    weights = HYBRID if by_vector else LEXICAL
+    nearest = seen.nearest
+    if by_vector and scale is not None:
+        share = (nearest - scale.noise) / (scale.signal - scale.noise)
+        nearest = MINILM.noise + share * (MINILM.signal - MINILM.noise)
     z = (
         weights.bias
-        + weights.nearest * seen.nearest
+        + weights.nearest * nearest
         + weights.coverage * seen.coverage
         + weights.unknown * seen.unknown
         + weights.unknown_name * seen.unknown_name

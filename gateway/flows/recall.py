@@ -38,10 +38,10 @@ from gateway.core.memory import (
 )
 from gateway.core.question import asked_text, just_said, may_name_someone
 from gateway.core.ranking import Asked, Scored, named_speakers, rank, without_names
-from gateway.core.relevance import relevance
+from gateway.core.relevance import PROBES, Scale, known_scale, relevance, scale_of
 from gateway.flows.standing import StandingCache
 from gateway.flows.tasks import beside
-from gateway.ports import Conversation, Services
+from gateway.ports import Conversation, EmbeddingModel, Services
 from gateway.telemetry.logs import log
 
 __all__ = ["Question", "Recalled", "Scored", "recall", "search"]
@@ -59,6 +59,8 @@ SCORING_SHARE: Final = 0.05
 
 _log = log("recall")
 _standing = StandingCache()
+_scales: dict[EmbeddingModel, Scale] = {}
+"""What the cosines of each model mean; measured once in a process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,40 +175,54 @@ class _Asking:
     # --- the journey -------------------------------------------------------------------------
 
     async def recall(self) -> Recalled:
-        conversation = self._question.conversation
-        sticky = self._begin(self._sticky_memories(), "recall-sticky")
+        """The whole journey, one step a line."""
+        sticky = self._begin_sticky()
         if self._question.again:
             return self._same_again(await self._within(sticky, "sticky") or [])
         pending = self._begin(self._pending(), "recall-pending")
         found, stage = await self.candidates(
             self._where(), standing=self._settings.memory.standing_max
         )
+        scale = await self._scale() if found.lists.get("dense") else None
         held = await self._within(sticky, "sticky") or []
         waiting = await self._within(pending, "pending") or ()
+        return self._chosen(found, stage, scale, held, waiting)
+
+    def _chosen(
+        self,
+        found: Found,
+        stage: Stage,
+        scale: Scale | None,
+        held: Sequence[tuple[Ref, Memory]],
+        waiting: Sequence[Exchange],
+    ) -> Recalled:
+        """Score what came, and choose under the budget."""
         began = perf_counter()
+        question, memory = self._question, self._settings.memory
         standing = self._standing_of(found, stage)
-        if standing is None:
-            stage, standing = "none", ()
-        elif stage == "none":
+        if stage == "none" and standing is not None:
             stage = "profile"
         if stage == "none" and not held and not waiting:
             self._took("total", self._began)
             return Recalled(stage_ms=self.stage_ms)
-        text = self._question.text
-        asked = Asked(self.text, self._question.as_of, self._question.timezone)
+        asked = Asked(self.text, question.as_of, question.timezone)
         ranked = [s for s in rank(asked, found, now=self._now) if self._counts(s.memory)]
-        relevant = relevance(text, found, ranked) >= self._settings.memory.floor
-        own = conversation.session if conversation is not None else None
-        said = just_said(waiting, text=self.text, session=own, known=found.memories)
+        conversation = question.conversation
+        said = just_said(
+            waiting if memory.turns == "on" else (),
+            text=self.text,
+            session=conversation.session if conversation is not None else None,
+            known=found.memories,
+        )
         choice = choose(
             Offer(
                 self.text,
                 sticky=held,
-                standing=[m for m in standing if self._counts(m)],
-                just_said=said if self._settings.memory.turns == "on" else (),
+                standing=[m for m in standing or () if self._counts(m)],
+                just_said=said,
                 ranked=ranked,
-                relevant=relevant,
-                present=self._question.present,
+                relevant=relevance(self.text, found, ranked, scale=scale) >= memory.floor,
+                present=question.present,
             ),
             self._budget(),
         )
@@ -215,7 +231,7 @@ class _Asking:
         return Recalled(
             memories=choice.memories,
             refs=choice.refs,
-            status=self._status(stage),
+            status="partial" if self._left_out else "ok",
             stage=stage,
             tokens=choice.tokens,
             considered=tuple(
@@ -276,18 +292,25 @@ class _Asking:
         vectors = await self._services.embedder.embed([text], query=True)
         return vectors[0]
 
-    async def _sticky_memories(self) -> list[tuple[Ref, Memory]]:
-        """What stands in the conversation's block and may still stand there."""
+    def _begin_sticky(self) -> asyncio.Task[list[tuple[Ref, Memory]]] | None:
         conversation = self._question.conversation
         if conversation is None or not conversation.injected:
-            return []
-        refs = [read_ref(text) for text in conversation.injected]
+            return None
+        return self._begin(self._sticky_memories(conversation.injected), "recall-sticky")
+
+    async def _sticky_memories(self, injected: Sequence[str]) -> list[tuple[Ref, Memory]]:
+        """What stands in the conversation's block and may still stand there."""
+        refs = [read_ref(text) for text in injected]
         held = await self._services.store.get(self._owner, [ref.id for ref in refs])
         by_id = {memory.id: memory for memory in held}
-        return [(ref, by_id[ref.id]) for ref in refs if self._still_holds(by_id.get(ref.id))]
+        return [
+            (ref, memory)
+            for ref in refs
+            if (memory := by_id.get(ref.id)) is not None and self._still_holds(memory)
+        ]
 
-    def _still_holds(self, memory: Memory | None) -> bool:
-        if memory is None or (memory.expires_at is not None and memory.expires_at <= self._now):
+    def _still_holds(self, memory: Memory) -> bool:
+        if memory.expires_at is not None and memory.expires_at <= self._now:
             return False
         if self._question.as_of is not None:
             return memory.status in ("active", "superseded")
@@ -298,6 +321,23 @@ class _Asking:
         if conversation is not None and conversation.pending:
             return conversation.pending
         return await self._services.queue.pending(self._owner, limit=PENDING)
+
+    async def _scale(self) -> Scale | None:
+        """What this model's cosines mean; None where that is not known in time. A model that is
+        not known by name is asked for a few texts, once."""
+        model = self._services.embedder.model
+        if model is None:
+            return None
+        scale = known_scale(model.name) or _scales.get(model)
+        if scale is None:
+            texts = [question for question, _ in PROBES] + [answer for _, answer in PROBES]
+            probing = self._begin(self._services.embedder.embed(texts), "recall-scale")
+            vectors = await self._within(probing, "scale", needed=False)
+            if vectors is None or len(vectors) != len(texts):
+                return None
+            half = len(PROBES)
+            scale = _scales[model] = scale_of(vectors[:half], vectors[half:])
+        return scale
 
     # --- what settings and question say ----------------------------------------------------------
 
@@ -359,11 +399,6 @@ class _Asking:
         kept = _standing.get(self._owner.tenant, version=version, now=self._now) or ()
         return next((m.value for m in kept if m.key == "language" and m.value), None)
 
-    def _status(self, stage: Stage) -> Status:
-        if stage == "none":
-            return "partial"
-        return "partial" if self._left_out else "ok"
-
     # --- time and failure ----------------------------------------------------------------------
 
     def _begin(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
@@ -371,25 +406,29 @@ class _Asking:
         self._tasks.append(task)
         return task
 
-    async def _within(self, task: asyncio.Task[T], part: str) -> T | None:
-        """The part's answer; None where it is late or away."""
+    async def _within(
+        self, task: asyncio.Task[T] | None, part: str, *, needed: bool = True
+    ) -> T | None:
+        """The part's answer; None where it is late or away, which is noted if it was `needed`."""
+        if task is None:
+            return None
         began = perf_counter()
         if not task.done():
             await asyncio.wait((task,), timeout=max(0.0, self._until - began))
         self._took(part, began)
         if not task.done():
-            self._left_out = True
+            self._left_out |= needed
             return None
         try:
             return task.result()
         except EmbedderUnavailable as exc:
             # No embedder by choice is not a part that is missing.
-            self._left_out = self._left_out or exc.code != "none"
+            self._left_out |= needed and exc.code != "none"
         except Unavailable as exc:
-            self._left_out = True
+            self._left_out |= needed
             self.failure = exc
         except Exception as exc:  # noqa: BLE001 (memory never fails a chat, whatever an adapter does)
-            self._left_out = True
+            self._left_out |= needed
             _log.error("recall_part_failed", part=part, error=type(exc).__name__)
         return None
 
