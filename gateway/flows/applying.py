@@ -72,8 +72,9 @@ def outcome(plan: Plan, current: dict[str, Memory]) -> list[Put]:
 
 
 def _is_of(plan: Plan, memory: Memory) -> bool:
-    """A neighbour that is only written again is not made anew where it has expired meanwhile."""
-    return memory.source.exchange_id in plan.exchange_ids
+    """A turn that is only written again for its new neighbour is not made anew where it has
+    expired meanwhile."""
+    return memory.kind == "fact" or memory.source.exchange_id in plan.exchange_ids
 
 
 def _corrected_meanwhile(plan: Plan, current: dict[str, Memory]) -> dict[str, Memory]:

@@ -235,7 +235,8 @@ async def known_of(
 def may_be_late(known: Iterable[Memory], exchanges: Sequence[Exchange]) -> bool:
     """Whether something was written since these exchanges were said, so that they may belong
     before it."""
-    return any(memory.updated_at > exchanges[0].at for memory in known)
+    first = exchanges[0].at
+    return any(memory.updated_at > first or memory.created_at > first for memory in known)
 
 
 async def told_again(
