@@ -18,8 +18,9 @@ import hmac
 import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, make_dataclass
-from typing import Any, Final, TypeVar, cast
+from dataclasses import make_dataclass
+from sys import intern
+from typing import Any, Final, cast
 
 import orjson
 
@@ -180,7 +181,7 @@ def body_of(memory: Memory) -> bytes:
     source = memory.source
     return _json(
         [
-            [source.role, source.via, source.exchange_id, source.session, source.quote],
+            [getattr(source, name) for name in _SOURCE],
             list(memory.covers),
             dict(memory.metadata),
             [[v.at, v.event, v.text, v.key, v.value, v.via] for v in memory.history],
@@ -192,25 +193,49 @@ def body_of(memory: Memory) -> bytes:
 def memory_of(body: bytes) -> Memory:
     """The memory that `body_of` wrote. Raises Unreadable."""
     try:
-        source, covers, metadata, history, *plain = orjson.loads(body)
-        memory: Any = _MemoryDraft(
+        origin, covers, metadata, history, *plain = orjson.loads(body)
+        source = _SourceDraft(*origin)
+        memory = _MemoryDraft(
             *plain,
-            _frozen(_SourceDraft(*source), Source),
+            source,
             tuple(covers),
             metadata,
             tuple([Version(*version) for version in history]),
         )
+        _share(memory, source)
     except (orjson.JSONDecodeError, TypeError, ValueError) as exc:
         raise Unreadable("a stored memory's body is not as it was written") from exc
-    return _frozen(memory, Memory)
+    source.__class__, memory.__class__ = Source, Memory
+    return cast(Memory, memory)
+
+
+def _share(memory: Any, source: Any) -> None:
+    """Let equal words and times be one object: opened memories are kept by the ten thousand, and
+    this takes a third off each (1.2 kB) for 0.7 µs."""
+    memory.kind, memory.status = intern(memory.kind), intern(memory.status)
+    if memory.type is not None:
+        memory.type = intern(memory.type)
+    if memory.updated_at == memory.created_at:
+        memory.updated_at = memory.created_at
+    if memory.valid_from == memory.created_at:
+        memory.valid_from = memory.created_at
+    source.role, source.via = intern(source.role), intern(source.via)
+    if source.session is not None:
+        source.session = intern(source.session)
 
 
 # A search opens a hundred memories. Making a frozen dataclass sets each field through
 # object.__setattr__: 4.7 µs for a Memory and its Source. Filling an object of the same slots
 # and giving it the frozen class takes 0.9 µs.
 
-_MADE = ("source", "covers", "metadata", "history")
-_PLAIN: Final = tuple(f.name for f in fields(Memory) if f.name not in _MADE)
+_PLAIN: Final = (
+    "id", "kind", "text", "created_at", "updated_at", "valid_from", "type", "key", "value",
+    "importance", "pinned", "status", "valid_to", "expires_at", "superseded_at", "superseded_by",
+    "supersedes", "speaker",
+)  # fmt: skip
+"""The fields of a body that are stored as they are, in this order for good (RECORD_VERSION)."""
+_MADE: Final = ("source", "covers", "metadata", "history")
+_SOURCE: Final = ("role", "via", "exchange_id", "session", "quote")
 
 
 def _drafting(names: Sequence[str]) -> Any:
@@ -219,14 +244,7 @@ def _drafting(names: Sequence[str]) -> Any:
 
 
 _MemoryDraft: Final = _drafting((*_PLAIN, *_MADE))
-_SourceDraft: Final = _drafting([f.name for f in fields(Source)])
-
-F = TypeVar("F")
-
-
-def _frozen(draft: Any, frozen: type[F]) -> F:
-    draft.__class__ = frozen
-    return cast(F, draft)
+_SourceDraft: Final = _drafting(_SOURCE)
 
 
 # --- bytes ---------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import orjson
@@ -12,6 +12,9 @@ from gateway.core.errors import Unreadable
 from gateway.core.identity import Owner, Person, new_owner
 from gateway.core.memory import Entry, Memory, Source, Version
 from gateway.core.stored import (
+    _MADE,
+    _PLAIN,
+    _SOURCE,
     RECORD_VERSION,
     body_of,
     from_payload,
@@ -80,6 +83,21 @@ def test_a_memory_comes_back_whole() -> None:
         assert hash(back.source) == hash(memory.source)
         with pytest.raises(AttributeError):
             back.text = "other"  # type: ignore[misc]
+
+
+def test_every_field_of_a_memory_is_stored() -> None:
+    """The order of a body is fixed for good: a new field is to be appended, not forgotten."""
+    assert {*_PLAIN, *_MADE} == {field.name for field in fields(Memory)}
+    assert set(_SOURCE) == {field.name for field in fields(Source)}
+
+
+def test_what_is_opened_shares_its_common_words_and_times() -> None:
+    one, other = memory_of(body_of(WHOLE)), memory_of(body_of(replace(WHOLE, id="b")))
+    assert one.source.session is other.source.session
+    assert one.status is other.status
+    small = memory_of(body_of(SMALL))
+    assert small.created_at is small.updated_at
+    assert small.metadata is not memory_of(body_of(SMALL)).metadata
 
 
 def test_no_word_and_no_outside_id_stands_open() -> None:

@@ -12,9 +12,8 @@ from typing import Any, Final
 
 from gateway.core.memory import Memory
 
-KEPT_MEMORIES: Final = 8_000
-"""Some 8 MB, so that serving does not grow the process by a tenth; whole users go, the longest
-unused first. It is for those who are in conversation now."""
+KEPT_MEMORIES: Final = 100_000
+"""Some 80 MB when it is full; whole users go, the longest unused first."""
 
 
 class Opened:
