@@ -14,9 +14,20 @@ from dataclasses import dataclass, replace
 from gateway.core.memory import Memory
 from gateway.core.words import finder, fold
 
-WHOLE_CHARS = 240
-"""Up to this length a memory is injected whole."""
-PASSAGE_CHARS = 200
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Up to `whole` characters a text is injected whole; of a longer one `passage` are taken."""
+
+    whole: int
+    passage: int
+
+
+TURN = Cut(whole=240, passage=200)
+BRIEF_TURN = Cut(whole=140, passage=120)
+"""For turns after the best few: twice as many of them find room (docs/recall.md)."""
+FACT = Cut(whole=600, passage=400)
+PINNED = Cut(whole=1200, passage=1000)
 READ_CHARS = 50_000
 """How much of a text is read for a passage; a megabyte would take 20 ms."""
 
@@ -47,30 +58,42 @@ def read_ref(text: str) -> Ref:
     return Ref(match["id"], start, end) if end > start else Ref(match["id"])
 
 
-def passage(memory: Memory, stems: Sequence[str]) -> Ref:
+def cut_of(memory: Memory, *, brief: bool = False) -> Cut:
+    """How much of such a memory is injected."""
+    if memory.pinned:
+        return PINNED
+    if memory.kind == "fact":
+        return FACT
+    return BRIEF_TURN if brief else TURN
+
+
+def passage(memory: Memory, stems: Sequence[str], *, brief: bool = False) -> Ref:
     """Which part of a memory to inject for a question of these stems (`words.terms`)."""
-    if len(memory.text) <= WHOLE_CHARS:
+    cut = cut_of(memory, brief=brief)
+    if len(memory.text) <= cut.whole:
         return Ref(memory.id)
     text = memory.text[:READ_CHARS]
-    start, end = _densest(text, stems) if stems else (0, 0)
-    return Ref(memory.id, *_whole_sentences(text, start, end))
+    start, end = _densest(text, stems, cut.passage) if stems else (0, 0)
+    return Ref(memory.id, *_whole_sentences(text, start, end, cut.passage))
 
 
 def as_injected(memory: Memory, ref: Ref) -> Memory:
     """The memory with the text that `ref` names; cuts are marked."""
     text = memory.text
-    if ref.start is None or ref.end is None:
-        if len(text) <= WHOLE_CHARS:
+    start, end = ref.start, ref.end
+    if start is None or end is None:
+        cut = cut_of(memory)
+        if len(text) <= cut.whole:
             return memory
-        ref = Ref(ref.id, 0, PASSAGE_CHARS)
-    start, end = min(ref.start or 0, len(text)), min(ref.end or 0, len(text))
-    cut = text[start:end].strip()
+        start, end = 0, cut.passage
+    start, end = min(start, len(text)), min(end, len(text))
+    shown = text[start:end].strip()
     return replace(
-        memory, text=f"{'… ' if start > 0 else ''}{cut}{' …' if end < len(text) else ''}"
+        memory, text=f"{'… ' if start > 0 else ''}{shown}{' …' if end < len(text) else ''}"
     )
 
 
-def _densest(text: str, stems: Sequence[str]) -> tuple[int, int]:
+def _densest(text: str, stems: Sequence[str], length: int) -> tuple[int, int]:
     """From the first to the last match of the run, no longer than a passage, that holds most of
     the stems: each counts once, and one that is rare in the text counts more. Of equal runs the
     first; (0, 0) where nothing matches."""
@@ -88,7 +111,7 @@ def _densest(text: str, stems: Sequence[str]) -> tuple[int, int]:
         if not within.get(stem):
             score += worth[stem]
         within[stem] = within.get(stem, 0) + 1
-        while end - hits[first][0] > PASSAGE_CHARS:
+        while end - hits[first][0] > length:
             gone = hits[first][2]
             within[gone] -= 1
             if not within[gone]:
@@ -99,15 +122,15 @@ def _densest(text: str, stems: Sequence[str]) -> tuple[int, int]:
     return best
 
 
-def _whole_sentences(text: str, start: int, end: int) -> tuple[int, int]:
+def _whole_sentences(text: str, start: int, end: int, length: int) -> tuple[int, int]:
     """A run grown to whole sentences, some before and more after, up to a passage's length."""
-    before = max(0, start - max(0, PASSAGE_CHARS - (end - start)) // 2)
+    before = max(0, start - max(0, length - (end - start)) // 2)
     begin = before
     if before > 0:
         ends = [m.end() for m in _BOUNDARY.finditer(text, before, start)]
         space = text.find(" ", before, start)
         begin = ends[0] if ends else space + 1 if space >= 0 else start
-    limit = min(begin + PASSAGE_CHARS, len(text))
+    limit = min(begin + length, len(text))
     if limit == len(text):
         return begin, limit
     ends = [m.end() for m in _BOUNDARY.finditer(text, max(end, begin + 1), limit)]
