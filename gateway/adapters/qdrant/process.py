@@ -19,13 +19,14 @@ from typing import Any, cast
 import orjson
 
 from gateway.core.errors import SettingsError, StoreUnavailable
+from gateway.telemetry.logs import log
 
 # With -P nothing is imported from the directory that the gateway happens to be started in.
 _MAIN = "import sys; sys.path.append(sys.argv.pop(1)); from gateway.adapters.qdrant import shard;\
  sys.exit(shard.main())"
 _ROOT = str(Path(__file__).resolve().parents[3])
 
-START_S = 60.0
+START_S = 300.0
 RESTART_S = 1.0
 """A process that dies at once is not started again more often than this."""
 STOP_S = 30.0
@@ -84,7 +85,7 @@ class ShardProcess:
         self._started_at = now
         if self._child is not None:
             self._child.kill()  # its socket is closed: it is ending, or hangs
-            self._child.wait()
+            log("store").error("store_process_ended", code=self._child.wait(), restarted=True)
         ours, theirs = socket.socketpair()
         with theirs:
             # A session of its own: Ctrl-C is for the gateway, which ends it in order.

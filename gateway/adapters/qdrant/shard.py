@@ -34,7 +34,7 @@ from gateway.core.stored import OWED
 
 FLUSH_IDLE_S: Final = 1.0
 FLUSH_WRITES: Final = 10_000
-ORPHAN_WAIT_S: Final = 15.0
+ORPHAN_WAIT_S: Final = 30.0
 
 MAX_FACET: Final = 10_000_000
 
