@@ -60,15 +60,36 @@ demo: $(ready)   ## two sessions of a scripted chatbot, no key needed
 doctor: $(ready) ## check settings and every outside part
 	$(BIN)/memory-gateway doctor
 
+# --- clients of other makers, for their tests -------------------------------------------------
+CLIENTS := $(VENV)-clients
+NODE := tests/clients/node
+
+$(CLIENTS)/.ready: requirements/clients.txt | $(BIN)/python
+	$(BIN)/python -m venv $(CLIENTS)
+	$(CLIENTS)/bin/python -m pip --disable-pip-version-check --require-virtualenv install --quiet --require-hashes --requirement $<
+	@touch $@
+
+# Node is the system's. Where it or its packages cannot be had, the tests of its clients are
+# skipped and say so; everything else is tested.
+NODE_IS_GOOD := node -e 'process.exit(Number(parseInt(process.versions.node) < 18))' 2>/dev/null && command -v npm >/dev/null
+.PHONY: node
+node: $(NODE)/package-lock.json
+	@$(NODE_IS_GOOD) || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && echo "installing Node" && \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends nodejs npm >/dev/null; } || true
+	@test $(NODE)/node_modules/.ready -nt $< || { $(NODE_IS_GOOD) && \
+	  npm ci --prefix $(NODE) --ignore-scripts --no-audit --no-fund --silent && touch $(NODE)/node_modules/.ready; } || \
+	  echo "Node's clients will not be tested: install Node 18 or newer with npm (apt install nodejs npm), and see that npm reaches a registry"
+
 # --- tests ---------------------------------------------------------------------------------
-test: $(VENV)/.dev $(VENV)/.redis ## everything, in under ten minutes
+test: $(VENV)/.dev $(VENV)/.redis $(CLIENTS)/.ready node ## everything, in under ten minutes
 	$(PYTEST) -q
 
 test-unit: $(VENV)/.dev $(VENV)/.redis ## the suite without browsers, foreign clients and killed processes
 	$(PYTEST) -q -m "not browser and not clients and not faults"
 
+test-clients: $(CLIENTS)/.ready node
 test-clients test-browser test-faults: $(VENV)/.dev $(VENV)/.redis
-	$(PYTEST) -q -m $(@:test-%=%) || { test $$? -eq 5 && echo "no tests are marked \"$(@:test-%=%)\" yet"; }
+	$(PYTEST) -q -m $(@:test-%=%)
 
 check: $(VENV)/.dev ## formatting, lints, types and the walls between rooms
 	$(BIN)/ruff format --check .
@@ -84,6 +105,7 @@ lock: $(VENV)/.dev ## pin anew the newest versions that fit
 	$(COMPILE) --upgrade pyproject.toml requirements/build.in --output-file requirements/run.txt
 	$(COMPILE) --upgrade pyproject.toml requirements/build.in --group dev --constraint requirements/run.txt --output-file requirements/dev.txt
 	$(COMPILE) pyproject.toml requirements/build.in --extra fastembed --constraint requirements/dev.txt --output-file requirements/fastembed.txt
+	$(COMPILE) --upgrade requirements/clients.in --output-file requirements/clients.txt
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) $(CLIENTS) $(NODE)/node_modules build dist *.egg-info
