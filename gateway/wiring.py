@@ -19,9 +19,19 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.adapters.data_dir import DataDirLock, make_private
+from gateway.adapters.embed_cached import CachedEmbedder
 from gateway.config import AppSettings, Settings
-from gateway.core.errors import SettingsError, StoreUnavailable, Unavailable
+from gateway.core.breaker import Breaker
+from gateway.core.errors import (
+    EmbedderUnavailable,
+    QueueUnavailable,
+    SettingsError,
+    StateUnavailable,
+    StoreUnavailable,
+    Unavailable,
+)
 from gateway.core.identity import DEFAULT_APP
+from gateway.flows.guarded import guard
 from gateway.flows.tasks import TaskGroupOfBackground
 from gateway.ports import (
     Background,
@@ -199,7 +209,7 @@ async def _whole_services(deployment: GatewayDeployment, scope: AppSettings) -> 
     )
     await spool.open()
     parts.push_async_callback(spool.close)
-    return Services(
+    services = Services(
         upstream=_upstream(deployment, scope),
         cipher=cipher,
         directory=directory,
@@ -221,6 +231,50 @@ async def _whole_services(deployment: GatewayDeployment, scope: AppSettings) -> 
         jwks=jwks,
         tally=RedisTally(state_client),
         notes={"embedding": embedding_note, "extraction": extraction_note},
+    )
+    return _with_breakers(services, deployment.metrics, one_redis=queue_client is state_client)
+
+
+def _with_breakers(services: Services, metrics: Metrics, *, one_redis: bool) -> Services:
+    """What chats wait for is not asked again at once where it failed a moment ago."""
+    queue_breaker = Breaker()
+    state_breaker = queue_breaker if one_redis else Breaker()
+    if isinstance(services.embedder, CachedEmbedder):
+        # Below the cache: a question known by heart needs no embedder.
+        services.embedder.inner = guard(
+            services.embedder.inner,
+            Breaker(),
+            calls=("embed",),
+            error=EmbedderUnavailable,
+            part="embedder",
+            metrics=metrics,
+        )
+    return replace(
+        services,
+        store=guard(
+            services.store,
+            Breaker(),
+            calls=("search", "get"),
+            error=StoreUnavailable,
+            part="store",
+            metrics=metrics,
+        ),
+        queue=guard(
+            services.queue,
+            queue_breaker,
+            calls=("put", "pending"),
+            error=QueueUnavailable,
+            part="queue",
+            metrics=metrics,
+        ),
+        state=guard(
+            services.state,
+            state_breaker,
+            calls=("open", "limits", "note_seen", "note_injected"),
+            error=StateUnavailable,
+            part="state",
+            metrics=metrics,
+        ),
     )
 
 

@@ -1,0 +1,61 @@
+"""A circuit breaker: a part that failed again and again is not asked for a while.
+
+Without it every chat waits its whole deadline for a part that is away (150 ms each, by default).
+Closed: all calls pass. After `FAILURES` failures in a row it opens: none pass. When the pause is
+over it is half-open: one call passes as a probe; its success closes the breaker, its failure
+opens it again for twice as long, up to `MAX_PAUSE_S`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+FAILURES: Final = 5
+FIRST_PAUSE_S: Final = 0.5
+MAX_PAUSE_S: Final = 8.0
+PROBE_S: Final = 10.0
+"""A probe that was never heard of again does not hold the place of the next one longer."""
+
+
+class Breaker:
+    """One part's breaker. `now` is any clock that only goes forward, in seconds."""
+
+    def __init__(self) -> None:
+        self._failures = 0
+        self._pause_s = FIRST_PAUSE_S
+        self._until: float | None = None
+        self._probing_since: float | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Calls are refused, but for a probe now and then."""
+        return self._until is not None
+
+    def allows(self, now: float) -> bool:
+        """May a call pass? If it does while the breaker is open, it is the probe."""
+        if self._until is None:
+            return True
+        if now < self._until:
+            return False
+        if self._probing_since is not None and now - self._probing_since < PROBE_S:
+            return False
+        self._probing_since = now
+        return True
+
+    def succeeded(self) -> None:
+        """The part answered: whatever was before is forgotten."""
+        self._failures = 0
+        self._pause_s = FIRST_PAUSE_S
+        self._until = self._probing_since = None
+
+    def failed(self, now: float) -> None:
+        """The part did not answer, or not in time."""
+        self._failures += 1
+        if self._until is not None:
+            if self._probing_since is None:
+                return  # it was under way before the breaker opened and proves nothing new
+            self._pause_s = min(self._pause_s * 2, MAX_PAUSE_S)
+        elif self._failures < FAILURES:
+            return
+        self._until = now + self._pause_s
+        self._probing_since = None

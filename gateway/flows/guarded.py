@@ -1,0 +1,105 @@
+"""Breakers around the parts that a chat waits for: what failed just now is not asked again yet.
+
+`guard` stands in for a service and passes everything on; the calls named to it go through a
+breaker. A call counts as failed where the part is unavailable, and where whoever asked gave it
+up for being late. A refused call raises what the part itself would, at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection
+from functools import wraps
+from time import monotonic
+from typing import Any, Final, TypeVar, cast
+
+from gateway.core.breaker import Breaker
+from gateway.core.errors import Unavailable
+from gateway.telemetry.metrics import Metrics
+
+S = TypeVar("S")
+
+LATE_S: Final = 0.08
+"""A call given up sooner was most likely given up with its request, whose client left."""
+NOT_AWAY: Final = frozenset({"none", "loading"})
+"""Codes of an `Unavailable` that say nothing of a failure: there is no such part, or not yet."""
+
+
+def guard(
+    service: S,
+    breaker: Breaker,
+    *,
+    calls: Collection[str],
+    error: type[Unavailable],
+    part: str,
+    metrics: Metrics,
+    clock: Callable[[], float] = monotonic,
+) -> S:
+    """`service`, whose `calls` are refused with `error` while `breaker` is open."""
+    return cast(S, _Guarded(service, breaker, frozenset(calls), error, part, metrics, clock))
+
+
+class _Guarded:
+    def __init__(
+        self,
+        service: Any,
+        breaker: Breaker,
+        calls: frozenset[str],
+        error: type[Unavailable],
+        part: str,
+        metrics: Metrics,
+        clock: Callable[[], float],
+    ) -> None:
+        self._service = service
+        self._breaker = breaker
+        self._calls = calls
+        self._error = error
+        self._part = part
+        self._open = metrics.breaker_open.labels(part)
+        self._clock = clock
+        self._open.set(0)
+
+    def __getattr__(self, name: str) -> Any:
+        attribute = getattr(self._service, name)
+        if name not in self._calls:
+            return attribute
+        guarded = self._through_breaker(attribute)
+        self.__dict__[name] = guarded  # found without this method from now on
+        return guarded
+
+    def _through_breaker(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(call)
+        async def guarded(*args: Any, **kwargs: Any) -> Any:
+            began = self._clock()
+            if not self._breaker.allows(began):
+                raise self._error(
+                    f"{self._part} failed a moment ago and is not asked again yet",
+                    code="breaker_open",
+                )
+            try:
+                answer = await call(*args, **kwargs)
+            except Unavailable as exc:
+                if exc.code not in NOT_AWAY:
+                    self._failed()
+                raise
+            except asyncio.CancelledError:
+                if self._clock() - began >= LATE_S:
+                    self._failed()
+                raise
+            except Exception:
+                # Whatever else it raises (an owner that is gone, a bad question): it answered.
+                self._answered()
+                raise
+            self._answered()
+            return answer
+
+        return guarded
+
+    def _failed(self) -> None:
+        self._breaker.failed(self._clock())
+        self._open.set(self._breaker.is_open)
+
+    def _answered(self) -> None:
+        if self._breaker.is_open:
+            self._open.set(0)
+        self._breaker.succeeded()

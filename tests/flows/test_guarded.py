@@ -1,0 +1,140 @@
+"""Calls through a breaker: what counts as a failure, and what is refused at once."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from gateway.core.breaker import FAILURES, FIRST_PAUSE_S, Breaker
+from gateway.core.errors import EmbedderUnavailable, StoreUnavailable
+from gateway.flows.guarded import LATE_S, guard
+from gateway.telemetry.metrics import Metrics
+
+
+class Part:
+    """Something outside: away, silent or well, as it is told."""
+
+    name = "a part"
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.raises: Exception | None = None
+        self.silent = False
+
+    async def search(self, word: str) -> str:
+        self.asked += 1
+        if self.raises is not None:
+            raise self.raises
+        if self.silent:
+            await asyncio.Event().wait()
+        return f"found {word}"
+
+    async def put(self) -> str:
+        return "kept"
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def guarded(part: Part, clock: Clock, metrics: Metrics | None = None) -> Part:
+    return guard(
+        part,
+        Breaker(),
+        calls=("search",),
+        error=StoreUnavailable,
+        part="store",
+        metrics=metrics or Metrics(),
+        clock=clock,
+    )
+
+
+async def failures(through: Part, times: int) -> None:
+    for _ in range(times):
+        with pytest.raises(StoreUnavailable):
+            await through.search("x")
+
+
+async def test_a_part_that_is_well_is_asked_each_time() -> None:
+    part = Part()
+    through = guarded(part, Clock())
+    assert [await through.search("a"), await through.search("b")] == ["found a", "found b"]
+    assert await through.put() == "kept"
+    assert through.name == "a part"
+
+
+async def test_a_part_that_is_away_is_not_asked_after_a_few_failures() -> None:
+    part, metrics = Part(), Metrics()
+    part.raises = StoreUnavailable("away")
+    through = guarded(part, Clock(), metrics)
+    await failures(through, FAILURES + 20)
+    assert part.asked == FAILURES
+    assert b'breaker_open{part="store"} 1.0' in metrics.render()
+
+
+async def test_it_is_asked_again_when_it_is_back() -> None:
+    part, clock, metrics = Part(), Clock(), Metrics()
+    part.raises = StoreUnavailable("away")
+    through = guarded(part, clock, metrics)
+    await failures(through, FAILURES)
+    part.raises = None
+    clock.now += FIRST_PAUSE_S
+    assert await through.search("a") == "found a"
+    assert await through.search("b") == "found b"
+    assert b'breaker_open{part="store"} 0.0' in metrics.render()
+
+
+async def test_calls_that_were_given_up_for_being_late_open_it() -> None:
+    part, clock = Part(), Clock()
+    part.silent = True
+    through = guarded(part, clock)
+    for _ in range(FAILURES):
+        task = asyncio.ensure_future(through.search("x"))
+        await asyncio.sleep(0)
+        clock.now += LATE_S * 1.5
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    await failures(through, 1)
+    assert part.asked == FAILURES
+
+
+async def test_calls_that_ended_with_their_client_do_not() -> None:
+    part = Part()
+    part.silent = True
+    through = guarded(part, Clock())
+    for _ in range(FAILURES * 2):
+        task = asyncio.ensure_future(through.search("x"))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert part.asked == FAILURES * 2
+
+
+async def test_a_model_that_is_still_loading_is_no_failure() -> None:
+    part = Part()
+    part.raises = EmbedderUnavailable("loading", code="loading")
+    through = guarded(part, Clock())
+    for _ in range(FAILURES * 2):
+        with pytest.raises(EmbedderUnavailable):
+            await through.search("x")
+    assert part.asked == FAILURES * 2
+
+
+async def test_an_answer_that_is_an_error_of_the_caller_is_an_answer() -> None:
+    part, clock = Part(), Clock()
+    through = guarded(part, clock)
+    part.raises = StoreUnavailable("away")
+    await failures(through, FAILURES)
+    clock.now += FIRST_PAUSE_S
+    part.raises = ValueError("bad question")
+    for _ in range(FAILURES * 2):
+        with pytest.raises(ValueError, match="bad question"):
+            await through.search("x")
+    assert part.asked == FAILURES * 3
