@@ -68,7 +68,7 @@ export class Memories {
 
   #render(cursor) {
     const first = Math.min(...this.shown.map((m) => Date.parse(m.valid_from)));
-    this.range = [first, Math.max(Date.now(), first + 1)];
+    if (this.shown.length) this.range = [first, Math.max(Date.now(), first + 1)];
     const groups = Object.entries(TYPES).map(([type, label]) => {
       const mine = this.shown.filter((m) => (m.kind === "turn" ? "turn" : m.type) === type);
       if (!mine.length) return null;

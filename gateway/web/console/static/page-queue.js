@@ -23,9 +23,9 @@ export async function show(page) {
       { head: "Reason", wide: true, cell: (l) => l.reason },
       { head: "User", cell: (l) => (l.user ? h("a", { href: pageOf(l.app, l.user) }, l.user) : "(erased)") },
       { head: "At", cell: (l) => time(l.at) }, { head: "Tries", number: true, cell: (l) => l.tries }, { head: "Exchanges", number: true, cell: (l) => l.exchanges },
-      { head: "", cell: (l) => h("button", { type: "button", "aria-label": `Try ${l.id} again`, onclick: (e) => doing(e.target, () => retry(l.id)) }, "Try again") },
+      { head: "Action", cell: (l) => h("button", { type: "button", "aria-label": `Try ${l.id} again`, onclick: (e) => doing(e.target, () => retry(l.id)) }, "Try again") },
     ], d.dead, "There are no dead letters."));
   }
-  put(page, counts, h("h2", {}, "Dead letters"), h("p", { class: "quiet" }, "What could not be distilled after its last try is kept whole."), all, dead);
+  put(page, h("h2", {}, "Now"), counts, h("h2", {}, "Dead letters"), h("p", { class: "quiet" }, "What could not be distilled after its last try is kept whole."), all, dead);
   await live(load, 2000);
 }

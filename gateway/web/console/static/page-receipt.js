@@ -36,7 +36,7 @@ export async function show(page, params) {
     table("Injected memories", [
       { head: "Memory", wide: true, cell: (m) => [m.text ?? "(forgotten)", m.text_now && h("div", { class: "warn small" }, `Now: ${m.text_now}`)] },
       { head: "Type", cell: (m) => m.type ?? m.kind ?? "" }, { head: "Now", cell: (m) => badge(m.status, m.status === "active" ? "good" : "warn") },
-      { head: "Rests on", wide: true, cell: (m) => (m.source?.quote ? `“${m.source.quote}”` : "") },
+      { head: "Rests on", wide: true, cell: (m) => (m.rests_on?.length ? m.rests_on.map((t) => h("div", {}, `“${t}”`)) : m.source?.quote ? `“${m.source.quote}”` : "") },
     ], r.memories, "None."),
     h("h2", {}, "What was considered"),
     table("Candidates", [

@@ -12,7 +12,7 @@ export async function show(page) {
   function draw() {
     const words = find.value.trim().toLowerCase();
     put(rows, table("Settings in force", [
-      { head: "Setting", cell: (r) => h("code", {}, r.name) }, { head: "Value", wide: true, cell: (r) => shown(r.value) }, { head: "", cell: (r) => (r.changed ? badge("changed", "good") : "") },
+      { head: "Setting", cell: (r) => h("code", {}, r.name) }, { head: "Value", wide: true, cell: (r) => shown(r.value) }, { head: "Changed", cell: (r) => (r.changed ? badge("yes", "good") : "") },
     ], settings.filter((r) => r.name.includes(words) && (!only.checked || r.changed)), "No setting is called so."));
   }
   draw();

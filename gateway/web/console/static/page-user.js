@@ -20,7 +20,7 @@ export async function show(page, params) {
       const url = new URL(made.url, location.origin).href;
       put(link, h("p", {}, "Give this to the person; whoever has it can act for them until ", time(made.expires_at), ": ", h("a", { href: url, id: "own-page" }, url)));
     }) }, "Link to their own page")), link,
-    memories.element,
+    h("br"), memories.element,
     wholes(base, user, { bringBack: true, onErased: () => memories.load() }),
     h("h2", {}, "Latest receipts"), receipts);
   const [found, identities] = await Promise.all([
