@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from gateway.core.answer import Answer
 from gateway.core.chat import ChatRequest, Message
@@ -79,13 +79,15 @@ def response_mark(response_id: str, key: bytes = b"") -> str:
     return _hash(key, "response", response_id)
 
 
-def user_turn_mark(request: ChatRequest, key: bytes = b"") -> str:
+def user_turn_mark(
+    request: ChatRequest, key: bytes = b"", found: Sequence[str] | None = None
+) -> str:
     """The mark of the last user message, the same for every request of a tool loop; "" where
-    there is none."""
+    there is none. `found`: the request's marks, where they are known already."""
     last = _last_user_index(request)
     if last is None:
         return ""
-    found = marks(request, key)
+    found = marks(request, key) if found is None else found
     return found[len(found) - len(_said(request)) + last]
 
 
@@ -151,6 +153,7 @@ def exchange_of(
     timezone: str | None,
     receipt_id: str | None,
     key: bytes = b"",
+    found: Sequence[str] | None = None,
 ) -> Exchange | None:
     """What was newly said and answered, or None where nothing is to be kept yet.
 
@@ -160,7 +163,7 @@ def exchange_of(
 
     The id comes from the session and the marks up to the user's turn, so that a retry is the
     same exchange, and a tool loop is one. Where the user's turn was kept before (a forced call
-    whose loop went on), all marks count.
+    whose loop went on), all marks count. `found`: the marks, where they are known already.
     """
     if answer.status >= 400 or not (answer.final or request.forced_tool):
         return None
@@ -171,7 +174,7 @@ def exchange_of(
     if said:
         turns += (Turn(n=len(turns), role="assistant", text=said, at=now),)
     return Exchange(
-        id=_exchange_id(request, session, fresh, key),
+        id=_exchange_id(request, session, fresh, key, found),
         session=session,
         at=now,
         turns=turns,
@@ -188,8 +191,10 @@ def answered(answer: Answer) -> str:
     return _capped(_without_thoughts(strip_blocks(answer.text or answer.refusal or "")).strip())
 
 
-def _exchange_id(request: ChatRequest, session: str, fresh: int, key: bytes) -> str:
-    found = marks(request, key)
+def _exchange_id(
+    request: ChatRequest, session: str, fresh: int, key: bytes, found: Sequence[str] | None
+) -> str:
+    found = marks(request, key) if found is None else found
     last, count = _last_user_index(request), len(_said(request))
     if last is not None and last >= count - fresh:
         found = found[: len(found) - count + last + 1]

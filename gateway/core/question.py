@@ -73,21 +73,26 @@ def just_said(
     """
     stems = terms(text)
     turns = [
-        _as_memory(exchange, turn)
+        (exchange, turn)
         for exchange in exchanges
         for turn in exchange.turns
         if turn.role in ("user", "assistant") and turn.text.strip()
     ]
-    judged: list[tuple[float, int, Memory]] = []
-    for place, memory in enumerate(turns[-MAX_READ:]):
-        if memory.id in known:
-            continue
-        shared = len(held(stems, fold(memory.text[:MAX_CHARS]))) / len(stems) if stems else 0.0
-        elsewhere = session is None or memory.session != session
-        if shared >= 0.5 or (elsewhere and memory.source.role == "user"):
-            judged.append((shared, place, memory))
-    judged.sort(key=lambda entry: (-entry[0], -entry[1]))
-    return [memory for _, _, memory in judged[:MAX_JUST_SAID]]
+    judged: list[tuple[float, int]] = []
+    for place, (exchange, turn) in enumerate(turns := turns[-MAX_READ:]):
+        shared = len(held(stems, fold(turn.text[:MAX_CHARS]))) / len(stems) if stems else 0.0
+        elsewhere = session is None or exchange.session != session
+        if shared >= 0.5 or (elsewhere and turn.role == "user"):
+            judged.append((-shared, -place))
+    judged.sort()
+    found: list[Memory] = []
+    for _, place in judged:
+        memory = _as_memory(*turns[-place])
+        if memory.id not in known:
+            found.append(memory)
+            if len(found) == MAX_JUST_SAID:
+                break
+    return found
 
 
 def _as_memory(exchange: Exchange, turn: Turn) -> Memory:

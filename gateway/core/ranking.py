@@ -79,10 +79,10 @@ class Asked:
     timezone: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Scored:
     """A memory with its score and what it is made of. `left_out` says why it was not chosen;
-    None: it was."""
+    None: it was. Nothing changes one; frozen, a hundred of them take 0.1 ms more to make."""
 
     memory: Memory
     score: float

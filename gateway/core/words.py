@@ -13,6 +13,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 
 MAX_QUERY_CHARS = 2000
 """How much of a question is read. Nobody asks longer; pasted documents are cut."""
@@ -21,8 +22,11 @@ MAX_TERMS = 24
 MIN_STEM = 3
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
-# Han, kana, Thai, Lao, Khmer and Myanmar are written without spaces between words.
-_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]+")
+# Han, kana, Thai, Lao, Khmer and Burmese are written without spaces between words; in Korean
+# particles cling to them.
+_UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+"
+)
 _ENDINGS = re.findall(
     r"\S+", "ations ation ingly ments ment ness ings ing edly ies ied ers est er ed es ly s y e"
 )
@@ -32,9 +36,9 @@ _ENDINGS = re.findall(
 # purpose, as they are words of substance in a neighbour language.
 _STOP_WORDS = """
 a about above after again all also am an and any are as at be because been before being below
-between both but by can could did do does doing done down during each few for from further get
+between both but by called can could did do does doing done down during each few for from further get
 got had has have having he her here hers him his how i if in into is it its itself just kind know
-let like me mention mentioned might more most much must my name no nor not now of off on once one
+let like me mention mentioned might more most much must my name named no nor not now of off on once one
 only or other our ours out over own please really recall remember remind said same say says shall
 she should so some something sort still such tell than that the their theirs them then there these
 they thing things this those through to told too under until up upon us very was we were what
@@ -112,8 +116,34 @@ def fold(text: str) -> str:
 
 
 def held(stems: Sequence[str], text: str) -> set[str]:
-    """Which of the stems some word of a folded text begins with."""
-    return set(finder(tuple(stems)).findall(text))
+    """Which of the stems some word of a folded text begins with.
+
+    `finder` finds the same; but compiling its pattern, which no two questions share, takes
+    150 µs, and looking for each stem by itself 0.2.
+    """
+    if not _apart(tuple(stems)):
+        return set(finder(tuple(stems)).findall(text))
+    return {stem for stem in stems if _begins_a_word(stem, text)}
+
+
+@lru_cache(maxsize=512)
+def _apart(stems: tuple[str, ...]) -> bool:
+    """Whether each stem may be looked for by itself: whole words of spaced scripts, none of which
+    is how another one begins (the longer one takes its place from it)."""
+    ordered = sorted(stems)
+    return all(s.isalnum() and not _UNSPACED.search(s) for s in ordered) and not any(
+        longer.startswith(s) for s, longer in pairwise(ordered) if s != longer
+    )
+
+
+def _begins_a_word(stem: str, text: str) -> bool:
+    at = text.find(stem)
+    while at >= 0:
+        before, end = text[at - 1 : at], at + len(stem)
+        if not (before.isalnum() or before == "_") and not text[end : end + 1].isdecimal():
+            return True
+        at = text.find(stem, at + 1)
+    return False
 
 
 def _folded(text: str) -> str:

@@ -146,6 +146,7 @@ def _exchange(
         timezone=visit.who.options.timezone,
         receipt_id=visit.report.receipt_id,
         key=owner.key,
+        found=marks,
     )
     return marks, exchange
 

@@ -89,11 +89,9 @@ class Preparation:
             assert visit.owner is not None  # noqa: S101 (for the type)
             key = visit.owner.key
             if len(request.body) > OFF_THE_LOOP_BYTES:
-                visit.marks = await asyncio.to_thread(capture.marks, request, key)
-                visit.turn_mark = await asyncio.to_thread(capture.user_turn_mark, request, key)
+                visit.marks, visit.turn_mark = await asyncio.to_thread(_marks, request, key)
             else:
-                visit.marks = capture.marks(request, key)
-                visit.turn_mark = capture.user_turn_mark(request, key)
+                visit.marks, visit.turn_mark = _marks(request, key)
             opening = Opening(
                 marks=visit.marks,
                 session=visit.who.options.session,
@@ -168,6 +166,11 @@ class Preparation:
 def _keeps_receipt(visit: Visit) -> bool:
     receipts = visit.settings.receipts
     return (receipts.on_demand and visit.who.options.receipt) or random.random() < receipts.share
+
+
+def _marks(request: ChatRequest, key: bytes) -> tuple[tuple[str, ...], str]:
+    marks = capture.marks(request, key)
+    return marks, capture.user_turn_mark(request, key, marks)
 
 
 def _deadline_ms(visit: Visit) -> float:

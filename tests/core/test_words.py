@@ -1,0 +1,70 @@
+"""Words for judging a few texts."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.core.words import MAX_TERMS, fold, held, is_unspaced, stem, terms, words
+
+
+@pytest.mark.parametrize(
+    "forms",
+    [
+        ("paint", "painted", "painting", "paints"),
+        ("plan", "planned", "planning", "plans"),
+        ("hike", "hiked", "hiking", "hikes"),
+        ("city", "cities"),
+    ],
+)
+def test_forms_of_a_word_find_one_another(forms: tuple[str, ...]) -> None:
+    for one in forms:
+        for other in forms:
+            assert held([stem(one)], other) or held([stem(other)], one)
+
+
+def test_terms_are_what_a_question_is_about() -> None:
+    assert terms("What did I tell you about the dog?") == ("dog",)
+    assert terms("Wie heißt mein Hund?") == ("heisst", "hund")
+    assert terms("¿Cuál es mi color favorito?") == ("color", "favorito")
+
+
+def test_accents_and_case_do_not_matter() -> None:
+    assert fold("Málaga") == fold("MALAGA") == "malaga"
+    assert held(terms("Where is Malaga?"), fold("Vamos a Málaga")) == {"malaga"}
+
+
+@pytest.mark.parametrize(
+    ("question", "text"),
+    [
+        ("我的猫叫什么", "用户的猫叫咪咪"),
+        ("犬の名前は", "犬の名前はポチです"),
+        ("แมวชื่ออะไร", "แมวชื่อมะลิ"),
+    ],
+)
+def test_scripts_without_spaces_are_cut_into_pairs(question: str, text: str) -> None:
+    found = terms(question)
+    assert all(is_unspaced(term) for term in found)
+    assert held(found, fold(text))
+
+
+def test_a_stem_is_found_at_the_start_of_a_word_alone() -> None:
+    assert held(["art"], "a party") == set()
+    assert held(["art"], "modern art") == {"art"}
+
+
+def test_a_question_of_fifty_thousand_terms_is_read_to_a_bound() -> None:
+    began = time.perf_counter()
+    assert len(terms(" ".join(f"word{i}" for i in range(54_000)))) <= MAX_TERMS
+    assert time.perf_counter() - began < 0.1
+
+
+@given(st.text())
+def test_any_text_has_words(text: str) -> None:
+    words(text)
+    found = terms(text)
+    assert len(found) <= MAX_TERMS
+    assert held(found, fold(text)) <= set(found)
