@@ -17,7 +17,7 @@ from gateway.core.memory import Entry, Memory
 from gateway.core.windows import dense_text, dense_window_text
 from gateway.flows.curate import tombstone
 from gateway.flows.distil import Vectors, texts_of
-from gateway.flows.writing import alone
+from gateway.flows.writing import alone, store
 from gateway.ports import Services
 
 
@@ -29,22 +29,31 @@ async def apply(services: Services, owner: Owner, plan: Plan, vectors: Vectors) 
     if not plan.writes:
         return
     # Embedded before the look that counts: it can take seconds, and a person may correct a
-    # memory meanwhile.
-    puts = await _puts(services, owner, plan)
-    await vectors.have(services, texts_of([p for p in puts if p.memory.status != "forgotten"]))
+    # memory meanwhile. What turns out to be written already was then embedded in vain, which
+    # only a redelivery meets.
+    await vectors.have(
+        services, texts_of([_as_put(w) for w in plan.writes if not isinstance(w, Forget)])
+    )
     async with alone(owner.tenant):
-        puts = await _puts(services, owner, plan)
-        if not puts:
-            return
-        await services.store.put(owner, entries_of(puts, vectors))
+        ids = [w.id if isinstance(w, Forget) else w.memory.id for w in plan.writes]
+        current = {m.id: m for m in await services.store.get(owner, ids)}
+        puts = outcome(plan, current)
+        kept = [put for put in puts if put.memory.status != "forgotten"]
+        if kept:
+            await services.store.put(owner, entries_of(kept, vectors))
+        stones = [put.memory for put in puts if put.memory.status == "forgotten"]
+        if stones:
+            # The windows of the turns beside a forgotten one hold its words.
+            await store(services, owner, stones, gone=[current[m.id] for m in stones])
+    if not puts:
+        return
     with suppress(StateUnavailable):
         # Caches of what stands end by their own age where this cannot be said.
         await services.state.touch_standing(owner.tenant)
 
 
-async def _puts(services: Services, owner: Owner, plan: Plan) -> list[Put]:
-    ids = [w.id if isinstance(w, Forget) else w.memory.id for w in plan.writes]
-    return outcome(plan, {m.id: m for m in await services.store.get(owner, ids)})
+def _as_put(write: Put | Revise) -> Put:
+    return write if isinstance(write, Put) else Put(write.memory)
 
 
 def outcome(plan: Plan, current: dict[str, Memory]) -> list[Put]:
@@ -113,9 +122,6 @@ def entries_of(puts: Sequence[Put], vectors: Vectors) -> list[Entry]:
     entries: list[Entry] = []
     for put in puts:
         memory, window = put.memory, put.window
-        if memory.status == "forgotten":
-            entries.append(Entry(memory))
-            continue
         entries.append(
             Entry(
                 memory,

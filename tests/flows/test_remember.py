@@ -230,6 +230,9 @@ async def test_what_is_forgotten_leaves_a_tombstone_and_no_words(shop: Workshop)
     assert tombstone.history[-1].event == "forgotten"
     assert not any(version.text for version in tombstone.history)
     assert [t.text for t in await shop.turns()] == ["OK"]
+    probe = Probe("salary", Where(kinds=("turn", "fact"), statuses=()))
+    found = await shop.services.store.search(await shop.owner(), probe)
+    assert not any(found.lists.values()), "nor is it found by the words of what stood beside it"
 
 
 # --- once, whatever happens ------------------------------------------------------------------
