@@ -43,7 +43,7 @@ HYBRID = Judgement(
     nearest=13.2, coverage=2.9, unknown=0.0, unknown_name=-1.9, names_speaker=3.95, bias=-7.9
 )
 LEXICAL = Judgement(
-    nearest=0.0, coverage=5.8, unknown=-1.7, unknown_name=-2.0, names_speaker=4.0, bias=-2.7
+    nearest=0.0, coverage=5.8, unknown=-1.7, unknown_name=-2.0, names_speaker=4.0, bias=-2.6
 )
 """Where there are no vectors, or none whose scale is known."""
 

@@ -36,13 +36,13 @@ _ENDINGS = re.findall(
 # purpose, as they are words of substance in a neighbour language.
 _STOP_WORDS = """
 a about above after again all also am an and any are as at be because been before being below
-between both but by called can could did do does doing done down during each few for from further get
-got had has have having he her here hers him his how i if in into is it its itself just kind know
-let like me mention mentioned might more most much must my name named no nor not now of off on once one
-only or other our ours out over own please really recall remember remind said same say says shall
-she should so some something sort still such tell than that the their theirs them then there these
-they thing things this those through to told too under until up upon us very was we were what
-when where which while who whom whose why will with would you your yours
+between both but by called can could did do does doing done down during each few for from further
+get got had has have having he her here hers him his how i if in into is it its itself just kind
+know let like me mention mentioned might more most much must my name named no nor not now of off
+on once one only or other our ours out over own please really recall remember remind said same say
+says shall she should so some something sort still such tell than that the their theirs them then
+there these they thing things this those through to told too under until up upon us very was we
+were what when where which while who whom whose why will with would you your yours
 der das den dem des ein eine einen einem einer und oder aber ist sind war waren bin bist hat habe
 haben ich du er sie es wir ihr mich dich mir dir mein meine dein deine nicht kein keine was wer wie
 wo wann warum welche welcher welches mit von zu zum zur auf für im ins bei nach aus noch auch
