@@ -80,14 +80,24 @@ node: $(NODE)/package-lock.json
 	  npm ci --prefix $(NODE) --ignore-scripts --no-audit --no-fund --silent && touch $(NODE)/node_modules/.ready; } || \
 	  echo "Node's clients will not be tested: install Node 18 or newer with npm (apt install nodejs npm), and see that npm reaches a registry"
 
+# --- a browser, for the tests of the console ---------------------------------------------------
+# Chromium is the system's too. Where it cannot be had, those tests are skipped and say so.
+HAS_CHROMIUM := command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null
+.PHONY: chromium
+chromium:
+	@{ $(HAS_CHROMIUM); } || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && echo "installing Chromium" && \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; } || \
+	  echo "the console will not be tested in a browser: install Chromium (apt install chromium)"
+
 # --- tests ---------------------------------------------------------------------------------
-test: $(VENV)/.dev $(VENV)/.redis $(CLIENTS)/.ready node ## everything, in under ten minutes
+test: $(VENV)/.dev $(VENV)/.redis $(CLIENTS)/.ready node chromium ## everything, in under ten minutes
 	$(PYTEST) -q
 
 test-unit: $(VENV)/.dev $(VENV)/.redis ## the suite without browsers, foreign clients and killed processes
 	$(PYTEST) -q -m "not browser and not clients and not faults"
 
 test-clients: $(CLIENTS)/.ready node
+test-browser: chromium
 test-clients test-browser test-faults: $(VENV)/.dev $(VENV)/.redis
 	$(PYTEST) -q -m $(@:test-%=%)
 
@@ -105,6 +115,7 @@ lock: $(VENV)/.dev ## pin anew the newest versions that fit
 	$(COMPILE) --upgrade pyproject.toml requirements/build.in --output-file requirements/run.txt
 	$(COMPILE) --upgrade pyproject.toml requirements/build.in --group dev --constraint requirements/run.txt --output-file requirements/dev.txt
 	$(COMPILE) pyproject.toml requirements/build.in --extra fastembed --constraint requirements/dev.txt --output-file requirements/fastembed.txt
+	$(COMPILE) pyproject.toml requirements/build.in --extra otel --constraint requirements/dev.txt --output-file requirements/otel.txt
 	$(COMPILE) --upgrade requirements/clients.in --output-file requirements/clients.txt
 
 clean:

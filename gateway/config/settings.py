@@ -255,6 +255,14 @@ class LogSettings(Section):
     content: bool = False
 
 
+class TracingSettings(Section):
+    """Traces for OpenTelemetry (the extra `otel`)."""
+
+    enabled: bool = False
+    endpoint: str | None = None
+    service_name: str = "memory-gateway"
+
+
 class AppSettings(Section):
     """One app's own settings, over the general ones."""
 
@@ -277,6 +285,7 @@ class Settings(AppSettings):
     server: ServerSettings = ServerSettings()
     admin: AdminSettings = AdminSettings()
     log: LogSettings = LogSettings()
+    tracing: TracingSettings = TracingSettings()
     data_dir: Path = Path("data")
     apps: Mapping[str, AppSettings] = Field(default_factory=dict)
 
