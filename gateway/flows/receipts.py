@@ -28,6 +28,7 @@ from gateway.core.extraction import PROMPT
 from gateway.core.identity import Owner
 from gateway.core.injection import STANDING, render
 from gateway.core.memory import Instant, Memory, Where, parse_rfc3339, rfc3339
+from gateway.core.redaction import redact
 from gateway.flows.browse import pages
 from gateway.flows.visit import Visit
 from gateway.ports import Services
@@ -53,7 +54,7 @@ def receipt_of(
     recalled, report, options = visit.recalled, visit.report, visit.who.options
     shown = recalled.memories if recalled is not None and report.injected else ()
     refs = recalled.refs if recalled is not None and report.injected else ()
-    text, before = capture.query_text(request)
+    text, before = _asked(visit, request)
     block = _block(shown, visit.room.placement, visit.settings.memory.template)
     receipt = {
         "id": report.receipt_id,
@@ -97,9 +98,19 @@ def receipt_of(
         "upstream_ms": round(visit.upstream_ms, 3),
         "outcome": answer.outcome,
     }
-    if visit.settings.receipts.record and recalled is not None:
+    if visit.settings.receipts.record and visit.writes and recalled is not None:
         receipt["recorded"] = _recorded(visit, request)
     return receipt
+
+
+def _asked(visit: Visit, request: ChatRequest) -> tuple[str, str]:
+    """The question and the turn before it, without what must never be stored; neither where
+    nothing of the request may be written down."""
+    if not visit.writes:
+        return "", ""
+    text, before = capture.query_text(request)
+    hidden = visit.settings.privacy.redact
+    return redact(text, hidden), redact(before, hidden)
 
 
 def _millionths(number: float) -> float:
@@ -114,7 +125,7 @@ def _recorded(visit: Visit, request: ChatRequest) -> dict[str, Any]:
     for message in reversed(request.messages):
         if left <= 0:
             break
-        present.append(message.text[:left])
+        present.append(redact(message.text[:left], visit.settings.privacy.redact))
         left -= len(message.text)
     recalled = visit.recalled
     return {
