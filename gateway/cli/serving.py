@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -95,6 +96,7 @@ async def _serve(
             _end_with_parent(server)
         try:
             await app.open()
+            _settle_garbage_collector()
             url = _url(listener)
             with contextlib.nullcontext() if child else announced(settings.data_dir, url):
                 _log.info(
@@ -107,6 +109,16 @@ async def _serve(
         finally:
             await app.close()
     return 0
+
+
+def _settle_garbage_collector() -> None:
+    """What is there when serving begins stays: it is not looked through again. And what a request
+    leaves behind is nearly all freed without the collector: by its defaults it ran for a tenth
+    of the CPU time, and looked through a hundred thousand cached memories while streams waited.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 100)
 
 
 class _Server(uvicorn.Server):

@@ -138,7 +138,7 @@ async def search(
         asking.end()
     if stage == "none":
         raise asking.failure or StoreUnavailable("the store did not answer in time; try again")
-    return rank(Asked(asking.text, where.as_of), found, now=now)[:limit]
+    return rank(Asked(asking.text, as_of=where.as_of), found, now=now)[:limit]
 
 
 def forget(tenant: str) -> None:
@@ -205,7 +205,7 @@ class _Asking:
         if stage == "none" and not held and not waiting:
             self._took("total", self._began)
             return Recalled(stage_ms=self.stage_ms)
-        asked = Asked(self.text, question.as_of, question.timezone)
+        asked = Asked(self.text, question.text, question.as_of, question.timezone)
         ranked = [s for s in rank(asked, found, now=self._now) if self._counts(s.memory)]
         conversation = question.conversation
         said = just_said(
@@ -248,6 +248,9 @@ class _Asking:
             return (NOTHING_FOUND, "none") if always is None else (always, "full")
         probe = Probe(self.text, where, CANDIDATES, language=self._language(), standing=standing)
         by_words = self._begin(self._search(probe), "recall-lexical")
+        if self._settings.embedding.provider == "none":
+            found = await self._within(by_words, "lexical")
+            return (NOTHING_FOUND, "none") if found is None else (found, "lexical")
         vector: asyncio.Task[Vector] | None = None
         if not may_name_someone(self.text):
             vector = self._begin(self._embedded(self.text), "recall-embedding")
