@@ -12,7 +12,7 @@ from typing import Final
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.routing import BaseRoute, Route, Router
+from starlette.routing import BaseRoute, Match, Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.core.errors import BadRequest, NotFound
@@ -121,6 +121,8 @@ class OwnRoutes:
         except (ClientLeft, ClientDisconnect):
             return LEFT
         except HTTPException as exc:
+            if exc.status_code == 405:
+                return await self._not_allowed(scope, out)
             headers = [(k.lower().encode(), v.encode()) for k, v in (exc.headers or {}).items()]
             await send_error(
                 out, BadRequest(exc.detail, code="http_error"), headers, exc.status_code
@@ -131,6 +133,21 @@ class OwnRoutes:
                 raise  # half an answer is out: the server closes the connection
             await send_error(out, error)
         return status
+
+    async def _not_allowed(self, scope: Scope, send: Send) -> int:
+        """405 with every method of the path: the router names those of one route alone."""
+        matching = [
+            route
+            for route in self._router.routes
+            if isinstance(route, Route) and route.matches(scope)[0] is Match.PARTIAL
+        ]
+        allowed = ", ".join(
+            sorted({m for r in matching if r.path == matching[0].path for m in r.methods or ()})
+        )
+        error = BadRequest(
+            f"{scope['method']} is not for this path; it takes {allowed}", code="http_error"
+        )
+        return await send_error(send, error, [(b"allow", allowed.encode())], 405)
 
 
 async def _unknown(scope: Scope, _receive: Receive, _send: Send) -> None:

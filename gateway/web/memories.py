@@ -310,8 +310,6 @@ async def list_memories(request: Request, caller: Caller) -> Response:
     if "limit" in params:
         params["limit"] = _whole_number(params["limit"], "limit")  # type: ignore[assignment]
     query = check(schemas.ListQuery, params)
-    if query.status == "forgotten":
-        raise BadRequest("status: forgotten memories cannot be listed", param="status")
     after = read_cursor(query.cursor) if query.cursor else None
     owner = await caller.owner()
     if owner is None:

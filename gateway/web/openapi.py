@@ -30,6 +30,7 @@ class Operation:
     status: int = 200
     body: type[BaseModel] | None = None
     many: bool = False
+    optional: bool = False
     query: tuple[str, ...] = ()
     media: str = "application/json"
 
@@ -96,7 +97,14 @@ _OPERATORS = (
     Operation("get", "/users", "People known", "Object", query=("app", "prefix", "after", "limit")),
     Operation("get", "/queue", "Pending, leased and dead exchanges", "Object"),
     Operation("get", "/queue/dead", "Dead letters", "Object", query=("limit",)),
-    Operation("post", "/queue/retry", "Put dead letters back in line", "Object", body=admin.Retry),
+    Operation(
+        "post",
+        "/queue/retry",
+        "Put dead letters back in line",
+        "Object",
+        body=admin.Retry,
+        optional=True,
+    ),
     Operation("get", "/keys", "Gateway keys, without their secrets", "Object"),
     Operation("post", "/keys", "Make a gateway key", "Object", 201, admin.NewKey),
     Operation("delete", "/keys/{id}", "Revoke a gateway key", "Nothing", 204),
@@ -107,7 +115,15 @@ _OF_USER = (
     Operation("get", "/identities", "Other names of this person", "Object"),
     Operation("post", "/identities", "Link another name", "Object", body=admin.LinkedIdentity),
     Operation("delete", "/identities/{identity}", "Unlink a name", "Nothing", 204),
-    Operation("post", "/link", "A link to this person's own page", "Object", 201, admin.NewLink),
+    Operation(
+        "post",
+        "/link",
+        "A link to this person's own page",
+        "Object",
+        201,
+        admin.NewLink,
+        optional=True,
+    ),
 )
 
 _MEMORY = {
@@ -266,7 +282,7 @@ def _described(path: str, operation: Operation) -> dict[str, Any]:
         for name in names
     ]
     parameters += [
-        {"name": name, "in": "query", "schema": {"type": "string"}} for name in operation.query
+        {"name": name, "in": "query", "schema": _query(operation, name)} for name in operation.query
     ]
     if not operators:
         parameters += _IDENTITY
@@ -290,10 +306,25 @@ def _described(path: str, operation: Operation) -> dict[str, Any]:
         described["security"] = [{"admin": []}]
     if operation.body is not None:
         described["requestBody"] = {
-            "required": True,
+            "required": not operation.optional,
             "content": {"application/json": {"schema": _body(operation)}},
         }
     return described
+
+
+def _query(operation: Operation, name: str) -> dict[str, Any]:
+    """What a query parameter may be: memories are listed as their model says."""
+    if operation.answer == "MemoryPage":
+        described = schemas.ListQuery.model_json_schema()["properties"][name]
+        kinds = [kind for kind in described.get("anyOf", [described]) if kind != {"type": "null"}]
+        return {k: v for k, v in kinds[0].items() if k not in {"title", "default"}}
+    if name == "limit":
+        return {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": 500 if operation.answer == "Receipts" else 1000,
+        }
+    return {"type": "string"}
 
 
 def _answer(operation: Operation) -> dict[str, Any]:
@@ -307,6 +338,8 @@ def _answer(operation: Operation) -> dict[str, Any]:
 
 def _body(operation: Operation) -> dict[str, Any]:
     one = _ref(operation.body.__name__) if operation.body is not None else {}
+    if operation.optional:
+        return {"oneOf": [one, {"type": "null"}]}
     if not operation.many:
         return dict(one)
     return {

@@ -11,7 +11,7 @@ import orjson
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from gateway.core.errors import BadRequest
-from gateway.core.memory import Instant, Kind, Memory, Status, Type, parse_rfc3339
+from gateway.core.memory import Instant, Kind, Memory, Type, parse_rfc3339
 
 MAX_TEXT = 1_000_000
 MAX_MANY = 1000
@@ -67,6 +67,8 @@ def _small(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
+Listed = Literal["active", "superseded", "quarantined"]
+"""A status that can be seen and set; what was forgotten shows in its history alone."""
 Text = Annotated[
     str, Field(min_length=1, max_length=MAX_TEXT), AfterValidator(_unbroken), AfterValidator(_said)
 ]
@@ -118,7 +120,7 @@ class MemoryChange(Body):
     value: Annotated[str, Field(max_length=2000)] | None = None
     importance: Share | None = None
     pinned: bool | None = None
-    status: Literal["active", "superseded", "quarantined"] | None = None
+    status: Listed | None = None
     valid_from: Time | None = None
     valid_to: Time | None = None
     expires_at: Time | None = None
@@ -173,7 +175,7 @@ class ListQuery(Body):
 
     type: Type | None = None
     kind: Kind | None = None
-    status: Status | None = None
+    status: Listed | None = None
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
     cursor: str | None = None
 

@@ -96,8 +96,8 @@ async def test_a_method_that_is_not_there_is_405_and_says_which_are(gateway: Hou
     async with gateway.client(x_memory_user="ana") as client:
         answer = await client.put("/v1/memories", json={})
     assert answer.status_code == 405
-    assert answer.headers["allow"]
-    shaped(answer)
+    assert answer.headers["allow"] == "DELETE, GET, HEAD, POST"
+    assert "it takes DELETE, GET, HEAD, POST" in shaped(answer)["message"]
 
 
 async def test_a_websocket_is_clearly_refused(gateway: House, upstream: ScriptedUpstream) -> None:
