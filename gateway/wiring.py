@@ -42,6 +42,7 @@ from gateway.ports import (
     Services,
     Upstream,
 )
+from gateway.telemetry import tracing
 from gateway.telemetry.logs import log
 from gateway.telemetry.metrics import Metrics
 from gateway.wiring_models import choose_embedder, choose_extractor
@@ -154,6 +155,11 @@ async def open_deployment(
 
 async def _open(deployment: GatewayDeployment) -> None:
     settings = deployment.settings
+    if settings.tracing.enabled:
+        tracing.configure(
+            endpoint=settings.tracing.endpoint, service_name=settings.tracing.service_name
+        )
+        deployment.parts.callback(tracing.close)
     if settings.embedded:
         lock = DataDirLock(settings.data_dir)
         lock.acquire()

@@ -33,7 +33,8 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """New turns of one request and its answer. `at` is when the user said it."""
+    """New turns of one request and its answer. `at` is when the user said it; `trace` names the
+    request in traces (W3C `traceparent`)."""
 
     id: str
     session: str
@@ -45,6 +46,7 @@ class Exchange:
     model: str | None = None
     finish_reason: str | None = None
     receipt_id: str | None = None
+    trace: str | None = None
 
     @property
     def size(self) -> int:

@@ -8,7 +8,10 @@ answer; nothing that the gateway injected is looked at.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Final
+
+from structlog.contextvars import bind_contextvars
 
 from gateway.core import capture
 from gateway.core.answer import Answer
@@ -24,7 +27,10 @@ from gateway.flows.handover import hand_over, owner_at_last
 from gateway.flows.receipts import receipt_of
 from gateway.flows.visit import Visit
 from gateway.ports import Deployment, Headers
-from gateway.telemetry.logs import log
+from gateway.telemetry.logs import Outage, log
+
+_receipts = Outage(log("answer"), "keeping receipts")
+_seen = Outage(log("answer"), "noting what was seen")
 
 OFF_THE_LOOP_BYTES: Final = 128 * 1024
 """Reading this much takes two to four milliseconds; above it, that is a thread's business."""
@@ -82,9 +88,11 @@ async def remember(deployment: Deployment, visit: Visit, copy: Copy, outcome: Ou
     """Hand over the exchange, count what it cost, keep the receipt."""
     assert visit.request is not None  # noqa: S101 (for the type: without one nothing is kept)
     answer = await copy.finish(outcome)
+    _end_span(visit, answer)
     if visit.who.charge is not None and answer.usage:
         await visit.who.charge(int(answer.usage.get("total_tokens") or 0))
     exchange = await _handed_over(deployment, visit, visit.request, answer)
+    _say(visit, answer, exchange)
     if visit.owner is not None:
         session = exchange.session if exchange is not None else session_of_visit(visit)
         await groups.count(visit, visit.owner, session)
@@ -93,7 +101,43 @@ async def remember(deployment: Deployment, visit: Visit, copy: Copy, outcome: Ou
         try:
             await visit.services.receipts.keep(visit.owner, receipt)
         except StateUnavailable as exc:
-            log("answer").warning("receipt_not_kept", reason=exc.message)
+            _receipts.failed(exc.message)
+        else:
+            _receipts.recovered()
+
+
+def _end_span(visit: Visit, answer: Answer) -> None:
+    usage = answer.usage or {}
+    visit.span.set(
+        {
+            "gen_ai.response.model": answer.model,
+            "gen_ai.response.finish_reasons": answer.finish_reason,
+            "gen_ai.usage.input_tokens": usage.get("prompt_tokens") or usage.get("input_tokens"),
+            "gen_ai.usage.output_tokens": usage.get("completion_tokens")
+            or usage.get("output_tokens"),
+        }
+    )
+    if answer.outcome != "complete":
+        visit.span.failed(answer.outcome)
+    visit.span.end()
+
+
+def _say(visit: Visit, answer: Answer, exchange: Exchange | None) -> None:
+    """One line a chat, by which request, receipt and exchange find one another in the log."""
+    if exchange is not None:
+        bind_contextvars(exchange=exchange.id)
+    report = visit.report
+    log("chat").info(
+        "answered",
+        app=visit.who.app,
+        outcome=answer.outcome,
+        status=report.status,
+        stage=report.stage,
+        injected=report.injected,
+        tokens=report.tokens,
+        memory_ms=round(report.latency_ms, 1),
+        upstream_ms=round(visit.upstream_ms, 1),
+    )
 
 
 async def _handed_over(
@@ -127,7 +171,9 @@ async def _handed_over(
     try:
         await services.state.note_seen(owner, exchange.session, marks, now=visit.now)
     except StateUnavailable as exc:
-        log("answer").warning("not_noted_as_seen", reason=exc.message)
+        _seen.failed(exc.message)
+    else:
+        _seen.recovered()
     return exchange
 
 
@@ -148,6 +194,8 @@ def _exchange(
         key=owner.key,
         found=marks,
     )
+    if exchange is not None and (trace := visit.span.traceparent) is not None:
+        exchange = replace(exchange, trace=trace)
     return marks, exchange
 
 

@@ -39,7 +39,10 @@ from gateway.ports import (
     UpstreamRequest,
     UpstreamResponse,
 )
-from gateway.telemetry.logs import log
+from gateway.telemetry import tracing
+from gateway.telemetry.logs import Outage, log
+
+_notes = Outage(log("answer"), "noting what was injected")
 
 _OFF_THE_RECORD: Final = re.compile(r"\boff[ -]the[ -]record\b", re.IGNORECASE)
 
@@ -60,7 +63,9 @@ class Journeys:
         self._open += 1
         try:
             visit = await self._arrive(ask)
-            await self._preparation.recall(visit)
+            with tracing.span("recall") as span:
+                await self._preparation.recall(visit)
+                span.set(_told(visit))
             await self._inject(visit)
             response = await self._forward(visit, client)
             if response is not None:
@@ -150,6 +155,7 @@ class Journeys:
         """Send it, and once more as it came where the upstream would not take what was added.
         None: there is no answer, and the client was told."""
         began = perf_counter()
+        visit.span = _begun(visit)
         try:
             response = await self._send(visit, visit.body)
             if response.status in REFUSALS and visit.body is not visit.ask.body:
@@ -157,6 +163,8 @@ class Journeys:
         except UpstreamFailed as error:
             kind = "timeout" if isinstance(error, UpstreamTimedOut) else "unreachable"
             self._metrics.upstream_failures.labels(kind).inc()
+            visit.span.failed(kind)
+            visit.span.end()
             await client.fail(error, visit.report)
             return None
         visit.upstream_ms = (perf_counter() - began) * 1000
@@ -169,9 +177,12 @@ class Journeys:
         return response
 
     async def _send(self, visit: Visit, body: bytes) -> UpstreamResponse:
-        ask = visit.ask
+        ask, headers = visit.ask, visit.who.headers
+        if (trace := visit.span.traceparent) is not None:
+            headers = [(n, v) for n, v in headers if n.lower() != b"traceparent"]
+            headers.append((b"traceparent", trace.encode()))
         return await visit.services.upstream.send(
-            UpstreamRequest("POST", ask.path, ask.query, visit.who.headers, body)
+            UpstreamRequest("POST", ask.path, ask.query, headers, body)
         )
 
     async def _original_once(self, visit: Visit, refused: UpstreamResponse) -> UpstreamResponse:
@@ -254,7 +265,38 @@ class Journeys:
                     remember(self._deployment, visit, copy, outcome),
                     "hand over an exchange",
                 )
+            else:
+                visit.span.end()
             await response.close()
+
+
+def _told(visit: Visit) -> dict[str, tracing.Value]:
+    report = visit.report
+    return {
+        "memory.status": report.status,
+        "memory.stage": report.stage,
+        "memory.recalled": len(visit.recalled.memories) if visit.recalled is not None else 0,
+        "memory.receipt_id": report.receipt_id,
+    }
+
+
+def _begun(visit: Visit) -> tracing.Span:
+    """The upstream's call as the GenAI semantic conventions have it."""
+    if not tracing.is_on():
+        return tracing.NO_SPAN
+    model = visit.request.model if visit.request is not None else ""
+    return tracing.begin(
+        f"chat {model}".strip(),
+        "client",
+        {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.provider.name": "openai",
+            "gen_ai.request.model": model or None,
+            "memory.injected": visit.report.injected,
+            "memory.tokens": visit.report.tokens,
+            "memory.receipt_id": visit.report.receipt_id,
+        },
+    )
 
 
 async def _read(ask: Ask) -> ChatRequest:
@@ -280,5 +322,9 @@ async def _quietly(work: Awaitable[None]) -> None:
     """A note that may be missed: without it the next request costs more, nothing is lost."""
     try:
         await work
-    except (StateUnavailable, OwnerGone) as exc:
-        log("answer").warning("note_missed", reason=exc.message)
+    except OwnerGone:
+        return
+    except StateUnavailable as exc:
+        _notes.failed(exc.message)
+    else:
+        _notes.recovered()

@@ -14,6 +14,8 @@ from dataclasses import replace
 from time import perf_counter
 from typing import Final
 
+from structlog.contextvars import bind_contextvars
+
 from gateway.core import capture
 from gateway.core.chat import ChatRequest
 from gateway.core.errors import DirectoryUnavailable, OwnerGone, StateUnavailable, Unavailable
@@ -143,6 +145,8 @@ class Preparation:
             recalled.stage,
             receipt_id=f"rcp_{secrets.token_hex(12)}" if _keeps_receipt(visit) else None,
         )
+        if visit.report.receipt_id is not None:
+            bind_contextvars(receipt=visit.report.receipt_id)
         for stage, ms in recalled.stage_ms.items():
             self._metrics.recall_stage_seconds.labels(stage).observe(ms / 1000)
         if recalled.memories:

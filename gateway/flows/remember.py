@@ -15,6 +15,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
+from structlog.contextvars import bound_contextvars
+
 from gateway.config import AppSettings
 from gateway.core.batch import tokens_to_extract
 from gateway.core.delivery import Plan, Put
@@ -33,6 +35,7 @@ from gateway.flows.applying import apply
 from gateway.flows.distil import Vectors, plan_for
 from gateway.flows.tasks import beside, ended
 from gateway.ports import Extractor, Lease, Services
+from gateway.telemetry import tracing
 from gateway.telemetry.logs import Outage, log
 from gateway.telemetry.metrics import Metrics
 
@@ -116,8 +119,18 @@ async def remember_next(services: Services, desk: Desk, worker: str) -> bool:
         return False
     begun = time.perf_counter()
     heart = beside(_beat(services, desk, lease), "keep the lease")
+    ids = [exchange.id for exchange in lease.exchanges]
     try:
-        result = await _remembered(services, desk, lease)
+        with (
+            bound_contextvars(exchanges=ids, receipts=[e.receipt_id for e in lease.exchanges]),
+            tracing.span(
+                "distil",
+                "consumer",
+                {"messaging.batch.message_count": len(ids), "memory.exchange_id": ids[0]},
+                links=[exchange.trace for exchange in lease.exchanges],
+            ),
+        ):
+            result = await _remembered(services, desk, lease)
     except LeaseLost:
         result = "lost"
         await _swept_if_gone(services, lease)
@@ -173,9 +186,14 @@ async def _planned(
     await _within_budget(services, settings, owner, lease, now)
     begun = time.perf_counter()
     try:
-        plan = await plan_for(
-            services, settings, extractor, owner, lease.exchanges, vectors, now=now
-        )
+        asked: dict[str, tracing.Value] = {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.request.model": extractor.name,
+        }
+        with tracing.span(f"chat {extractor.name}", "client", asked):
+            plan = await plan_for(
+                services, settings, extractor, owner, lease.exchanges, vectors, now=now
+            )
     except ExtractorUnavailable as exc:
         desk.metrics.extractor_calls.labels("failed").inc()
         desk.away(extractor, exc, now)

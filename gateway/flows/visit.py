@@ -17,6 +17,7 @@ from gateway.core.memory import Instant
 from gateway.flows.limits import AS_SET, Room
 from gateway.flows.recall import Recalled
 from gateway.ports import Conversation, Headers, Services
+from gateway.telemetry.tracing import NO_SPAN, Span
 
 Mode = Literal["full", "readonly", "writeonly", "off"]
 
@@ -121,6 +122,7 @@ class Visit:
     body: bytes = b""
     report: Report = field(default=OFF)
     upstream_ms: float = 0.0
+    span: Span = NO_SPAN
 
     @property
     def person(self) -> Person:

@@ -6,18 +6,22 @@ memory did stands in the answer's head, so it is known before the upstream is as
 
 from __future__ import annotations
 
+from secrets import token_hex
 from typing import Final
 
 from starlette.types import Receive, Scope, Send
+from structlog.contextvars import bound_contextvars
 
 from gateway.core.chat import Api
 from gateway.flows.answer import Journeys
 from gateway.flows.visit import Ask, ClientGone
 from gateway.ports import Deployment
+from gateway.telemetry.tracing import is_on, span
 from gateway.web.body import ClientLeft, read_whole
 from gateway.web.context import whose
 from gateway.web.departure import Departure
 from gateway.web.errors import foreseen
+from gateway.web.headers import value_of
 from gateway.web.relay import LEFT, HttpClient
 
 APIS: Final[dict[str, Api]] = {"/chat/completions": "chat", "/responses": "responses"}
@@ -32,6 +36,20 @@ class ChatEndpoint:
         self._journeys = Journeys(deployment)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> int:
+        # Every line that is logged on the way, and after it, names the request.
+        with (
+            bound_contextvars(request=f"req_{token_hex(8)}"),
+            span(
+                f"POST {scope['path']}",
+                "server",
+                parent=_traceparent(scope) if is_on() else None,
+            ) as opened,
+        ):
+            status = await self._answered(scope, receive, send)
+            opened.set({"http.response.status_code": status})
+            return status
+
+    async def _answered(self, scope: Scope, receive: Receive, send: Send) -> int:
         client = HttpClient(send)
         server = self._deployment.settings.server
         try:
@@ -54,3 +72,8 @@ class ChatEndpoint:
             if client.status == 0:
                 await client.fail(error)
             return client.status  # where the head is out, the server closes the connection
+
+
+def _traceparent(scope: Scope) -> str | None:
+    value = value_of(scope["headers"], b"traceparent")
+    return value.decode("latin-1") if value else None
