@@ -10,6 +10,7 @@ that is left out says why.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -23,6 +24,10 @@ from gateway.core.words import fold, terms, words
 KEEP_SHARE = 0.55
 """A memory whose score is below this share of the best one's is not injected: 610 tokens
 instead of 780, for half a point of hits."""
+KEEP_MATCH = 0.2
+"""The same for what of the score speaks of the question itself: who said it and in which
+session do not make a memory an answer."""
+MATCH = ("dense", "lexical", "focus", "links", "date")
 IN_FULL = 4
 """So many new memories get a longer passage than those after them."""
 STANDING_SHARE = 0.5
@@ -41,6 +46,9 @@ QUOTE_CHARS = 12
 """A quote shorter than this stands in any conversation."""
 MISSES = 4
 """After so many that did not fit, the rest is not tried: the budget is spent."""
+
+
+_ASCII_WORDS = re.compile(r"[a-z0-9]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +160,7 @@ class _Chosen:
         if not ranked:
             return
         floor = KEEP_SHARE * ranked[0].score
+        least_match = KEEP_MATCH * _match(ranked[0])
         pressing = misses = 0
         for place, scored in enumerate(ranked):
             memory = scored.memory
@@ -163,7 +172,7 @@ class _Chosen:
                 reason = "off_topic"
             elif "repeated" in scored.why:
                 reason = "repeated"
-            elif scored.score < floor:
+            elif scored.score < floor or _match(scored) < least_match:
                 reason = "weak"
             elif misses >= MISSES:
                 reason = "budget"
@@ -250,6 +259,10 @@ class _Chosen:
         )
 
 
+def _match(scored: Scored) -> float:
+    return sum(scored.why.get(part, 0.0) for part in MATCH)
+
+
 def is_standing(memory: Memory) -> bool:
     """Whether it counts whatever the question."""
     return memory.pinned or (memory.kind == "fact" and memory.type in STANDING_TYPES)
@@ -272,7 +285,7 @@ def _cost(memory: Memory) -> int:
 
 def _said(memory: Memory) -> frozenset[str]:
     text = memory.text[:READ_CHARS]
-    return frozenset(text.lower().split() if text.isascii() else words(text))
+    return frozenset(_ASCII_WORDS.findall(text.lower()) if text.isascii() else words(text))
 
 
 def _alike(one: frozenset[str], other: frozenset[str]) -> bool:

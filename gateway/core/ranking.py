@@ -21,13 +21,15 @@ from statistics import median
 from gateway.core.memory import Found, Instant, ListName, Memory
 from gateway.core.when import AskedSpan, asked_spans
 from gateway.core.when import match as date_match
-from gateway.core.words import MAX_QUERY_CHARS, fold
+from gateway.core.words import MAX_QUERY_CHARS, fold, held, terms
 
 DAY_S = 86_400.0
 LONG_CHARS = 360
 """Median length of turns (60 words) above which their windows count nothing: the words of long
 messages match anything in the neighbourhood. Windows gain 8 points on chats and lose 5 on
 messages of 300 words."""
+READ_CHARS = 2000
+"""How much of a memory is searched for the words of a short message."""
 SESSION_TOP = 3
 """How many of a session's best memories speak for the session."""
 
@@ -53,6 +55,7 @@ class Weights:
     dense_window: float = 0.7
     lexical: float = 1.0
     lexical_window: float = 0.8
+    focus: float = 2.0
     speaker: float = 1.0
     date: float = 1.6
     session: float = 1.0
@@ -72,9 +75,14 @@ DEFAULT_WEIGHTS = Weights()
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The question as scoring needs it. `as_of`: what was true then is asked for."""
+    """The question as scoring needs it.
+
+    `focus` is the message alone, where `text` has the turn before it too: its words count most.
+    `as_of`: what was true then is asked for.
+    """
 
     text: str
+    focus: str = ""
     as_of: Instant | None = None
     timezone: str | None = None
 
@@ -108,6 +116,7 @@ def rank(
         lexical.append(_scaled(found, "lexical_window", weights.lexical_window))
     at = asked.as_of if asked.as_of is not None else now
     speakers = _Speakers(asked.text, memories)
+    focus = terms(asked.focus) if asked.focus and asked.focus != asked.text else ()
     spans = asked_spans(asked.text, years=_years(memories), now=at, timezone=asked.timezone)
 
     decay = {t: -1.0 / (days * DAY_S) for t, days in weights.half_life_days.items()}
@@ -136,6 +145,9 @@ def rank(
             "importance": importance,
         }
         score = by_vector + by_words + recency + importance
+        if focus and (shared := held(focus, fold(memory.text[:READ_CHARS]))):
+            why["focus"] = focused = weights.focus * len(shared) / len(focus)
+            score += focused
         if speaker := speakers.match(memory):
             why["speaker"] = speaker = weights.speaker * speaker
             score += speaker

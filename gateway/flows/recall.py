@@ -36,7 +36,7 @@ from gateway.core.memory import (
     Vector,
     Where,
 )
-from gateway.core.question import asked_text, just_said, may_name_someone
+from gateway.core.question import asked_text, cleaned, just_said, may_name_someone
 from gateway.core.ranking import Asked, Scored, named_speakers, rank, without_names
 from gateway.core.relevance import PROBES, Scale, known_scale, relevance, scale_of
 from gateway.flows.standing import StandingCache
@@ -167,6 +167,7 @@ class _Asking:
         self._began = perf_counter()
         self._until = self._began + deadline_ms * (1.0 - SCORING_SHARE) / 1000.0
         self._tasks: list[asyncio.Task[Any]] = []
+        self.own = cleaned(question.text)
         self.text = asked_text(question.text, question.before)
         self.stage_ms: dict[str, float] = {}
         self.failure: Unavailable | None = None
@@ -205,7 +206,7 @@ class _Asking:
         if stage == "none" and not held and not waiting:
             self._took("total", self._began)
             return Recalled(stage_ms=self.stage_ms)
-        asked = Asked(self.text, question.text, question.as_of, question.timezone)
+        asked = Asked(self.text, self.own, question.as_of, question.timezone)
         ranked = [s for s in rank(asked, found, now=self._now) if self._counts(s.memory)]
         conversation = question.conversation
         said = just_said(

@@ -17,22 +17,7 @@ from gateway.core.ranking import Scored
 from tests.core.recall_memories import fact, turn
 
 AMPLE = Budget(tokens=5000, memories=100, standing=20)
-WORDS = [
-    "amber",
-    "birch",
-    "cedar",
-    "delta",
-    "ember",
-    "fjord",
-    "grove",
-    "heath",
-    "inlet",
-    "jetty",
-    "knoll",
-    "ledge",
-    "marsh",
-    "north",
-]
+WORDS = ("amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "heath", "inlet", "jetty")
 
 
 def ranked(*memories: Memory, scores: Sequence[float] = ()) -> list[Scored]:
@@ -47,7 +32,7 @@ def ids(choice: Choice) -> list[str]:
 def said(n: int, **more: object) -> list[Memory]:
     """Turns that have nothing in common."""
     return [
-        turn(f"t{i}", f"{WORDS[i % 14]} {i} {'x' * (i % 7)}", days_ago=50 - i) for i in range(n)
+        turn(f"t{i}", f"{WORDS[i % 10]} {i} {'x' * (i % 7)}", days_ago=50 - i) for i in range(n)
     ]
 
 

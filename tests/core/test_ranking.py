@@ -62,6 +62,13 @@ def test_windows_of_long_messages_count_nothing() -> None:
     assert order(rank(Asked("?"), found(chat, lists), now=NOW))[0] == "window"
 
 
+def test_the_words_of_a_short_message_count_more_than_those_of_the_turn_before_it() -> None:
+    memories = [turn("before", "the cello lesson on Tuesday"), turn("own", "my dog is fine")]
+    lists: dict[ListName, dict[str, float]] = {"lexical": {"before": 4.0, "own": 2.0}}
+    asked = Asked("And my dog?\nYour cello lesson is on Tuesday.", focus="And my dog?")
+    assert order(rank(asked, found(memories, lists), now=NOW)) == ["own", "before"]
+
+
 def test_the_turns_of_whom_the_question_names_come_first() -> None:
     memories = [turn("a", "a cat", speaker="Maria"), turn("b", "a cat", speaker="Tim Cole")]
     assert order(rank(Asked("What pet does Tim have?"), found(memories), now=NOW)) == ["b", "a"]

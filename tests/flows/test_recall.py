@@ -1,0 +1,470 @@
+"""Recall as a whole: stages under a deadline, what a conversation keeps, honesty about failures."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from gateway.adapters.bm25 import Bm25Lexicon
+from gateway.adapters.embed_none import NoEmbedder
+from gateway.adapters.inmemory import InMemoryStore
+from gateway.config import AppSettings, MemorySettings
+from gateway.core.errors import (
+    EmbedderUnavailable,
+    QueueUnavailable,
+    StoreUnavailable,
+    Unavailable,
+)
+from gateway.core.exchange import Exchange, Turn
+from gateway.core.identity import Owner, Person, new_owner
+from gateway.core.memory import Found, Memory, Probe, Source, Type, Vector, Where
+from gateway.core.words import terms
+from gateway.flows.recall import Question, Recalled, recall, search
+from gateway.lab.scratch import load, scratch_services
+from gateway.ports import Conversation, Embedder, EmbeddingModel, Services
+
+NOW = 1_780_000_000.0
+DAY_S = 86_400.0
+
+
+class WordVectors:
+    """Vectors by hashed stems: what shares words is near. `hold` keeps answers back."""
+
+    model: EmbeddingModel | None = EmbeddingModel("test", "all-MiniLM-L6-v2 by words", 64)
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.hold: asyncio.Event | None = None
+        self.error: Exception | None = None
+
+    async def embed(self, texts: Sequence[str], *, query: bool = False) -> list[Vector]:
+        if query:
+            self.asked += texts
+        if self.error is not None:
+            raise self.error
+        if query and self.hold is not None:
+            await self.hold.wait()
+        return [_vector(text) for text in texts]
+
+    async def ping(self) -> None:
+        """Always there."""
+
+    async def close(self) -> None:
+        """Holds nothing."""
+
+
+def _vector(text: str) -> list[float]:
+    vector = [0.0] * 64
+    for stem in terms(text):
+        vector[hashlib.blake2b(stem.encode(), digest_size=1).digest()[0] % 64] += 1.0
+    length = sum(x * x for x in vector) ** 0.5 or 1.0
+    return [x / length for x in vector]
+
+
+class TroubledStore(InMemoryStore):
+    """The twin, with what can go wrong: `error` is raised, `hold` keeps searches back,
+    `hold_dense` those by vector alone."""
+
+    error: Exception | None = None
+    hold: asyncio.Event | None = None
+    hold_dense: asyncio.Event | None = None
+    searches = 0
+
+    async def search(self, owner: Owner, probe: Probe) -> Found:
+        self.searches += 1
+        if self.error is not None:
+            raise self.error
+        held = self.hold or (self.hold_dense if probe.dense is not None else None)
+        if held is not None:
+            await held.wait()
+        return await super().search(owner, probe)
+
+    async def get(self, owner: Owner, ids: Sequence[str]) -> list[Memory]:
+        if self.error is not None:
+            raise self.error
+        if self.hold is not None:
+            await self.hold.wait()
+        return await super().get(owner, ids)
+
+
+class Queue:
+    """Only what recall asks of a queue."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Exchange] = []
+        self.error: Exception | None = None
+
+    async def pending(self, owner: Owner, *, limit: int = 50) -> list[Exchange]:
+        if self.error is not None:
+            raise self.error
+        return self.waiting[-limit:]
+
+
+class House:
+    """One user's memory, and recalls from it."""
+
+    def __init__(self, embedder: Embedder | None = None) -> None:
+        self.embedder = embedder or WordVectors()
+        self.store = TroubledStore(Bm25Lexicon(), model=self.embedder.model)
+        self.queue = Queue()
+        self.services: Services = replace(
+            scratch_services(self.embedder),
+            store=self.store,
+            queue=self.queue,  # type: ignore[arg-type]  # what else a queue does is not asked
+        )
+        self.settings = AppSettings()
+        self.owner = new_owner(Person("default", "ana"))
+
+    async def knows(self, *memories: Memory) -> House:
+        await load(self.services, self.owner, memories)
+        return self
+
+    def set(self, **memory: Any) -> House:
+        self.settings = self.settings.model_copy(
+            update={"memory": MemorySettings(**{**self.settings.memory.model_dump(), **memory})}
+        )
+        return self
+
+    async def recalls(self, text: str, **more: Any) -> Recalled:
+        more.setdefault("deadline_ms", 5000.0)
+        self.set(deadline_ms=more["deadline_ms"])
+        return await recall(
+            self.services, self.settings, self.owner, Question(text, **more), now=NOW
+        )
+
+
+def turn(id: str, text: str, **more: Any) -> Memory:
+    at = NOW - more.pop("days_ago", 3) * DAY_S
+    source = Source(role=more.pop("role", "user"), session=more.pop("session", "s1"))
+    return Memory(id, "turn", text, at, at, at, source=source, **more)
+
+
+def fact(id: str, text: str, type: Type = "interaction", **more: Any) -> Memory:
+    at = NOW - more.pop("days_ago", 3) * DAY_S
+    return Memory(id, "fact", text, at, at, more.pop("valid_from", at), type=type, **more)
+
+
+def texts(recalled: Recalled) -> list[str]:
+    return [m.text for m in recalled.memories]
+
+
+def conversation(*injected: str, **more: Any) -> Conversation:
+    return Conversation(session="here", fresh=1, injected=injected, **more)
+
+
+DOG = turn("dog", "My dog Rex loves the beach")
+CELLO = turn("cello", "I practise the cello every Tuesday evening", session="s2")
+TEA = fact("tea", "Prefers green tea", "preference", key="drink", value="green tea")
+
+
+# --- the whole way ---------------------------------------------------------------------------
+
+
+async def test_the_memory_that_answers_is_recalled_and_the_others_are_not() -> None:
+    house = await House().knows(DOG, CELLO)
+    recalled = await house.recalls("What does my dog love?")
+    assert texts(recalled) == ["My dog Rex loves the beach"]
+    assert (recalled.status, recalled.stage) == ("ok", "full")
+    assert recalled.tokens > 0
+    assert recalled.refs == ("dog",)
+
+
+async def test_every_candidate_says_why_it_was_chosen_or_left_out() -> None:
+    house = await House().knows(DOG, CELLO, turn("again", "My dog Rex loves the beach!"))
+    recalled = await house.recalls("What does my dog love?")
+    reasons = {s.memory.id: s.left_out for s in recalled.considered}
+    assert reasons["dog"] is None or reasons["again"] is None
+    assert "duplicate" in reasons.values()
+    assert {"dense", "lexical", "recency", "importance"} <= recalled.considered[0].why.keys()
+    assert {"lexical", "embedding", "dense", "scoring", "total"} <= recalled.stage_ms.keys()
+
+
+async def test_a_question_about_nothing_stored_injects_nothing_but_what_always_counts() -> None:
+    house = await House().knows(DOG, CELLO, TEA)
+    recalled = await house.recalls("What is the capital of Mongolia?")
+    assert texts(recalled) == ["Prefers green tea"]
+    assert recalled.status == "ok"
+
+
+async def test_a_user_without_memories_is_no_failure() -> None:
+    recalled = await House().recalls("What is my dog called?")
+    assert recalled.memories == ()
+    assert (recalled.status, recalled.stage) == ("ok", "full")
+
+
+async def test_one_users_memories_are_never_anothers() -> None:
+    house = await House().knows(DOG)
+    house.owner = new_owner(Person("default", "ben"))
+    assert (await house.recalls("What does my dog love?")).memories == ()
+
+
+async def test_speakers_names_are_cut_from_what_is_embedded_alone() -> None:
+    house = await House().knows(turn("a", "off to pottery class", speaker="Melanie"))
+    assert texts(await house.recalls("When is Melanie's pottery class?")) == [
+        "off to pottery class"
+    ]
+    assert house.embedder.asked == ["When is pottery class?"]  # type: ignore[attr-defined]
+
+
+async def test_a_short_message_is_searched_with_the_turn_before() -> None:
+    house = await House().knows(DOG, CELLO)
+    recalled = await house.recalls("And my dog?", before="You practise the cello, I remember.")
+    assert "My dog Rex loves the beach" in texts(recalled)
+
+
+async def test_turns_can_be_left_out_by_setting() -> None:
+    house = await House().set(turns="off").knows(DOG, fact("f", "The dog is called Rex"))
+    assert texts(await house.recalls("What is my dog called?")) == ["The dog is called Rex"]
+
+
+async def test_types_can_be_left_out_by_setting() -> None:
+    house = await House().set(types=("profile",)).knows(TEA, fact("p", "Is a nurse", "profile"))
+    assert texts(await house.recalls("Do I prefer green tea?")) == ["Is a nurse"]
+
+
+async def test_the_budget_of_a_request_lowers_the_settings() -> None:
+    memories = [turn(str(i), f"dog story number {i} {'woof ' * i}") for i in range(30)]
+    house = await House().knows(*memories)
+    all_of_it = await house.recalls("dog story")
+    less = await house.recalls("dog story", max_tokens=150, max_memories=2)
+    assert len(less.memories) <= 2 < len(all_of_it.memories)
+    assert less.tokens <= 150
+
+
+async def test_a_long_message_comes_back_as_the_passage_that_matched() -> None:
+    filler = "Nothing of note happened on that day. " * 30
+    house = await House().knows(turn("long", f"{filler}The dentist moved to Elm Street. {filler}"))
+    recalled = await house.recalls("Where did the dentist move?")
+    assert "The dentist moved to Elm Street." in recalled.memories[0].text
+    assert len(recalled.memories[0].text) < 300
+    assert recalled.refs[0].startswith("long@")
+
+
+# --- time ------------------------------------------------------------------------------------
+
+
+async def test_what_is_superseded_is_recalled_only_where_the_past_is_asked_for() -> None:
+    oslo = fact("oslo", "The office is in Oslo", status="superseded", days_ago=300)
+    oslo = replace(oslo, valid_to=NOW - 100 * DAY_S)
+    rome = fact("rome", "The office is in Rome", days_ago=100)
+    house = await House().knows(oslo, rome)
+    assert texts(await house.recalls("Where is the office?")) == ["The office is in Rome"]
+    then = await house.recalls("Where is the office?", as_of=NOW - 200 * DAY_S)
+    assert texts(then) == ["The office is in Oslo"]
+
+
+async def test_what_has_expired_is_not_recalled() -> None:
+    house = await House().knows(replace(DOG, expires_at=NOW - 1))
+    assert (await house.recalls("What does my dog love?")).memories == ()
+
+
+@pytest.mark.parametrize("as_of", [-6.0e10, 2.5e11])
+async def test_far_times_are_no_trouble(as_of: float) -> None:
+    house = await House().knows(DOG)
+    assert (await house.recalls("my dog", as_of=as_of)).status == "ok"
+
+
+# --- a conversation --------------------------------------------------------------------------
+
+
+async def test_what_was_injected_stays_in_its_order_with_new_ones_after_it() -> None:
+    house = await House().knows(DOG, CELLO)
+    first = await house.recalls("When do I practise the cello?", conversation=conversation())
+    assert first.refs == ("cello",)
+    second = await house.recalls("What does my dog love?", conversation=conversation(*first.refs))
+    assert second.refs == ("cello", "dog")
+
+
+async def test_what_was_forgotten_or_superseded_leaves_the_block() -> None:
+    house = await House().knows(replace(DOG, status="superseded"))
+    recalled = await house.recalls("hm", conversation=conversation("dog", "gone"))
+    assert recalled.refs == ()
+
+
+async def test_a_tool_loop_keeps_its_block_without_another_search() -> None:
+    house = await House().knows(DOG, CELLO)
+    recalled = await house.recalls(
+        "What does my dog love?", conversation=conversation("cello"), again=True
+    )
+    assert recalled.refs == ("cello",)
+    assert house.store.searches == 0
+
+
+async def test_what_the_request_still_contains_is_not_injected_again() -> None:
+    house = await House().knows(DOG, CELLO)
+    recalled = await house.recalls("What does my dog love?", present=(DOG.text, "What …?"))
+    assert recalled.memories == ()
+    assert [s.left_out for s in recalled.considered if s.memory.id == "dog"] == ["present"]
+
+
+def said(text: str, session: str = "elsewhere") -> Exchange:
+    return Exchange("e1", session, NOW - 5, (Turn(0, "user", text, NOW - 5),))
+
+
+async def test_what_was_said_a_moment_ago_is_recalled_before_it_is_distilled() -> None:
+    house = House()
+    house.queue.waiting = [said("I have just moved to Lisbon")]
+    recalled = await house.recalls("Where do I live?", conversation=conversation())
+    assert texts(recalled) == ["I have just moved to Lisbon"]
+
+
+async def test_pending_words_that_came_with_the_conversation_are_not_asked_for_again() -> None:
+    house = House()
+    house.queue.error = QueueUnavailable("away")
+    waiting = conversation(pending=(said("I have just moved to Lisbon"),))
+    recalled = await house.recalls("Where do I live?", conversation=waiting)
+    assert texts(recalled) == ["I have just moved to Lisbon"]
+    assert recalled.status == "ok"
+
+
+# --- parts that are late or away -------------------------------------------------------------
+
+
+async def test_without_an_embedder_by_choice_recall_is_lexical_and_whole() -> None:
+    house = await House(NoEmbedder("none is set")).knows(DOG, CELLO)
+    recalled = await house.recalls("What does my dog love?")
+    assert texts(recalled) == ["My dog Rex loves the beach"]
+    assert (recalled.status, recalled.stage) == ("ok", "lexical")
+
+
+@pytest.mark.parametrize("error", [EmbedderUnavailable("down"), RuntimeError("a bug")])
+async def test_an_embedder_that_fails_leaves_a_lexical_recall(error: Exception) -> None:
+    house = await House().knows(DOG, CELLO)
+    house.embedder.error = error  # type: ignore[attr-defined]
+    recalled = await house.recalls("What does my dog love?")
+    assert texts(recalled) == ["My dog Rex loves the beach"]
+    assert (recalled.status, recalled.stage) == ("partial", "lexical")
+
+
+@pytest.mark.parametrize("late", ["embedding", "dense"])
+async def test_what_is_late_is_left_out_and_the_deadline_holds(late: str) -> None:
+    house = await House().knows(DOG, CELLO)
+    if late == "embedding":
+        house.embedder.hold = asyncio.Event()  # type: ignore[attr-defined]
+    else:
+        house.store.hold_dense = asyncio.Event()
+    began = time.perf_counter()
+    recalled = await house.recalls("What does my dog love?", deadline_ms=80.0)
+    assert time.perf_counter() - began < 1.0
+    assert texts(recalled) == ["My dog Rex loves the beach"]
+    assert (recalled.status, recalled.stage) == ("partial", "lexical")
+
+
+async def test_a_store_that_is_late_leaves_the_profile_kept_from_before() -> None:
+    house = await House().knows(DOG, TEA)
+    known = conversation(standing_version="7")
+    await house.recalls("hello", conversation=known)
+    house.store.hold = asyncio.Event()
+    recalled = await house.recalls("What does my dog love?", conversation=known, deadline_ms=60.0)
+    assert texts(recalled) == ["Prefers green tea"]
+    assert (recalled.status, recalled.stage) == ("partial", "profile")
+
+
+async def test_a_profile_that_was_written_to_since_is_not_used() -> None:
+    house = await House().knows(TEA)
+    await house.recalls("hello", conversation=conversation(standing_version="7"))
+    house.store.error = StoreUnavailable("down")
+    recalled = await house.recalls("hello", conversation=conversation(standing_version="8"))
+    assert recalled.memories == ()
+    assert (recalled.status, recalled.stage) == ("degraded", "none")
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("down"), RuntimeError("a bug")])
+async def test_a_store_that_is_away_is_never_nothing_found(error: Exception) -> None:
+    house = await House().knows(DOG)
+    house.store.error = error
+    recalled = await house.recalls("What does my dog love?")
+    assert (recalled.status, recalled.stage) == ("degraded", "none")
+    assert recalled.memories == ()
+
+
+async def test_a_queue_that_is_away_is_said() -> None:
+    house = await House().knows(DOG)
+    house.queue.error = QueueUnavailable("down")
+    recalled = await house.recalls("What does my dog love?")
+    assert texts(recalled) == ["My dog Rex loves the beach"]
+    assert (recalled.status, recalled.stage) == ("partial", "full")
+
+
+async def test_nothing_goes_on_after_a_recall_that_was_cut_short() -> None:
+    house = await House().knows(DOG)
+    house.embedder.hold = asyncio.Event()  # type: ignore[attr-defined]
+    await house.recalls("What does my dog love?", deadline_ms=30.0)
+    await asyncio.sleep(0)
+    assert not [t for t in asyncio.all_tasks() if t.get_name().startswith("recall")]
+
+
+async def test_a_model_of_unknown_scale_is_probed_once() -> None:
+    embedder = WordVectors()
+    embedder.model = EmbeddingModel("test", "some other model", 64)
+    house = await House(embedder).knows(DOG)
+    for _ in range(2):
+        recalled = await house.recalls("What does my dog love?")
+        assert texts(recalled) == ["My dog Rex loves the beach"]
+    assert "scale" not in recalled.stage_ms
+
+
+# --- bad input -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "   ", "🙂", "\x00\x07\x1b", "\ud800", "'; DROP TABLE", "dog " * 54_000],
+    ids=["empty", "blank", "emoji", "controls", "surrogate", "quote", "gigantic"],
+)
+async def test_any_message_gets_a_bounded_and_useful_answer(text: str) -> None:
+    house = await House().knows(DOG, TEA)
+    began = time.perf_counter()
+    recalled = await house.recalls(text)
+    assert time.perf_counter() - began < 1.0
+    assert recalled.status == "ok"
+    assert "Prefers green tea" in texts(recalled)
+
+
+async def test_a_memory_of_a_megabyte_is_found_and_bounded() -> None:
+    house = await House().knows(turn("big", "lorem ipsum dolor " * 55_000 + " zebra"), DOG)
+    recalled = await house.recalls("my dog")
+    assert "My dog Rex loves the beach" in texts(recalled)
+    assert sum(len(text) for text in texts(recalled)) < 5000
+
+
+async def test_an_unknown_timezone_is_taken_as_utc() -> None:
+    house = await House().knows(DOG)
+    assert (await house.recalls("dog yesterday", timezone="Mars/Olympus")).status == "ok"
+
+
+# --- search ----------------------------------------------------------------------------------
+
+
+async def test_search_ranks_as_recall_does_and_has_no_floor() -> None:
+    house = await House().knows(DOG, CELLO)
+    found = await search(
+        house.services, house.settings, house.owner, "dog", where=Where(), limit=10, now=NOW
+    )
+    assert found[0].memory.id == "dog"
+    assert found[0].score >= found[-1].score
+
+
+async def test_search_has_a_limit_and_conditions() -> None:
+    house = await House().knows(DOG, CELLO, fact("f", "The dog is called Rex"))
+    facts = Where(kinds=("fact",))
+    found = await search(
+        house.services, house.settings, house.owner, "dog", where=facts, limit=1, now=NOW
+    )
+    assert [s.memory.id for s in found] == ["f"]
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("down"), RuntimeError("a bug")])
+async def test_search_says_that_the_store_is_away(error: Exception) -> None:
+    house = await House().knows(DOG)
+    house.store.error = error
+    with pytest.raises(Unavailable):
+        await search(
+            house.services, house.settings, house.owner, "dog", where=Where(), limit=5, now=NOW
+        )
