@@ -24,6 +24,7 @@ MIN_STEM = 3
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
 # Han, kana, Thai, Lao, Khmer and Burmese are written without spaces between words; in Korean
 # particles cling to them.
+_CLITIC = re.compile(r"['’].*$")
 _UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+"
 )
@@ -70,9 +71,15 @@ def words(text: str) -> list[str]:
 
 def terms(text: str) -> tuple[str, ...]:
     """The stems of what a question is about, each once, in order: at most `MAX_TERMS`."""
+    return _terms(text[:MAX_QUERY_CHARS])
+
+
+@lru_cache(maxsize=64)
+def _terms(text: str) -> tuple[str, ...]:
+    """One recall asks five times for those of its question."""
     seen: dict[str, None] = {}
-    for word in words(text[:MAX_QUERY_CHARS]):
-        bare = re.sub(r"['’].*$", "", word)
+    for word in words(text):
+        bare = _CLITIC.sub("", word)
         if bare in _STOP or (len(bare) < 2 and not bare.isdigit() and bare.isascii()):
             continue
         seen[stem(bare)] = None
