@@ -18,7 +18,10 @@ from gateway.core.identity import Owner, Person
 from gateway.core.memory import Instant
 from gateway.core.redaction import redact_exchange
 from gateway.ports import Background, Services
-from gateway.telemetry.logs import log
+from gateway.telemetry.logs import Outage, log
+
+_queue = Outage(log("handover"), "handing over to the queue")
+_spool = Outage(log("handover"), "handing over to the disk")
 
 Result: TypeAlias = Literal["queued", "spooled", "duplicate", "dropped"]
 
@@ -44,8 +47,9 @@ async def hand_over(
     except OwnerGone:
         return "dropped"
     except OverBudget as exc:
-        log("handover").warning("queue_full", reason=exc.message)
+        _queue.failed(exc.message)
         return "dropped"
+    _queue.recovered()
     return "queued" if accepted else "duplicate"
 
 
@@ -60,8 +64,9 @@ async def _spooled(services: Services, owner: Owner, exchange: Exchange) -> Resu
     try:
         await services.spool.append(owner, exchange)
     except OverBudget as exc:
-        log("handover").warning("spool_full", reason=exc.message)
+        _spool.failed(exc.message)
         return "dropped"
+    _spool.recovered()
     return "spooled"
 
 
