@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from gateway.core.memory import Memory
-from gateway.core.words import finder, fold
+from gateway.core.words import fold, places
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ def _densest(text: str, stems: Sequence[str], length: int) -> tuple[int, int]:
     folded = fold(text)
     if len(folded) != len(text):  # folding took accents apart: places would be wrong
         folded = text.lower()
-    hits = [(m.start(), m.end(), m.group()) for m in finder(tuple(stems)).finditer(folded)]
+    hits = places(stems, folded)
     counts: dict[str, int] = {}
     for _, _, stem in hits:
         counts[stem] = counts.get(stem, 0) + 1

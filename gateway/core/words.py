@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import pairwise
 
@@ -130,7 +130,14 @@ def held(stems: Sequence[str], text: str) -> set[str]:
     """
     if not _apart(tuple(stems)):
         return set(finder(tuple(stems)).findall(text))
-    return {stem for stem in stems if _begins_a_word(stem, text)}
+    return {stem for stem in stems if next(_beginnings(stem, text), None) is not None}
+
+
+def places(stems: Sequence[str], text: str) -> list[tuple[int, int, str]]:
+    """Where words of a folded text begin with one of the stems: from, to and which, in order."""
+    if not _apart(tuple(stems)):
+        return [(m.start(), m.end(), m.group()) for m in finder(tuple(stems)).finditer(text)]
+    return sorted((at, at + len(s), s) for s in stems for at in _beginnings(s, text))
 
 
 @lru_cache(maxsize=512)
@@ -143,23 +150,29 @@ def _apart(stems: tuple[str, ...]) -> bool:
     )
 
 
-def _begins_a_word(stem: str, text: str) -> bool:
+def _beginnings(stem: str, text: str) -> Iterator[int]:
     at = text.find(stem)
     while at >= 0:
         before, end = text[at - 1 : at], at + len(stem)
         if not (before.isalnum() or before == "_") and not text[end : end + 1].isdecimal():
-            return True
+            yield at
         at = text.find(stem, at + 1)
-    return False
 
 
 def _folded(text: str) -> str:
     if text.isascii():
         return text.lower()
-    decomposed = unicodedata.normalize("NFKD", text.casefold())
-    kept = "".join(c for c in decomposed if not unicodedata.combining(c))
-    return unicodedata.normalize("NFKC", kept)
+    plain = text.translate(_TYPOGRAPHY)
+    if plain.isascii():
+        return plain.lower()
+    decomposed = unicodedata.normalize("NFKD", plain.casefold())
+    return unicodedata.normalize("NFKC", _ACCENTS.sub("", decomposed))
 
+
+# What word processors put for ', " and -: most text that is not ASCII is so for them alone.
+_TYPOGRAPHY = str.maketrans("‘’“”–—\u00a0", "''\"\"-- ")
+# Marks above and below letters of Latin, Greek and Cyrillic. Those of other scripts are vowels.
+_ACCENTS = re.compile("[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]+")
 
 _STOP = frozenset(_folded(_STOP_WORDS).split())
 
