@@ -12,7 +12,7 @@ EXTRAS ?=
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo doctor test test-unit test-clients test-browser test-faults check format lock clean
+.PHONY: bench check-deploy help run demo doctor test test-unit test-clients test-browser test-faults check format lock clean
 
 help:            ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -100,6 +100,12 @@ test-clients: $(CLIENTS)/.ready node
 test-browser: chromium
 test-clients test-browser test-faults: $(VENV)/.dev $(VENV)/.redis
 	$(PYTEST) -q -m $(@:test-%=%)
+
+bench: $(VENV)/.dev $(VENV)/.redis ## speed beside other gateways: bench/, docs/performance.md
+	$(BIN)/python -m bench $(BENCH)
+
+check-deploy: $(VENV)/.dev ## the chart, the alerts and the compose file, by their own makers' tools
+	deploy/check
 
 check: $(VENV)/.dev ## formatting, lints, types and the walls between rooms
 	$(BIN)/ruff format --check .

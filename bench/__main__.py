@@ -1,0 +1,314 @@
+"""`make bench`: every figure of docs/performance.md, side by side in one run.
+
+Gateways take turns, round by round, so that whatever else the machine does meets all of them;
+medians over the rounds are compared. On two cores the gateway under test has the first, and
+everything else (upstream, load, Redis, Qdrant) the second. `--only load,streams` runs parts;
+`--quick` does fewer rounds; `--scale` adds the store of a million memories (some ten minutes).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from bench import peers
+from bench.gateways import Process, ours, tree, upstream
+from bench.load import Load, load, words_file
+from bench.prefix import prefix_reuse
+from bench.report import Figures, show
+
+USERS, MEMORIES, DIMENSIONS = 200, 100_000, 384
+PARTS = ("load", "hybrid", "streams", "memory", "start", "prefix")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="three short rounds instead of five")
+    parser.add_argument("--only", default=",".join(PARTS), help=f"of {','.join(PARTS)}")
+    parser.add_argument("--scale", action="store_true", help="a million memories, too")
+    parser.add_argument("--work", type=Path, default=Path(__file__).parent / ".work")
+    asked = parser.parse_args()
+    if shutil.which("wrk") is None:
+        print("wrk is needed for plain load: apt install wrk, or brew install wrk", file=sys.stderr)
+        return 2
+    bench = Bench(asked.work, quick=asked.quick)
+    parts: dict[str, Callable[[], None]] = {
+        "load": bench.load,
+        "hybrid": bench.hybrid,
+        "streams": bench.streams,
+        "memory": bench.memory,
+        "start": bench.start,
+        "prefix": bench.prefix,
+    }
+    for name in asked.only.split(","):
+        print(f"… {name}", file=sys.stderr)
+        parts[name]()
+        bench.save()
+    if asked.scale:
+        bench.scale()
+    bench.save()
+    show(bench.figures)
+    return 0
+
+
+class Bench:
+    """One run: what it measured is in `figures`, and on disk after each part."""
+
+    def __init__(self, work: Path, *, quick: bool) -> None:
+        self.work = work.absolute()
+        self.work.mkdir(parents=True, exist_ok=True)
+        self.rounds, self.seconds = (3, 3.0) if quick else (5, 8.0)
+        cores = sorted(os.sched_getaffinity(0))
+        self.first = {cores[0]} if len(cores) > 1 else None
+        self.rest = set(cores[1:]) or None
+        self.words = words_file(self.work, USERS)
+        self.figures: Figures = {
+            "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "cores": len(cores),
+            "load_average_before": os.getloadavg()[0],
+            "rounds": self.rounds,
+        }
+
+    def save(self) -> None:
+        results = Path(__file__).parent / "results"
+        results.mkdir(exist_ok=True)
+        kept = results / "latest.json"
+        before = json.loads(kept.read_text()) if kept.exists() else {}
+        self.figures = {**before, **self.figures}
+        kept.write_text(json.dumps(self.figures, indent=1, sort_keys=True) + "\n")
+
+    # --- data -----------------------------------------------------------------------------------
+
+    def data(self, memories: int = MEMORIES, users: int = USERS, *, dense: bool = False) -> Path:
+        """A fresh copy of a data directory with these memories; made once."""
+        made = self.work / f"data-{users}-{memories}{'-dense' if dense else ''}"
+        if not (made / "seeded").exists():
+            shutil.rmtree(made, ignore_errors=True)
+            command = [sys.executable, "-m", "bench.seed", str(made), str(users), str(memories)]
+            subprocess.run(
+                [*command, str(DIMENSIONS)] if dense else command,
+                check=True,
+                stdout=subprocess.DEVNULL,
+            )
+            (made / "seeded").touch()
+        copy = self.work / "data"
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(made, copy)
+        return copy
+
+    def _pinned(self, gateway: Process) -> Process:
+        """The gateway's own process on its core, what it started on the other."""
+        if self.first is None or self.rest is None:
+            return gateway
+        for pid in tree(gateway.child.pid):
+            cores = self.first if pid == gateway.child.pid else self.rest
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                os.sched_setaffinity(int(task.name), cores)
+        return gateway
+
+    # --- parts ----------------------------------------------------------------------------------
+
+    def load(self) -> None:
+        """Requests a second with 16 connections, and the time added at one connection."""
+        with ExitStack() as open_:
+            up = open_.enter_context(upstream(_port(), self.work, self.rest))
+            gateways: dict[str, Process] = {
+                "direct": up,
+                "ours": open_.enter_context(ours(_port(), up.url, self.data(), self.work)),
+            }
+            for name, peer in (
+                ("portkey", peers.portkey(_port(), self.work, self.first)),
+                ("litellm", peers.litellm(_port(), up.url, self.work, self.first)),
+            ):
+                if peer is not None:
+                    gateways[name] = open_.enter_context(peer)
+            self._pinned(gateways["ours"])
+            self.figures["load"] = self._rounds(gateways, up)
+
+    def hybrid(self) -> None:
+        """The same with a vector of each question, from an `/embeddings` that answers at once."""
+        with ExitStack() as open_:
+            up = open_.enter_context(upstream(_port(), self.work, self.rest))
+            gateway = ours(
+                _port(),
+                up.url,
+                self.data(dense=True),
+                self.work,
+                embedding__provider="openai",
+                embedding__base_url=f"{up.url}/v1",
+                embedding__api_key="sk-bench",
+                embedding__model="bench",
+                embedding__dimensions=DIMENSIONS,
+            )
+            self._pinned(open_.enter_context(gateway))
+            gateways = {"hybrid": gateway}
+            if (peer := peers.portkey(_port(), self.work, self.first)) is not None:
+                gateways["portkey"] = open_.enter_context(peer)
+            self.figures["hybrid"] = self._rounds(gateways, up, single=False)
+
+    def _rounds(
+        self, gateways: dict[str, Process], up: Process, *, single: bool = True
+    ) -> dict[str, Any]:
+        def run(gateway: Process, connections: int, seconds: float) -> Load:
+            return load(
+                gateway.url,
+                self.words,
+                connections=connections,
+                seconds=seconds,
+                upstream_url=up.url,
+                pin=self.rest,
+            )
+
+        for gateway in gateways.values():
+            run(gateway, 16, self.seconds)  # code, caches, connections
+        per_s: dict[str, list[float]] = {name: [] for name in gateways}
+        cpu: dict[str, list[float]] = {name: [] for name in gateways}
+        p50: dict[str, list[float]] = {name: [] for name in gateways}
+        p99: dict[str, list[float]] = {name: [] for name in gateways}
+        for _ in range(self.rounds):
+            for name, gateway in gateways.items():
+                before = gateway.cpu_s()
+                many = run(gateway, 16, self.seconds)
+                cpu[name].append((gateway.cpu_s() - before) / many.requests * 1e3)
+                per_s[name].append(many.per_s)
+                if single:
+                    one = run(gateway, 1, self.seconds / 2)
+                    p50[name].append(one.p50_ms)
+                    p99[name].append(one.p99_ms)
+        return {
+            name: {
+                "per_s": median(per_s[name]),
+                "cpu_ms": median(cpu[name]),
+                **({"p50_ms": median(p50[name]), "p99_ms": median(p99[name])} if single else {}),
+            }
+            for name in gateways
+        }
+
+    def streams(self) -> None:
+        """What is added to each chunk of a paced stream, and how many are held without a stall."""
+        with ExitStack() as open_:
+            up = open_.enter_context(upstream(_port(), self.work, self.rest))
+            gateway = open_.enter_context(ours(_port(), up.url, self.data(), self.work))
+            self._pinned(gateway)
+            self._streams(gateway, 20)
+            direct = [self._streams(up, 200) for _ in range(self.rounds)]
+            through = [self._streams(gateway, 200) for _ in range(self.rounds)]
+            held = {str(n): self._streams(gateway, n)["stalls"] for n in (256, 512)}
+        self.figures["streams"] = {
+            "added_p50_ms": _median(through, "p50_ms") - _median(direct, "p50_ms"),
+            "added_p99_ms": _median(through, "p99_ms") - _median(direct, "p99_ms"),
+            "stalls": _median(through, "stalls"),
+            "longest_gap_ms": _median(through, "longest_gap_ms"),
+            "stalls_direct": _median(direct, "stalls"),
+            "stalls_of": held,
+        }
+
+    def _streams(self, gateway: Process, count: int) -> dict[str, float]:
+        host, _, port = gateway.url.removeprefix("http://").partition(":")
+        command = [sys.executable, "-m", "bench.streams", host, port, str(count), str(USERS)]
+        if self.rest:
+            command = ["taskset", "-c", ",".join(map(str, self.rest)), *command]
+        measured: dict[str, float] = json.loads(subprocess.check_output(command))
+        if measured["whole"] != count:
+            raise RuntimeError(f"{count - measured['whole']:.0f} of {count} streams broke")
+        return measured
+
+    def memory(self) -> None:
+        """Anonymous resident memory: empty, with the memories, after load."""
+        seconds = 20.0 if self.rounds < 5 else 600.0
+        empty = self.work / "empty"
+        shutil.rmtree(empty, ignore_errors=True)
+        with upstream(_port(), self.work, self.rest) as up:
+            with ours(_port(), up.url, empty, self.work) as gateway:
+                nothing = gateway.anonymous_mb()
+            with ours(_port(), up.url, self.data(), self.work) as gateway:
+                started = gateway.anonymous_mb()
+                self._offer(gateway, up, 60.0 if seconds > 60 else 10.0)
+                warm = gateway.anonymous_mb()
+                self._offer(gateway, up, seconds)
+                self.figures["memory"] = {
+                    "empty_mb": nothing,
+                    "started_mb": started,
+                    "warm_mb": warm,
+                    "after_mb": gateway.anonymous_mb(),
+                    "after_s": seconds,
+                    "whole_tree_mb": gateway.anonymous_mb(whole=True),
+                }
+
+    def _offer(self, gateway: Process, up: Process, seconds: float) -> None:
+        load(gateway.url, self.words, connections=16, seconds=seconds, upstream_url=up.url)
+
+    def start(self) -> None:
+        """From `serve` to ready, after a clean end and after `kill -9`; and the import alone."""
+        data = self.data()
+        clean, killed = [], []
+        for _ in range(self.rounds):
+            with ours(_port(), "http://127.0.0.1:9", data, self.work) as gateway:
+                clean.append(gateway.started_s)
+            with ours(_port(), "http://127.0.0.1:9", data, self.work) as gateway:
+                gateway.kill()
+            with ours(_port(), "http://127.0.0.1:9", data, self.work) as gateway:
+                killed.append(gateway.started_s)
+        self.figures["start"] = {
+            "clean_s": median(clean),
+            "killed_s": median(killed),
+            "import_cpu_s": median(_import_cpu_s() for _ in range(self.rounds)),
+        }
+
+    def prefix(self) -> None:
+        """The share of each prompt that the upstream's cache holds."""
+        self.figures["prefix"] = prefix_reuse(self.data(), self.work, _port())
+
+    def scale(self) -> None:
+        """Recall in a store of a million memories against one of ten thousand."""
+        found = {}
+        for memories, users in ((10_000, 100), (1_000_000, 10_000)):
+            with ExitStack() as open_:
+                up = open_.enter_context(upstream(_port(), self.work, self.rest))
+                gateway = open_.enter_context(
+                    ours(_port(), up.url, self.data(memories, users), self.work)
+                )
+                words = words_file(self.work, users)
+                runs = [
+                    load(gateway.url, words, connections=1, seconds=4, upstream_url=up.url).p50_ms
+                    for _ in range(self.rounds)
+                ]
+                found[str(memories)] = median(runs)
+        self.figures["scale"] = found
+
+
+def _median(runs: list[dict[str, float]], name: str) -> float:
+    return median(run[name] for run in runs)
+
+
+def _import_cpu_s() -> float:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-c", "import gateway.asgi"], check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-c", "pass"], check=True)
+    bare = resource.getrusage(resource.RUSAGE_CHILDREN)
+    whole = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return whole - (bare.ru_utime + bare.ru_stime - after.ru_utime - after.ru_stime)
+
+
+def _port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+if __name__ == "__main__":
+    sys.exit(main())
