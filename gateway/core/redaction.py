@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 
-from stdnum import iban, luhn
+from stdnum import iban
 from stdnum.br import cpf
 from stdnum.de import idnr
 from stdnum.es import dni, nie
@@ -56,6 +56,7 @@ def _mark(what: str) -> str:
 # beginning of a run of digits is tried, and every end within it.
 _CARD = re.compile(r"(?<![\d.])[2-6](?:[ -]?\d){12,18}(?!\d)")
 _CARD_LENGTHS = (16, 15, 19, 18, 17, 14, 13)
+_DOUBLED = bytes([0, 2, 4, 6, 8, 1, 3, 5, 7, 9]) + bytes(range(10, 256))
 _IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?:[ -]?[A-Z0-9]){11,30}", re.IGNORECASE)
 
 
@@ -64,14 +65,18 @@ def _cards(text: str) -> str:
 
 
 def _card_end(candidate: str) -> int | None:
+    """Luhn's sum over every length at once: a pasted column of numbers has a candidate at every
+    digit (a megabyte of them took 11 s a length at a time, and takes 3)."""
     ends = [i + 1 for i, c in enumerate(candidate) if c.isdigit()]
+    digits = bytes([int(candidate[end - 1]) for end in ends])
+    doubled = digits.translate(_DOUBLED)
     for length in _CARD_LENGTHS:
         if length > len(ends):
             continue
         end = ends[length - 1]
-        digits = re.sub(r"[ -]", "", candidate[:end])
         whole = end == len(candidate) or not candidate[end].isdigit()
-        if whole and len(set(digits)) > 1 and luhn.is_valid(digits):
+        total = sum(digits[length - 1 :: -2]) + sum(doubled[length - 2 :: -2])
+        if whole and total % 10 == 0 and len(set(digits[:length])) > 1:
             return end
     return None
 

@@ -7,11 +7,13 @@ the memory's history; what is forgotten leaves a tombstone without content.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import secrets
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, TypeVar
 
 from gateway.config import AppSettings, seconds_of
 from gateway.core.errors import Unprocessable
@@ -31,6 +33,7 @@ from gateway.core.redaction import redact
 from gateway.core.slots import slot_of
 from gateway.flows import receipts
 from gateway.flows.browse import pages, read
+from gateway.flows.handover import OFF_THE_LOOP_CHARS
 from gateway.flows.writing import alone, store
 from gateway.ports import Services
 
@@ -50,6 +53,8 @@ CORRECTABLE: Final = frozenset(
     }
 )
 """The fields of a memory that a correction may name."""
+
+T = TypeVar("T")
 
 TRIES: Final = 3
 """How often a correction is made again that a worker of another process wrote over."""
@@ -96,10 +101,14 @@ async def create(
     for n, draft in enumerate(drafts):
         if not _is_kept(draft.type, settings):
             raise _not_kept(draft.type, f"[{n}].type" if len(drafts) > 1 else "type")
-    memories = [
-        _from_draft(_id_of(owner, draft, n, once), draft, settings, via=via, at=_moment(now, n))
-        for n, draft in enumerate(drafts)
-    ]
+
+    def written_down() -> list[Memory]:
+        return [
+            _from_draft(_id_of(owner, draft, n, once), draft, settings, via=via, at=_moment(now, n))
+            for n, draft in enumerate(drafts)
+        ]
+
+    memories = await _read(written_down, sum(len(draft.text) for draft in drafts))
     async with alone(owner.tenant):
         there = {}
         if once is not None:
@@ -109,6 +118,11 @@ async def create(
         if fresh:
             await store(services, owner, list(changed.values()))
         return [there.get(m.id) or changed[m.id] for m in memories]
+
+
+async def _read(step: Callable[[], T], chars: int) -> T:
+    """What reads so many characters closely, in a thread where that takes long."""
+    return await asyncio.to_thread(step) if chars > OFF_THE_LOOP_CHARS else step()
 
 
 def _id_of(owner: Owner, draft: Draft, n: int, once: str | None) -> str:
@@ -261,7 +275,10 @@ async def correct(
     async with alone(owner.tenant):
         for _ in range(TRIES):
             memory = await read(services, owner, id, now=now)
-            corrected = _corrected(memory, changes, settings, via=via, now=now)
+            corrected = await _read(
+                partial(_corrected, memory, changes, settings, via=via, now=now),
+                len(changes.get("text", "")),
+            )
             changed = {corrected.id: corrected}
             if _slot(corrected) is not None:
                 changed |= await _replacing(services, owner, [corrected], now=now)
@@ -372,11 +389,15 @@ async def bring_back(
     A fact whose slot is held by a memory that is not among them gives way to the newer one.
     """
     hidden = settings.privacy.redact
-    kept = {
-        memory.id: _without(memory, hidden)
-        for memory in memories
-        if _is_kept(memory.type, settings) and not is_expired(memory, now)
-    }
+
+    def still_kept() -> dict[str, Memory]:
+        return {
+            memory.id: _without(memory, hidden)
+            for memory in memories
+            if _is_kept(memory.type, settings) and not is_expired(memory, now)
+        }
+
+    kept = await _read(still_kept, sum(len(memory.text) for memory in memories))
     async with alone(owner.tenant):
         changed = dict(kept)
         if any(_slot(memory) for memory in kept.values()):

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from gateway.core.errors import BadRequest
 from gateway.core.memory import Instant, Kind, Memory, Type, parse_rfc3339
 
-MAX_TEXT = 1_000_000
+MAX_TEXT = 200_000
 MAX_MANY = 1000
 MAX_METADATA_BYTES = 16 * 1024
 MAX_METADATA_DEPTH = 16

@@ -106,7 +106,7 @@ BROKEN = {
     % (b"9" * 5000),
     "a lone surrogate": b'{"text":"\\ud800","type":"profile"}',
     "bytes that are no UTF-8": b'{"text":"\xff\xfe","type":"profile"}',
-    "a text beyond its bound": json.dumps({"text": "x" * 1_000_001, "type": "profile"}).encode(),
+    "a text beyond its bound": json.dumps({"text": "x" * 200_001, "type": "profile"}).encode(),
     "a key beyond its bound": json.dumps(
         {"text": "x", "type": "profile", "key": "k" * 201}
     ).encode(),
@@ -189,7 +189,7 @@ async def test_hostile_rows_of_an_import_are_refused_and_named(gateway: House) -
         {"id": "x" * 201},
         {"id": None},
         {"id": {"$ne": None}},
-        {"text": "x" * 1_000_001},
+        {"text": "x" * 200_001},
         {"text": None},
         {"text": " "},
         {"kind": "system"},
