@@ -86,6 +86,38 @@ def export_user(asked: Asked) -> int:
     return _run(asked, work)
 
 
+def export_recordings(asked: Asked) -> int:
+    """A user's recorded recalls with the memories that they looked through: a line for `replay`."""
+
+    async def work(api: Admin) -> int:
+        whole = b"".join([part async for part in api.lines(_of(asked.app, asked.user, "/export"))])
+        of_user = _of(asked.app, asked.user).removesuffix("/memories")
+        kept = (await api.get(f"{of_user}/receipts", limit=500))["receipts"]
+        recalls = [_recording(receipt) for receipt in kept if receipt.get("recorded")]
+        if not recalls:
+            raise Failed(
+                f"no recall of {asked.user!r} is recorded: set receipts.record, and have the"
+                " user chat"
+            )
+        memories = [json.loads(line) for line in whole.splitlines() if line.strip()]
+        row = {"user": asked.user, "app": asked.app, "memories": memories, "recalls": recalls}
+        line = json.dumps(row, ensure_ascii=False).encode() + b"\n"
+        if asked.output is None:
+            sys.stdout.buffer.write(line)
+            sys.stdout.buffer.flush()
+            return 0
+        _write_private(asked.output, line)
+        _done(asked, {"file": str(asked.output), "recalls": len(recalls)})
+        return 0
+
+    return _run(asked, work)
+
+
+def _recording(receipt: dict[str, Any]) -> dict[str, Any]:
+    names = ("id", "at", "query", "before", "as_of", "timezone", "latency_ms", "recorded")
+    return {name: receipt.get(name) for name in names}
+
+
 def _write_private(path: Path, content: bytes) -> None:
     """What a person said is for nobody else to read: 0600, whole or not at all."""
     partial = path.with_name(path.name + ".partial")

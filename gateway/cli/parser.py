@@ -77,8 +77,10 @@ def _parser() -> _Parser:
     evaluate.add_argument("file", type=Path, metavar="FILE")
     evaluate.add_argument("--format", choices=["locomo", "jsonl"], default="jsonl")
     evaluate.add_argument("--kinds", default="turn,fact", help="what may be found: turn,fact")
-
     evaluate.add_argument("--placement", choices=["system", "split", "tail"])
+
+    replay = command("replay", "lab.replay:main", "re-run recorded recalls under these settings")
+    replay.add_argument("file", type=Path, metavar="FILE", help="as `users recordings` writes")
     return parser
 
 
@@ -92,6 +94,12 @@ def _users(users: argparse._SubParsersAction[_Parser], command: _Command) -> Non
         one.add_argument("user", metavar="USER")
         one.add_argument("--app", default="default", help='default: "default"')
     export.add_argument("--output", "-o", type=Path, metavar="FILE", help="instead of stdout")
+    recalls = command(
+        "recordings", "cli.operating:export_recordings", "recorded recalls, for `replay`", users
+    )
+    recalls.add_argument("user", metavar="USER")
+    recalls.add_argument("--app", default="default", help='default: "default"')
+    recalls.add_argument("--output", "-o", type=Path, metavar="FILE", help="instead of stdout")
     erase.add_argument("--yes", "-y", action="store_true", help="do not ask on a terminal")
     taken.add_argument("file", metavar="FILE", help='exported lines; "-" is stdin')
     taken.add_argument("--app", help="into this app, whatever the lines say")

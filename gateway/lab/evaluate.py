@@ -67,7 +67,7 @@ async def evaluate(
     cannot embed.
     """
     data = datasets.read(path, format, kinds)
-    settings = _patient(settings)
+    settings = patient(settings)
     with _progress(data, show_progress) as (stored, asked):
         answers = [
             answer
@@ -103,7 +103,7 @@ async def off_topic(
 ) -> float:
     """The share of other users' questions for which nothing is injected but what always is."""
     data = datasets.read(path, format, kinds)
-    settings = _patient(settings)
+    settings = patient(settings)
     quiet: list[float] = []
     for i, user in enumerate(data.users):
         others = [q for j, other in enumerate(data.users) if j != i for q in other.questions]
@@ -154,7 +154,8 @@ def _injected_hit(asked: Asked) -> float:
     return score.hit(injected, len(injected.ranking))
 
 
-def _patient(settings: AppSettings) -> AppSettings:
+def patient(settings: AppSettings) -> AppSettings:
+    """These settings without a deadline that the machine's load could meet."""
     memory = settings.memory.model_copy(update={"deadline_ms": PATIENCE_MS})
     return settings.model_copy(update={"memory": memory})
 
@@ -184,8 +185,32 @@ def main(asked: argparse.Namespace) -> int:
         figures = asyncio.run(_evaluated(asked, settings, _kinds(asked.kinds)))
     except BadRequest as exc:
         raise SettingsError(exc.message, param="FILE") from exc
-    print(json.dumps(figures, indent=2))
+    if sys.stdout.isatty() and not getattr(asked, "json", False):
+        _show(figures)
+    else:
+        print(json.dumps(figures, indent=2))
     return 0
+
+
+def _show(figures: dict[str, Any]) -> None:
+    """The same figures for people: a row a category, the whole last."""
+    from rich.console import Console
+    from rich.table import Table
+
+    ks = [str(k) for k in figures["k"]]
+    table = Table(title=f"{figures['dataset']}, embedding {figures['embedding']}", box=None)
+    for heading in ("category", "questions", *(f"recall@{k}" for k in ks), "hit@10", "mrr", "ndcg"):
+        table.add_column(heading, justify="left" if heading == "category" else "right")
+    for name, row in {**figures["by_category"], "all": figures}.items():
+        shares = [row["evidence_recall"][k] for k in ks]
+        rest = [row["hit"]["10"], row["mrr"], row["ndcg@10"]]
+        table.add_row(name, str(row["questions"]), *(f"{n:.3f}" for n in (*shares, *rest)))
+    console = Console()
+    console.print(table)
+    console.print(
+        f"{figures['tokens_per_query']:.0f} tokens a question,"
+        f" half within {figures['p50_ms']:.1f} ms, 95% within {figures['p95_ms']:.1f} ms"
+    )
 
 
 def _kinds(text: str) -> tuple[Kind, ...]:
@@ -206,7 +231,7 @@ async def _evaluated(
         data_dir = settings.data_dir if settings.data_dir.is_dir() else Path(scratch)
         embedder, _ = await choose_embedder(settings, None, metrics=Metrics(), data_dir=data_dir)
         try:
-            await _loaded(embedder)
+            await loaded(embedder)
             return await evaluate(
                 asked.file,
                 asked.format,
@@ -219,7 +244,7 @@ async def _evaluated(
             await embedder.close()
 
 
-async def _loaded(embedder: Embedder) -> None:
+async def loaded(embedder: Embedder) -> None:
     """Wait for a model that is loading. No embedder by choice is one; one that cannot be had is
     said, since figures without it would be taken for its own. Raises EmbedderUnavailable."""
     for _ in range(int(LOADING_S / POLL_S)):

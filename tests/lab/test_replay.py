@@ -1,0 +1,172 @@
+"""Replay: recorded recalls again, under the settings of today."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from gateway.adapters.embed_none import NoEmbedder
+from gateway.config import Settings
+from gateway.core.errors import BadRequest
+from gateway.lab import replay
+from gateway.lab.replay import read
+from gateway.lab.scripted_upstream import ScriptedUpstream
+from tests.gateway_process import GatewayProcess, until
+
+NONE = NoEmbedder("none in this test")
+
+
+def memory(id: str, text: str, at: str, **more: Any) -> dict[str, Any]:
+    return {
+        "id": id,
+        "kind": "fact",
+        "type": "profile",
+        "text": text,
+        "importance": 0.5,
+        "pinned": False,
+        "status": "active",
+        "created_at": at,
+        "updated_at": at,
+        "valid_from": at,
+        "source": {"role": "user", "via": "chat"},
+        "metadata": {},
+        **more,
+    }
+
+
+def recalled(query: str, at: str, brought: list[str], **more: Any) -> dict[str, Any]:
+    return {
+        "id": f"rcp_{at}",
+        "at": at,
+        "query": query,
+        "before": "",
+        "latency_ms": 3.0,
+        "recorded": {"would_inject": brought, "tokens": 90, "present": [query], "held": []},
+        **more,
+    }
+
+
+def file_of(tmp_path: Path, *rows: dict[str, Any]) -> Path:
+    path = tmp_path / "recalls.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def ana(tmp_path: Path, **more: Any) -> Path:
+    """Ana moved in March; she was asked about in February, and in April."""
+    rome = memory(
+        "rome",
+        "The user lives in Rome",
+        "2026-01-01T00:00:00Z",
+        status="superseded",
+        superseded_at="2026-03-01T00:00:00Z",
+        superseded_by="milan",
+    )
+    return file_of(
+        tmp_path,
+        {
+            "user": "ana",
+            "memories": [memory("milan", "The user lives in Milan", "2026-03-01T00:00:00Z"), rome],
+            "recalls": [
+                recalled("where do I live?", "2026-04-01T00:00:00Z", ["milan"], **more),
+                recalled("where do I live?", "2026-02-01T00:00:00Z", ["rome"]),
+            ],
+        },
+    )
+
+
+async def run(path: Path, settings: Settings) -> dict[str, Any]:
+    compared = await replay.replay(read(path), embedder=NONE, settings_for=settings.app)
+    return replay.figures(compared, NONE, settings)
+
+
+async def test_under_the_same_settings_each_recall_brings_what_it_brought_then(
+    tmp_path: Path,
+) -> None:
+    told = await run(ana(tmp_path), Settings())
+    assert [row["now"] for row in told["results"]] == [["rome"], ["milan"]]
+    assert (told["recalls"], told["changed"]) == (2, 0)
+    assert told["tokens"]["then"] == 90
+
+
+async def test_what_other_settings_would_change_is_told(tmp_path: Path) -> None:
+    settings = Settings.model_validate({"memory": {"types": ["preference"], "turns": "off"}})
+    told = await run(ana(tmp_path), settings)
+    assert told["changed"] == 2
+    last = told["results"][1]
+    assert last["gone"] == [{"id": "milan", "text": "The user lives in Milan"}]
+    assert (last["added"], last["tokens"]["now"]) == ([], 0)
+
+
+async def test_another_template_changes_the_tokens_and_not_the_memories(tmp_path: Path) -> None:
+    longer = Settings.model_validate({"memory": {"template": "Known about the user. " * 20}})
+    plain, other = await run(ana(tmp_path), Settings()), await run(ana(tmp_path), longer)
+    assert other["changed"] == 0
+    assert other["tokens"]["now"] > plain["tokens"]["now"]
+    assert other["versions"]["template"] != plain["versions"]["template"]
+
+
+async def test_labelled_questions_are_scored_then_and_now(tmp_path: Path) -> None:
+    told = await run(ana(tmp_path, evidence=["milan", "elsewhere"]), Settings())
+    assert told["evidence_recall"] == {"labelled": 1, "then": 0.5, "now": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("{", "line 1"),
+        ('{"user": "ana", "memories": []}', "'recalls' is missing"),
+        ('{"user": "ana", "memories": [{}], "recalls": []}', "line 1"),
+        ('{"user": "ana", "memories": [], "recalls": [{"id": "x"}]}', "is missing"),
+    ],
+)
+def test_a_file_of_another_kind_is_refused_with_its_line(
+    tmp_path: Path, line: str, said: str
+) -> None:
+    path = tmp_path / "odd.jsonl"
+    path.write_text(line)
+    with pytest.raises(BadRequest, match=said):
+        read(path)
+
+
+def test_recalls_are_recorded_taken_out_and_run_again_by_the_command_line(tmp_path: Path) -> None:
+    def command(*words: str) -> str:
+        environ = {k: v for k, v in os.environ.items() if not k.startswith(("GATEWAY_", "OPENAI_"))}
+        environ |= {"GATEWAY_DATA_DIR": str(tmp_path / "data"), **more}
+        done = subprocess.run(
+            [sys.executable, "-m", "gateway", *words],
+            env=environ,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    more = {"GATEWAY_EMBEDDING__PROVIDER": "none"}
+    with (
+        ScriptedUpstream() as upstream,
+        GatewayProcess(tmp_path / "data", upstream.base_url, receipts__record="true") as gateway,
+        httpx.Client(base_url=gateway.url, headers={"X-Memory-User": "ana"}) as client,
+    ):
+        client.post("/v1/memories", json={"text": "Allergic to nuts", "type": "profile"})
+        answer = client.post(
+            "/v1/chat/completions",
+            json={"model": "m", "messages": [{"role": "user", "content": "a snack for me?"}]},
+        )
+        receipt = f"/v1/receipts/{answer.headers['x-memory-receipt-id']}"
+        until(lambda: client.get(receipt).status_code == 200)
+        command("users", "recordings", "ana", "-o", "ana.jsonl")
+    assert (tmp_path / "ana.jsonl").stat().st_mode & 0o077 == 0
+    assert json.loads(command("replay", "ana.jsonl"))["changed"] == 0
+    more |= {"GATEWAY_MEMORY__TYPES": '["preference"]'}
+    told = json.loads(command("replay", "ana.jsonl", "--json"))
+    assert told["changed"] == 1
+    assert told["results"][0]["gone"][0]["text"] == "Allergic to nuts"
