@@ -4,7 +4,7 @@ known, identities linked to one person, the queue, gateway keys, the audit.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -16,7 +16,7 @@ from gateway.core.errors import BadRequest, NotFound
 from gateway.core.identity import Person
 from gateway.core.keys import make_key
 from gateway.core.memory import rfc3339
-from gateway.ports import Deployment, GatewayKey
+from gateway.ports import Deployment, GatewayKey, Services
 from gateway.web import memories
 from gateway.web.browser_session import (
     LINK_S,
@@ -24,8 +24,9 @@ from gateway.web.browser_session import (
     BrowserSessions,
     require_own_page,
 )
+from gateway.web.callers import Caller, Handler
+from gateway.web.checked import check, read_json, read_json_of
 from gateway.web.identity import check_app, check_user, require_admin
-from gateway.web.memories import Caller, check, read_json
 from gateway.web.schemas import Body, Name
 
 PREFIX = "/admin/v1"
@@ -77,7 +78,7 @@ def routes(deployment: Deployment, token: str, sessions: BrowserSessions) -> lis
 
         return Route(PREFIX + path, endpoint, methods=[method], name=handler.__name__)
 
-    def of_user(path: str, method: str, handler: memories.Handler) -> Route:
+    def of_user(path: str, method: str, handler: Handler) -> Route:
         async def endpoint(request: Request) -> Response:
             return await handler(request, await caller(request))
 
@@ -109,14 +110,25 @@ def _person(request: Request) -> Person:
 
 async def list_users(request: Request, deployment: Deployment) -> Response:
     """People known, a page at a time."""
-    app = request.query_params.get("app")
-    people = await deployment.services_for(app or "default").directory.people(
-        app,
-        prefix=request.query_params.get("prefix", ""),
-        after=request.query_params.get("after", ""),
-        limit=_limit(request, 100, 1000),
-    )
+    app, limit = request.query_params.get("app"), _limit(request, 100, 1000)
+    found: set[Person] = set()
+    for services in _of_apps(deployment, app):
+        found.update(
+            await services.directory.people(
+                app,
+                prefix=request.query_params.get("prefix", ""),
+                after=request.query_params.get("after", ""),
+                limit=limit,
+            )
+        )
+    people = sorted(found, key=lambda person: (person.app, person.user))[:limit]
     return JSONResponse({"users": [{"app": p.app, "user": p.user} for p in people]})
+
+
+def _of_apps(deployment: Deployment, app: str | None) -> Sequence[Services]:
+    """Where an app's people and audit are kept; without an app, everywhere: an app with stores
+    of its own has a directory of its own."""
+    return deployment.all_services() if app is None else [deployment.services_for(app)]
 
 
 async def list_identities(_: Request, caller: Caller) -> Response:
@@ -148,10 +160,10 @@ class NewLink(Body):
     ttl_s: Annotated[float, Field(ge=60, le=MAX_LINK_S, strict=False)] = LINK_S
 
 
-def _link_maker(sessions: BrowserSessions) -> memories.Handler:
+def _link_maker(sessions: BrowserSessions) -> Handler:
     async def make_link(request: Request, caller: Caller) -> Response:
         """A link to this person's own page, which ends."""
-        raw = await memories.read_json_of(request, caller.deployment)
+        raw = await read_json_of(request, caller.deployment)
         body = check(NewLink, {} if raw is None else raw)
         until = caller.now + body.ttl_s
         token = sessions.link(caller.person, until=until)
@@ -203,7 +215,7 @@ async def queue_dead(request: Request, deployment: Deployment) -> Response:
 
 async def queue_retry(request: Request, deployment: Deployment) -> Response:
     """Put one dead letter, or all, back in line."""
-    raw = await memories.read_json_of(request, deployment)
+    raw = await read_json_of(request, deployment)
     body = check(Retry, raw if raw is not None else {})
     count = 0
     for services in deployment.all_services():
@@ -236,7 +248,7 @@ async def list_keys(_: Request, deployment: Deployment) -> Response:
 
 async def create_key(request: Request, deployment: Deployment) -> Response:
     """Make a gateway key; it is shown this once."""
-    body = check(NewKey, await memories.read_json_of(request, deployment))
+    body = check(NewKey, await read_json_of(request, deployment))
     shown, key = make_key(
         check_app(body.app),
         now=deployment.clock(),
@@ -266,11 +278,12 @@ async def revoke_key(request: Request, deployment: Deployment) -> Response:
 
 async def list_audit(request: Request, deployment: Deployment) -> Response:
     """Who did what to whose memory, newest first."""
-    entries = await deployment.services_for("default").keys.audited(
-        limit=_limit(request, 100, 1000),
-        app=request.query_params.get("app"),
-        user=request.query_params.get("user"),
-    )
+    app, limit = request.query_params.get("app"), _limit(request, 100, 1000)
+    user = request.query_params.get("user")
+    entries: list[dict[str, Any]] = []
+    for services in _of_apps(deployment, app):
+        entries += await services.keys.audited(limit=limit, app=app, user=user)
+    entries = sorted(entries, key=lambda entry: -float(entry["at"]))[:limit]
     return JSONResponse({"entries": [{**entry, "at": rfc3339(entry["at"])} for entry in entries]})
 
 

@@ -6,6 +6,7 @@ gateway's own paths go to a router of Starlette's, whose errors are answered in 
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Awaitable, Callable, Sequence
 from time import perf_counter
 from typing import Final
@@ -15,11 +16,12 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute, Match, Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.core.errors import BadRequest, NotFound
+from gateway.core.errors import BadRequest, NotFound, Unauthenticated
 from gateway.ports import Deployment
 from gateway.web import admin, console, health, memories, openapi
 from gateway.web.body import ClientLeft
 from gateway.web.browser_session import BrowserSessions
+from gateway.web.callers import caller_from_headers
 from gateway.web.chat import APIS, ChatEndpoint
 from gateway.web.errors import foreseen, send_error
 from gateway.web.figures import Figures
@@ -38,6 +40,8 @@ OWN: Final = (
 )
 """Where the gateway's own paths begin; everything else under `/v1/` is the upstream's."""
 
+_BESIDE_A_TOKEN: Final = range(len("Bearer ") + 2)
+
 Endpoint = Callable[[Scope, Receive, Send], Awaitable[int]]
 
 
@@ -48,25 +52,28 @@ def build_app(
     sessions = BrowserSessions(admin_token)
     figures = Figures(deployment)
     own = [
-        *memories.routes(memories.caller_from_headers(deployment, sessions), ROOT),
+        *memories.routes(caller_from_headers(deployment, sessions), ROOT),
         *admin.routes(deployment, admin_token, sessions),
         Route("/openapi.json", openapi.openapi, methods=["GET"]),
         *health.routes(deployment, figures.refresh),
         *console.routes(deployment, sessions, figures),
         *routes,
     ]
-    return GatewayWeb(deployment, own)
+    return GatewayWeb(deployment, own, admin_token=admin_token)
 
 
 class GatewayWeb:
     """Finds each request's endpoint, and counts what became of it."""
 
-    def __init__(self, deployment: Deployment, own: Sequence[BaseRoute]) -> None:
+    def __init__(
+        self, deployment: Deployment, own: Sequence[BaseRoute], *, admin_token: str = ""
+    ) -> None:
         self._metrics = deployment.metrics
         self._chats = frozenset(ROOT + path for path in APIS)
         self._chat = ChatEndpoint(deployment)
         self._pass = PassThrough(deployment)
         self._own = OwnRoutes(own)
+        self._admin_token = admin_token.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -78,6 +85,8 @@ class GatewayWeb:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         name, endpoint = self._route(scope["method"], scope["path"])
+        if endpoint is not self._own and self._holds_admin_token(scope):
+            endpoint = _refuse_admin_token
         began = perf_counter()
         status = 500
         self._metrics.open_requests.inc()
@@ -87,6 +96,15 @@ class GatewayWeb:
             self._metrics.open_requests.dec()
             self._metrics.requests.labels(name, f"{status // 100}xx").inc()
             self._metrics.request_seconds.labels(name).observe(perf_counter() - began)
+
+    def _holds_admin_token(self, scope: Scope) -> bool:
+        """Sent where an upstream's key is expected, it would go upstream."""
+        token = self._admin_token
+        return bool(token) and any(
+            len(value) - len(token) in _BESIDE_A_TOKEN
+            and hmac.compare_digest(value[-len(token) :], token)
+            for _, value in scope["headers"]
+        )
 
     def _route(self, method: str, path: str) -> tuple[str, Endpoint]:
         if method == "POST" and path in self._chats:
@@ -155,6 +173,18 @@ async def _unknown(scope: Scope, _receive: Receive, _send: Send) -> None:
         f"There is nothing at {scope['path'][:200]}. The API begins with /v1; base_url should end"
         " in it.",
         code="unknown_path",
+    )
+
+
+async def _refuse_admin_token(_scope: Scope, _receive: Receive, send: Send) -> int:
+    return await send_error(
+        send,
+        Unauthenticated(
+            "this is the gateway's admin token: it is for /admin/v1 alone, and is not sent to the"
+            " upstream. Send the upstream's key, or a gateway key",
+            param="Authorization",
+            code="admin_token_misused",
+        ),
     )
 
 

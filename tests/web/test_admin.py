@@ -12,6 +12,7 @@ from gateway.core.memory import rfc3339
 from gateway.lab.scripted_upstream import ScriptedUpstream
 from gateway.web import admin, memories, openapi
 from gateway.web.browser_session import BrowserSessions
+from gateway.web.callers import caller_from_headers
 from tests.web.house import ADMIN_TOKEN, House, house
 
 ANA = "/admin/v1/apps/default/users/ana"
@@ -321,7 +322,7 @@ async def test_every_route_of_the_api_is_described_and_every_description_is_a_ro
 ) -> None:
     sessions = BrowserSessions(ADMIN_TOKEN)
     served = [
-        *memories.routes(memories.caller_from_headers(gateway, sessions), "/v1"),
+        *memories.routes(caller_from_headers(gateway, sessions), "/v1"),
         *admin.routes(gateway, ADMIN_TOKEN, sessions),
     ]
     there = {
@@ -339,3 +340,16 @@ async def test_every_route_of_the_api_is_described_and_every_description_is_a_ro
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
             assert operation["summary"], (method, path)
+
+
+@pytest.mark.parametrize("header", ["Authorization", "X-Api-Key", "Api-Key", "X-Memory-Key"])
+@pytest.mark.parametrize("before", ["", "Bearer "])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/embeddings"])
+async def test_the_admin_token_is_never_sent_upstream(
+    gateway: House, upstream: ScriptedUpstream, header: str, before: str, path: str
+) -> None:
+    body = {"model": "m", "messages": [{"role": "user", "content": "hello"}]}
+    async with gateway.client() as client:
+        answer = await client.post(path, json=body, headers={header: before + ADMIN_TOKEN})
+    assert answer.status_code == 401
+    assert upstream.all == []

@@ -1,0 +1,78 @@
+"""A user's memories taken along and brought back: a line of JSON each (CONTRACT §6)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from gateway.core.errors import BadRequest
+from gateway.core.memory import Memory, Where
+from gateway.core.records import from_export, to_export
+from gateway.flows import browse, curate
+from gateway.web import schemas
+from gateway.web.body import OFF_THE_LOOP_BYTES
+from gateway.web.callers import Caller
+from gateway.web.context import read_body
+
+RESERVED: Final = frozenset({"search", "export", "import"})
+"""Names below `/v1/memories` that are no memory's."""
+
+
+async def export(_: Request, caller: Caller) -> Response:
+    """Everything remembered of this user, a line each."""
+    owner = await caller.owner()
+    await caller.audit("export")
+
+    async def lines() -> AsyncIterator[bytes]:
+        if owner is None:
+            return
+        where = Where(statuses=("active", "superseded", "quarantined"), expired_before=caller.now)
+        async for page in browse.pages(caller.services, owner, where):
+            yield b"".join(orjson.dumps(to_export(memory, owner)) + b"\n" for memory in page)
+
+    return StreamingResponse(
+        lines(),
+        media_type="application/x-ndjson",
+        headers={"Content-Disposition": 'attachment; filename="memories.ndjson"'},
+    )
+
+
+async def import_memories(request: Request, caller: Caller) -> Response:
+    """Take exported lines back: all of them, or none and the first that is wrong."""
+    raw = await read_body(request, caller.deployment.settings.server)
+    long = len(raw) > OFF_THE_LOOP_BYTES
+    memories = await asyncio.to_thread(_lines_of, raw) if long else _lines_of(raw)
+    owner = await caller.new_owner()
+    imported = await curate.bring_back(
+        caller.services, caller.settings, owner, memories, now=caller.now
+    )
+    await caller.audit("import", count=imported)
+    return JSONResponse({"imported": imported, "left_out": len(memories) - imported})
+
+
+def _lines_of(raw: bytes) -> list[Memory]:
+    memories = []
+    for number, line in enumerate(raw.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            memories.append(_imported(orjson.loads(line)))
+        except orjson.JSONDecodeError as exc:
+            raise BadRequest(f"line {number} is not JSON: {exc}", param=f"line {number}") from exc
+        except BadRequest as exc:
+            raise BadRequest(f"line {number}: {exc.message}", param=exc.param) from exc
+    return memories
+
+
+def _imported(row: Any) -> Memory:
+    """A row of an import. Raises BadRequest also for what the API could not address or store."""
+    memory = from_export(row)
+    if "/" in memory.id or memory.id in RESERVED:
+        raise BadRequest("id: cannot stand in a path", param="id")
+    schemas.check_sizes(memory)
+    return memory
