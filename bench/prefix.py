@@ -14,11 +14,13 @@ from typing import Any
 
 import httpx
 
-from bench.data import ASKED, name, words_of
+from bench.data import ASKED, VOCABULARY, name, words_of
 from bench.gateways import ours
 from gateway.lab.scripted_upstream import ScriptedUpstream
 
 TURNS = 30
+ASKED_WORDS, ANSWER_WORDS = 40, 200
+"""About what people write to an assistant and what it answers."""
 CONVERSATIONS = 5
 SYSTEM = "You are a helpful assistant of a small shop. Be brief, be kind. " * 8
 
@@ -45,8 +47,9 @@ def reuse(url: str, upstream: ScriptedUpstream, mode: str) -> float:
             before = b""
             for turn in range(TURNS):
                 asked = drawn.choice(ASKED).format(*drawn.sample(words, 2))
-                messages.append({"role": "user", "content": f"{asked} (turn {turn})"})
-                response = client.post(
+                padding = " ".join(drawn.choices(VOCABULARY, k=ASKED_WORDS))
+                messages.append({"role": "user", "content": f"{asked} (turn {turn}) {padding}"})
+                client.post(
                     "/v1/chat/completions",
                     json={"model": "bench", "messages": messages},
                     headers={
@@ -55,7 +58,7 @@ def reuse(url: str, upstream: ScriptedUpstream, mode: str) -> float:
                         "x-memory-session": f"prefix-{mode}-{user}",
                     },
                 )
-                answer = response.json()["choices"][0]["message"]["content"]
+                answer = " ".join(drawn.choices(VOCABULARY, k=ANSWER_WORDS))
                 messages.append({"role": "assistant", "content": answer})
                 prompt = _prompt(upstream.requests[-1].body)
                 if before:
