@@ -8,7 +8,15 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 
 from gateway.core.errors import BadRequest
 from gateway.core.memory import Instant, Kind, Memory, Type, parse_rfc3339
@@ -21,8 +29,8 @@ MAX_HISTORY = 1000
 
 
 def _time(value: Any) -> Any:
-    if value is None or isinstance(value, float):
-        return value
+    if value is None:
+        return None
     try:
         return parse_rfc3339(value)
     except (TypeError, ValueError, OverflowError):
@@ -74,7 +82,11 @@ Text = Annotated[
 ]
 Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_unbroken)]
 Session = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_unbroken)]
-Time = Annotated[Instant, BeforeValidator(_time)]
+Time = Annotated[
+    Instant,
+    BeforeValidator(_time),
+    WithJsonSchema({"type": "string", "format": "date-time"}, mode="validation"),
+]
 Share = Annotated[float, Field(ge=0.0, le=1.0, strict=False)]
 Metadata = Annotated[dict[str, Any], AfterValidator(_small)]
 

@@ -129,6 +129,7 @@ async def test_a_thousand_are_taken_in_one_call_and_listed_with_the_last_first(
         ({"text": "x", "type": "profile", "pinned": "yes"}, "pinned"),
         ({"text": "x", "type": "profile", "created_at": "yesterday"}, "created_at"),
         ({"text": "x", "type": "profile", "created_at": 1700000000}, "created_at"),
+        ({"text": "x", "type": "profile", "expires_at": -5.07e16}, "expires_at"),
         ({"text": "x", "type": "profile", "expires_at": "9999-12-31T23:59:59Z"}, "expires_at"),
         ({"text": "x", "type": "profile", "metadata": []}, "metadata"),
         ({"text": "x", "type": "profile", "metadata": {"a": "b" * 20_000}}, "metadata"),
