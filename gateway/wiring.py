@@ -31,6 +31,7 @@ from gateway.core.errors import (
     Unavailable,
 )
 from gateway.core.identity import DEFAULT_APP
+from gateway.core.memory import Instant
 from gateway.flows.guarded import guard
 from gateway.flows.tasks import TaskGroupOfBackground
 from gateway.ports import (
@@ -55,6 +56,11 @@ RETRY_S: Final = 2.0
 MODEL_POLL_S: Final = 0.25
 """How often a loading embedder is asked whether its model is known now."""
 TOKEN_FILE: Final = "admin.token"  # noqa: S105 - a file's name
+
+
+def now() -> Instant:
+    """The wall clock, in the microseconds that stores keep."""
+    return round(time.time(), 6)
 
 
 class GatewayDeployment:
@@ -135,7 +141,7 @@ class GatewayDeployment:
 
 
 async def open_deployment(
-    settings: Settings, *, clock: Clock = time.time, worker: bool | None = None
+    settings: Settings, *, clock: Clock = now, worker: bool | None = None
 ) -> GatewayDeployment:
     """Open every part that the settings ask for, and a worker beside them.
 

@@ -23,7 +23,17 @@ from gateway.core.lookup import (
     statuses_of,
     tags_wanted,
 )
-from gateway.core.memory import Entry, Found, Instant, ListName, Memory, Probe, Vector, Where
+from gateway.core.memory import (
+    Entry,
+    Found,
+    Instant,
+    ListName,
+    Memory,
+    Probe,
+    Vector,
+    Where,
+    in_microseconds,
+)
 from gateway.core.stored import (
     point_id,
     reference,
@@ -117,7 +127,7 @@ class InMemoryStore:
     async def put(self, owner: Owner, entries: Sequence[Entry]) -> None:
         tenant = self._tenants.setdefault(owner.tenant, _Tenant())
         for entry in entries:
-            memory = entry.memory
+            memory = in_microseconds(entry.memory)
             words = self._lexicon.document(memory.text, entry.language)
             window = (
                 self._lexicon.document(entry.window, entry.language, window=True)

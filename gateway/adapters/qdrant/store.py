@@ -116,7 +116,7 @@ class QdrantStore:
                 id=point_id(owner.tenant, entry.memory.id),
                 vectors=vectors,
                 tenant=owner.tenant,
-                seen=entry.memory.updated_at,
+                seen=round(entry.memory.updated_at, 6),
             )
             for entry in entries
             if "dense" in (vectors := self._dense(entry))
