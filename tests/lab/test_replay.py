@@ -166,7 +166,7 @@ def test_recalls_are_recorded_taken_out_and_run_again_by_the_command_line(tmp_pa
         command("users", "recordings", "ana", "-o", "ana.jsonl")
     assert (tmp_path / "ana.jsonl").stat().st_mode & 0o077 == 0
     assert json.loads(command("replay", "ana.jsonl"))["changed"] == 0
-    more |= {"GATEWAY_MEMORY__TYPES": '["preference"]'}
+    more |= {"GATEWAY_MEMORY__TYPES": "preference"}
     told = json.loads(command("replay", "ana.jsonl", "--json"))
     assert told["changed"] == 1
     assert told["results"][0]["gone"][0]["text"] == "Allergic to nuts"

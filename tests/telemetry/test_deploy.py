@@ -1,0 +1,77 @@
+"""The dashboard, the alert rules and the names they rest on; names by promtool's own rules."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from gateway.telemetry.metrics import Metrics
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+RULES = DEPLOY / "prometheus" / "alerts.yaml"
+DASHBOARD = DEPLOY / "grafana" / "memory-gateway.json"
+OWN = re.compile(r"\bmemory_gateway_\w+")
+UNITS = ("milliseconds", "_ms", "_minutes", "_hours", "_kilobytes", "_kb", "_mb", "_percent")
+
+
+def published() -> dict[str, tuple[str, str]]:
+    """Every series' name as it is scraped: its kind and help."""
+    found: dict[str, tuple[str, str]] = {}
+    for family in Metrics().registry.collect():
+        suffixes = {
+            "counter": ("_total",),
+            "histogram": ("_bucket", "_sum", "_count"),
+        }.get(family.type, ("",))
+        for suffix in suffixes:
+            found[family.name + suffix] = (family.type, family.documentation)
+    return found
+
+
+def expressions() -> dict[str, str]:
+    groups = yaml.safe_load(RULES.read_text())["groups"]
+    named = {f"alert {rule['alert']}": rule["expr"] for g in groups for rule in g["rules"]}
+    for panel in json.loads(DASHBOARD.read_text())["panels"]:
+        for target in panel.get("targets", ()):
+            named[f"panel {panel['title']} {target['refId']}"] = target["expr"]
+    return named
+
+
+@pytest.mark.parametrize("where", sorted(expressions()))
+def test_dashboard_and_alerts_ask_only_for_what_is_published(where: str) -> None:
+    expression = expressions()[where]
+    assert expression.count("(") == expression.count(")")
+    unknown = [name for name in OWN.findall(expression) if name not in published()]
+    assert not unknown
+
+
+def test_names_and_units_are_as_prometheus_wants_them() -> None:
+    for name, (kind, help) in published().items():
+        if not name.startswith("memory_gateway_"):
+            continue
+        assert re.fullmatch(r"[a-z][a-z0-9_]*", name), name
+        assert help, name
+        assert not name.endswith(UNITS), name
+        if kind != "counter":
+            assert not name.endswith("_total"), name
+        if kind == "gauge":
+            assert not name.endswith(("_count", "_sum", "_bucket")), name
+
+
+def test_every_alert_says_what_to_do() -> None:
+    for group in yaml.safe_load(RULES.read_text())["groups"]:
+        for rule in group["rules"]:
+            assert {"summary", "mend"} <= rule["annotations"].keys()
+            assert rule["labels"]["severity"] in ("page", "ticket")
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="no promtool on this machine")
+def test_promtool_agrees() -> None:
+    subprocess.run(["promtool", "check", "rules", str(RULES)], check=True)
+    figures = Metrics().render()
+    subprocess.run(["promtool", "check", "metrics"], input=figures, check=True)
