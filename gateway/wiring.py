@@ -189,6 +189,7 @@ async def _whole_services(deployment: GatewayDeployment, scope: AppSettings) -> 
     """Every part anew, for these settings."""
     from gateway.adapters.cipher import AesGcmCipher
     from gateway.adapters.jwks import HttpJwks
+    from gateway.adapters.redis_budget import RedisBudget
     from gateway.adapters.redis_queue import RedisQueue
     from gateway.adapters.redis_receipts import RedisReceipts
     from gateway.adapters.redis_state import RedisState
@@ -242,6 +243,7 @@ async def _whole_services(deployment: GatewayDeployment, scope: AppSettings) -> 
         clock=deployment.clock,
         jwks=jwks,
         tally=RedisTally(state_client),
+        budget=RedisBudget(state_client),
         notes={"embedding": embedding_note, "extraction": extraction_note},
     )
     return _with_breakers(services, deployment.metrics, one_redis=queue_client is state_client)

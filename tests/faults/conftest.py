@@ -124,11 +124,9 @@ def metric(gateway: GatewayProcess, name: str) -> float:
 
 def logged(gateway: GatewayProcess, level: str) -> list[dict[str, Any]]:
     """The gateway's log lines of a level."""
-    lines = []
-    for line in gateway.log.read_text().splitlines():
-        if line.startswith("{") and (entry := json.loads(line)).get("level") == level:
-            lines.append(entry)
-    return lines
+    lines = gateway.log.read_text().splitlines()
+    entries: list[dict[str, Any]] = [json.loads(line) for line in lines if line.startswith("{")]
+    return [entry for entry in entries if entry.get("level") == level]
 
 
 def pending(gateway: GatewayProcess) -> int:
