@@ -16,13 +16,16 @@ from gateway.core.chat import ChatRequest
 from gateway.core.errors import StateUnavailable
 from gateway.core.identity import Owner, Person
 from gateway.core.memory import Instant
-from gateway.core.words import terms
+from gateway.core.words import terms, words
 from gateway.flows.visit import Visit
 from gateway.ports import Group, Services
 from gateway.telemetry.logs import log
 
 ALIKE: Final = 0.7
 """Shared words of substance over all of them, from which a question is the same again."""
+ALIKE_WORDS: Final = 0.5
+"""And of all its words: "what is my name" is not "spell my name"."""
+FEW_WORDS: Final = 3
 LOOKED_AT: Final = 30
 READ_CHARS: Final = 600
 
@@ -50,14 +53,17 @@ def is_repeated(request: ChatRequest) -> bool:
 
 
 def _same_again(text: str, before: Sequence[str]) -> bool:
-    words = set(terms(text))
-    if not words:
-        return False
+    said, meant = set(words(text)), set(terms(text))
+    if len(said) < FEW_WORDS:
+        return False  # "ok" twice is no question asked again
     return any(
-        len(words & other) >= ALIKE * len(words | other)
-        for other in (set(terms(one)) for one in before)
-        if other
+        _shared(meant, set(terms(one))) >= ALIKE and _shared(said, set(words(one))) >= ALIKE_WORDS
+        for one in before
     )
+
+
+def _shared(one: set[str], other: set[str]) -> float:
+    return len(one & other) / len(one | other) if one and other else 0.0
 
 
 async def count(visit: Visit, owner: Owner, session: str) -> None:
