@@ -44,6 +44,7 @@ REQUESTS: dict[str, bytes] = {
     ),
     "store and metadata": chat(b'"store":true', b'"metadata":{"k":"v"}'),
     "stream options": chat(b'"stream":true', b'"stream_options":{"include_usage":true}'),
+    "a stream without usage": chat(b'"stream":true', b'"stream_options":{"include_usage":false}'),
     "developer role": b'{"model":"m","messages":[{"role":"developer","content":"be brief"},'
     b'{"role":"user","content":"hi"}]}',
     "system role": b'{"model":"m","messages":[{"role":"system","content":"be brief"},'
@@ -59,6 +60,28 @@ REQUESTS: dict[str, bytes] = {
     "reasoning content": b'{"model":"m","messages":[{"role":"user","content":"hi"},'
     b'{"role":"assistant","content":"ho","reasoning_content":"hmm"},'
     b'{"role":"user","content":"more"}]}',
+}
+
+RESPONSES: dict[str, bytes] = {
+    "string": b'{"model":"m","input":"hi"}',
+    "white space": b' {\n"input" :\t"hi" , "model":"m" }\r\n',
+    "instructions": b'{"model":"m","instructions":"be brief","input":"hi","temperature":1.0}',
+    "null instructions": b'{"model":"m","instructions":null,"input":"hi"}',
+    "list": b'{"model":"m","input":[{"role":"user","content":[{"type":"input_text","text":"hi"},'
+    b'{"type":"input_image","image_url":"data:image/png;base64,' + _IMAGE + b'"}]}]}',
+    "developer item": b'{"input":[{"type":"message","role":"developer","content":"be brief"},'
+    b'{"role":"user","content":"hi"}],"model":"m"}',
+    "tool outputs": b'{"model":"m","input":[{"role":"user","content":"hi"},{"type":"reasoning",'
+    b'"id":"rs_1","summary":[],"encrypted_content":"x=="},{"type":"function_call","call_id":"c",'
+    b'"name":"f","arguments":"{}"},{"type":"function_call_output","call_id":"c","output":"42"}]}',
+    "previous response": b'{"model":"m","previous_response_id":"resp_1","input":"hi"}',
+    "conversation": b'{"model":"m","conversation":{"id":"conv_1"},"input":"hi","store":true}',
+    "lone surrogate": b'{"model":"m","input":"cut \\ud83d"}',
+    "odd numbers": b'{"model":"m","input":"hi","top_p":1e-7,"max_output_tokens":16,"x":NaN}',
+    "duplicate keys": b'{"model":"a","input":"hi","model":"m"}',
+    "tools": b'{"model":"m","input":"hi","tools":[{"type":"function","name":"f","strict":true,'
+    b'"parameters":{"type":"object"}},{"type":"web_search"}],"tool_choice":"auto"}',
+    "stream": b'{"model":"m","input":"hi","stream":true,"include":["reasoning.encrypted_content"]}',
 }
 
 _HEAD = b'{"id":"x","object":"chat.completion","created":1,"model":"m","choices":'

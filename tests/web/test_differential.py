@@ -7,7 +7,11 @@ client got are compared byte for byte.
 from __future__ import annotations
 
 import gzip
+import json
 from dataclasses import dataclass
+from difflib import SequenceMatcher
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
@@ -24,8 +28,11 @@ from gateway.lab.scripted_upstream import (
     sse,
 )
 from tests.insertion import insertion
-from tests.web.bodies import ANSWERS, REQUESTS
-from tests.web.house import House
+from tests.web.bodies import ANSWERS, REQUESTS, RESPONSES
+from tests.web.house import House, house
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
 
 CLIENTS_OWN = [
     ("authorization", "Bearer sk-the-clients-own"),
@@ -110,28 +117,68 @@ async def both(
 # --- requests ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("body", REQUESTS.values(), ids=REQUESTS.keys())
+BODIES = [
+    *(pytest.param("/v1/chat/completions", body, id=name) for name, body in REQUESTS.items()),
+    *(pytest.param("/v1/responses", body, id=f"responses-{n}") for n, body in RESPONSES.items()),
+]
+
+
+@pytest.mark.parametrize(("path", "body"), BODIES)
 async def test_with_nothing_to_inject_the_upstream_gets_the_clients_bytes(
-    gateway: House, upstream: ScriptedUpstream, body: bytes
+    gateway: House, upstream: ScriptedUpstream, path: str, body: bytes
 ) -> None:
-    direct, through = await both(gateway, upstream, Raw(b"{}"), body)
+    direct, through = await both(gateway, upstream, Raw(b"{}"), body, path=path)
     assert through.request.body == direct.request.body == body
     assert heads(through, "content-length") == heads(direct, "content-length")
     assert through.request.header("content-length") == direct.request.header("content-length")
 
 
-@pytest.mark.parametrize("body", REQUESTS.values(), ids=REQUESTS.keys())
+@pytest.mark.parametrize(("path", "body"), BODIES)
 async def test_with_memories_the_upstream_gets_the_clients_bytes_and_one_insertion(
-    gateway: House, upstream: ScriptedUpstream, body: bytes
+    gateway: House, upstream: ScriptedUpstream, path: str, body: bytes
 ) -> None:
     await gateway.know("The user's name is “Ana” & she likes \\ and 日本")
-    through = await ask(
-        upstream, gateway.base_url, Raw(b"{}"), body, headers=[("x-memory-user", "ana")]
-    )
+    direct, through = await both(gateway, upstream, Raw(b"{}"), body, path=path)
     inserted = insertion(body, through.request.body).decode()
     assert inserted.count(BLOCK_OPEN) == inserted.count(BLOCK_CLOSE) == 1
     assert "日本" in inserted
     assert through.request.header("content-length") == str(len(through.request.body))
+    assert heads(through, "content-length") == heads(direct, "content-length")
+    assert (through.request.method, through.request.raw_path, through.request.query) == (
+        direct.request.method,
+        direct.request.raw_path,
+        direct.request.query,
+    )
+
+
+@pytest.mark.parametrize(("placement", "insertions"), [("tail", 1), ("split", 2)])
+@pytest.mark.parametrize(("path", "body"), [one for one in BODIES if len(one.values[1]) < 2000])
+async def test_wherever_the_block_goes_the_clients_bytes_stay(
+    tmp_path: Path,
+    upstream: ScriptedUpstream,
+    redis: Redis,
+    path: str,
+    body: bytes,
+    placement: str,
+    insertions: int,
+) -> None:
+    settings = {"placement": placement}
+    async with house(tmp_path, upstream.base_url, redis, memory=settings) as gateway:
+        await gateway.know("The user's name is “Ana”")
+        await gateway.know("The user is waiting for a parcel", type="task_state")
+        through = await ask(
+            upstream,
+            gateway.base_url,
+            Raw(b"{}"),
+            body,
+            path=path,
+            headers=[("x-memory-user", "ana")],
+        )
+    enriched = through.request.body
+    assert 1 <= enriched.count(BLOCK_OPEN.encode()) <= insertions
+    changes = SequenceMatcher(None, body, enriched, autojunk=False).get_opcodes()
+    assert {kind for kind, *_ in changes} == {"equal", "insert"}
+    json.loads(enriched)
 
 
 async def test_a_body_that_only_our_reader_does_not_like_goes_on_as_it_came(
@@ -238,6 +285,37 @@ async def test_a_stream_reaches_the_client_byte_for_byte(
     assert through.body == direct.body
     assert ("x-accel-buffering", "no") in through.headers
     assert without(through.headers, "x-accel-buffering") == without(direct.headers)
+
+
+SPOKEN = (
+    b": ping\r\n\r\nevent: message\nid: 7\n"
+    b'data: {"choices":[{"index":0,"delta":{"content":"\xe6\x97\xa5"}}]}\r\n\r\n'
+    b'data: {"choices":[{"index":0,"delta":{"content":"\xf0\x9f\x8e\x89"},'
+    b'"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+)
+USERS = 8
+"""So many that each one's pending exchanges are few enough to be looked at at once."""
+
+
+async def test_a_stream_split_at_any_point_arrives_whole_and_is_remembered_the_same(
+    gateway: House, upstream: ScriptedUpstream
+) -> None:
+    for n in range(1, len(SPOKEN)):
+        body = chat_of(f"question {n}")
+        user = [("x-memory-user", f"u{n % USERS}"), ("x-memory-session", str(n))]
+        seen = await ask(
+            upstream, gateway.base_url, sse(SPOKEN[:n], SPOKEN[n:]), body, headers=user
+        )
+        assert seen.body == SPOKEN, n
+    said = [exchange for n in range(USERS) for exchange in await gateway.handed_over(f"u{n}")]
+    assert len(said) == len(SPOKEN) - 1
+    assert {exchange.turns[-1].text for exchange in said} == {"日🎉"}
+    assert {exchange.outcome for exchange in said} == {"complete"}
+
+
+def chat_of(text: str) -> bytes:
+    messages = [{"role": "user", "content": text}]
+    return json.dumps({"model": "m", "stream": True, "messages": messages}).encode()
 
 
 # --- everything else under /v1/ ------------------------------------------------------------------
