@@ -211,22 +211,22 @@ def are_long(memories: Iterable[Memory]) -> bool:
 class _Speakers:
     """Whose words a question asks for.
 
-    Where turns carry names, those that the question names; where they carry roles alone, the
-    user's own, as what a user says of themselves is what their questions are about (worth nine
-    points on BEAM).
+    Where turns carry several names, those that the question names; where they carry roles
+    alone (or one name: a client's for its user), the user's own, as what a user says of
+    themselves is what their questions are about (worth ten points on BEAM).
     """
 
     def __init__(self, text: str, memories: Sequence[Memory]) -> None:
         names = named_speakers(memories)
-        self._roles = not names
+        self._roles = len(names) < 2
         self._mentioned = mentioned(text, names)
         self._share = 1.0 / len(self._mentioned) if self._mentioned else 0.0
         self._folded = tuple(fold(name) for name in self._mentioned)
 
     def match(self, memory: Memory) -> float:
         if self._roles:
-            own = memory.kind == "fact" or (memory.speaker or memory.source.role) == "user"
-            return 1.0 if own else 0.0
+            role = memory.speaker if memory.speaker in _ROLES else memory.source.role
+            return 1.0 if memory.kind == "fact" or role == "user" else 0.0
         if not self._mentioned:
             return 0.0
         if memory.speaker is not None:

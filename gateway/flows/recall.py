@@ -44,7 +44,7 @@ from gateway.flows.tasks import beside
 from gateway.ports import Conversation, EmbeddingModel, Services
 from gateway.telemetry.logs import log
 
-__all__ = ["Question", "Recalled", "Scored", "recall", "search"]
+__all__ = ["Question", "Recalled", "Scored", "candidates", "recall", "search"]
 
 T = TypeVar("T")
 Status = Literal["ok", "partial", "degraded"]
@@ -131,6 +131,20 @@ async def search(
     now: Instant,
 ) -> list[Scored]:
     """The best `limit` memories for a query, whatever the floor. Raises Unavailable."""
+    found = await candidates(services, settings, owner, query, where=where, now=now)
+    return rank(Asked(asked_text(query), as_of=where.as_of), found, now=now)[:limit]
+
+
+async def candidates(
+    services: Services,
+    settings: AppSettings,
+    owner: Owner,
+    query: str,
+    *,
+    where: Where,
+    now: Instant,
+) -> Found:
+    """What the store finds for a query, before it is ranked. Raises Unavailable."""
     patience_ms = settings.qdrant.timeout_s * 1000.0
     question = Question(query, as_of=where.as_of)
     asking = _Asking(services, settings, owner, question, now, deadline_ms=patience_ms)
@@ -140,7 +154,7 @@ async def search(
         asking.end()
     if stage == "none":
         raise asking.failure or StoreUnavailable("the store did not answer in time; try again")
-    return rank(Asked(asking.text, as_of=where.as_of), found, now=now)[:limit]
+    return found
 
 
 def forget(tenant: str) -> None:

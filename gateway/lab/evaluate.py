@@ -12,8 +12,8 @@ import asyncio
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -226,20 +226,27 @@ def _kinds(text: str) -> tuple[Kind, ...]:
 async def _evaluated(
     asked: argparse.Namespace, settings: Settings, kinds: tuple[Kind, ...]
 ) -> dict[str, Any]:
+    async with open_embedder(settings) as embedder:
+        return await evaluate(
+            asked.file,
+            asked.format,
+            embedder=embedder,
+            settings=settings,
+            kinds=kinds,
+            show_progress=sys.stderr.isatty(),
+        )
+
+
+@asynccontextmanager
+async def open_embedder(settings: Settings) -> AsyncIterator[Embedder]:
+    """The embedder of these settings, loaded. Raises EmbedderUnavailable, SettingsError."""
     with tempfile.TemporaryDirectory() as scratch:
         # Models are looked for where the gateway keeps its own, so that none is fetched twice.
         data_dir = settings.data_dir if settings.data_dir.is_dir() else Path(scratch)
         embedder, _ = await choose_embedder(settings, None, metrics=Metrics(), data_dir=data_dir)
         try:
             await loaded(embedder)
-            return await evaluate(
-                asked.file,
-                asked.format,
-                embedder=embedder,
-                settings=settings,
-                kinds=kinds,
-                show_progress=sys.stderr.isatty(),
-            )
+            yield embedder
         finally:
             await embedder.close()
 

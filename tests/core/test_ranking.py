@@ -83,6 +83,11 @@ def test_where_turns_have_roles_alone_the_users_own_words_come_first() -> None:
     assert order(rank(Asked("What pet do I have?"), found(memories), now=NOW)) == ["b", "a"]
 
 
+def test_a_client_that_names_its_one_user_changes_nothing() -> None:
+    memories = [turn("a", "a cat", role="assistant"), turn("b", "a cat", speaker="ana_7")]
+    assert order(rank(Asked("What pet do I have?"), found(memories), now=NOW)) == ["b", "a"]
+
+
 def test_a_date_in_the_question_lifts_what_was_said_then() -> None:
     may = parse_rfc3339("2025-05-07T18:00:00Z")
     memories = [turn("a", "we ate out"), replace(turn("b", "we ate out"), created_at=may)]
