@@ -73,7 +73,7 @@ class Bench:
         cores = sorted(os.sched_getaffinity(0))
         self.first = {cores[0]} if len(cores) > 1 else None
         self.rest = set(cores[1:]) or None
-        self.words = words_file(self.work, USERS)
+        self.words = words_file(self.work, USERS, MEMORIES // USERS)
         self.figures: Figures = {
             "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "cores": len(cores),
@@ -280,7 +280,7 @@ class Bench:
                 gateway = open_.enter_context(
                     ours(_port(), up.url, self.data(memories, users), self.work)
                 )
-                words = words_file(self.work, users)
+                words = words_file(self.work, users, memories // users)
                 runs = [
                     load(gateway.url, words, connections=1, seconds=4, upstream_url=up.url).p50_ms
                     for _ in range(self.rounds)

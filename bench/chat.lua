@@ -1,7 +1,6 @@
 -- wrk's side: each request has another text, another user at random, and its own session.
--- arguments: words file (a line for each user), users, "plain" to leave the memory headers out
-local words, users, plain, thread = {}, 0, false, 0
-local counter = 0
+-- arguments: a file with a line of pairs of words for each user, a seed
+local words, users, thread = {}, 0, 0
 
 function setup(t)
   t:set("thread_number", thread)
@@ -19,18 +18,23 @@ function init(args)
 end
 
 local frames = {
-  "what did I say about %s and %s? (%d)",
-  "can you plan something with %s for me, and mind %s this time (%d)",
-  "who was it that told me of %s in %s, note %d",
-  "please write a short note on %s; it should fit %s (%d)",
+  "what did I say about %s and %s?",
+  "do you remember what it was with %s and %s?",
+  "who was it that told me of %s and %s",
+  "say it again please: %s, %s",
 }
+
+local filler = {}
+for word in string.gmatch("and then it would be that you just know how the same thing is still there"
+    .. " for me", "%S+") do filler[#filler + 1] = word end
 
 function request()
   local user = math.random(users)
   local own = words[user]
-  counter = counter + 1
-  local text = string.format(frames[math.random(#frames)], own[math.random(#own)],
-    own[math.random(#own)], counter * 64 + thread_number)
+  local at = math.random(#own / 2) * 2
+  local text = string.format(frames[math.random(#frames)], own[at - 1], own[at])
+  -- words without substance, so that no text comes twice and none is about anything else
+  for _ = 1, 7 do text = text .. " " .. filler[math.random(#filler)] end
   local body = '{"model":"bench","messages":[{"role":"system","content":"You are a helpful'
     .. ' assistant of a small shop. Be brief, be kind, and never invent prices."},'
     .. '{"role":"user","content":"' .. text .. '"}]}'

@@ -1,6 +1,6 @@
 """Made-up memories and questions of made-up users: the same on each machine, by seed.
 
-Each user has a vocabulary of their own drawn from one of some 4,000 made words beside the
+Each user has a vocabulary of their own, drawn from one of some 4,000 made words beside the
 common English ones, so that a question finds what it is about among the user's memories.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from functools import cache
 
 FRAMES = (
     "I moved to {0} with {1} last spring and we like the {2} there",
@@ -19,10 +20,16 @@ FRAMES = (
 )
 ASKED = (
     "what did I say about {0} and {1}?",
-    "can you plan something with {0} for me, and mind {1} this time",
-    "who was it that told me of {0} in {1}",
-    "please write a short note on {0}; it should fit {1}",
+    "do you remember what it was with {0} and {1}?",
+    "who was it that told me of {0} and {1}",
+    "say it again please: {0}, {1}",
 )
+"""With two words of one memory: questions that memory has an answer to."""
+FILLER = [
+    *("and", "then", "it", "would", "be", "that", "you", "just", "know", "how", "the", "same"),
+    *("thing", "is", "still", "there", "for", "me"),
+]
+"""Words without substance; some of them make each question another text."""
 _SYLLABLES = [c + v for c in "bdfgklmnprstv" for v in "aeo"]
 
 
@@ -47,6 +54,23 @@ def texts(user: int, count: int) -> Iterator[str]:
     drawn, words = random.Random(1_000_003 * (user + 1)), words_of(user)
     for _ in range(count):
         yield drawn.choice(FRAMES).format(*drawn.sample(words, 3))
+
+
+def question(user: int, drawn: random.Random, memories: int = 500) -> str:
+    """A question about one of what a user once said, never the same text twice."""
+    pair = drawn.choice(pairs(user, memories))
+    return f"{drawn.choice(ASKED).format(*pair)} {' '.join(drawn.choices(FILLER, k=7))}"
+
+
+@cache
+def pairs(user: int, memories: int = 500) -> list[tuple[str, str]]:
+    """Two words of each memory of a user."""
+    known = set(words_of(user))
+    found = []
+    for text in texts(user, memories):
+        first, second, *_ = (w for w in text.replace(",", " ").split() if w in known)
+        found.append((first, second))
+    return found
 
 
 def name(user: int) -> str:

@@ -9,7 +9,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.data import words_of
+from bench.data import pairs
 
 HERE = Path(__file__).parent
 
@@ -29,10 +29,12 @@ class Load:
         return self.requests / self.seconds
 
 
-def words_file(work: Path, users: int) -> Path:
-    path = work / f"words-{users}.txt"
+def words_file(work: Path, users: int, memories: int) -> Path:
+    """A line for each user, two words of each memory on it, for `chat.lua`."""
+    path = work / f"pairs-{users}-{memories}.txt"
     if not path.exists():
-        path.write_text("\n".join(" ".join(words_of(user)) for user in range(users)) + "\n")
+        lines = (" ".join(" ".join(pair) for pair in pairs(u, memories)) for u in range(users))
+        path.write_text("\n".join(lines) + "\n")
     return path
 
 

@@ -55,6 +55,8 @@ def litellm(port: int, upstream_url: str, work: Path, pin: set[int] | None) -> P
         "model_list:\n- model_name: bench\n  litellm_params:\n    model: openai/bench\n"
         f"    api_base: {upstream_url}/v1\n    api_key: sk-bench\n"
         "litellm_settings:\n  telemetry: false\n"
+        # It listens on this machine alone, for as long as the run.
+        "general_settings:\n  dangerously_permit_weak_or_unset_master_key: true\n"
     )
     return Process(
         [str(program), "--config", str(config), "--port", str(port), "--num_workers", "1"],

@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from bench.data import ASKED, VOCABULARY, name, words_of
+from bench.data import FILLER, VOCABULARY, name, question
 from bench.gateways import ours
 from gateway.lab.scripted_upstream import ScriptedUpstream
 
@@ -39,17 +39,17 @@ def _shared(one: bytes, other: bytes) -> int:
 
 def reuse(url: str, upstream: ScriptedUpstream, mode: str) -> float:
     """The share over all requests but each conversation's first."""
-    shared = whole = 0
+    shared = whole = injected = 0
     with httpx.Client(base_url=url, timeout=20) as client:
         for user in range(CONVERSATIONS):
-            drawn, words = random.Random(user), words_of(user)
+            drawn = random.Random(user)
             messages: list[dict[str, Any]] = [{"role": "system", "content": SYSTEM}]
             before = b""
             for turn in range(TURNS):
-                asked = drawn.choice(ASKED).format(*drawn.sample(words, 2))
-                padding = " ".join(drawn.choices(VOCABULARY, k=ASKED_WORDS))
+                asked = question(user, drawn)
+                padding = " ".join(drawn.choices(FILLER, k=ASKED_WORDS))
                 messages.append({"role": "user", "content": f"{asked} (turn {turn}) {padding}"})
-                client.post(
+                response = client.post(
                     "/v1/chat/completions",
                     json={"model": "bench", "messages": messages},
                     headers={
@@ -58,6 +58,7 @@ def reuse(url: str, upstream: ScriptedUpstream, mode: str) -> float:
                         "x-memory-session": f"prefix-{mode}-{user}",
                     },
                 )
+                injected += int(response.headers.get("x-memory-injected-count", 0))
                 answer = " ".join(drawn.choices(VOCABULARY, k=ANSWER_WORDS))
                 messages.append({"role": "assistant", "content": answer})
                 prompt = _prompt(upstream.requests[-1].body)
@@ -66,6 +67,8 @@ def reuse(url: str, upstream: ScriptedUpstream, mode: str) -> float:
                     shared += _shared(before[:-1], prompt)
                     whole += len(prompt)
                 before = prompt
+    if mode != "off" and injected < CONVERSATIONS * TURNS:
+        raise RuntimeError(f"only {injected} memories were injected: nothing was measured")
     return shared / whole
 
 

@@ -17,7 +17,7 @@ from typing import cast
 
 import uvloop
 
-from bench.data import ASKED, words_of
+from bench.data import question
 from bench.upstream import CHUNKS, PAUSE_S
 
 _SENT = re.compile(rb'"content":"(\d+\.\d+) ')
@@ -62,12 +62,11 @@ async def run(host: str, port: int, streams: int, users: int) -> dict[str, float
     made: list[_Stream] = []
     for n in range(streams):
         user = drawn.randrange(users)
-        text = drawn.choice(ASKED).format(*drawn.sample(words_of(user), 2))
         body = json.dumps(
             {
                 "model": "bench",
                 "stream": True,
-                "messages": [{"role": "user", "content": f"{text} {drawn.random()}"}],
+                "messages": [{"role": "user", "content": question(user, drawn)}],
             }
         ).encode()
         head = (
