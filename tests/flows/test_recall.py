@@ -246,6 +246,28 @@ async def test_a_long_message_comes_back_as_the_passage_that_matched() -> None:
     assert recalled.refs[0].startswith("long@")
 
 
+LANGUAGES = {
+    "english": ("When is my dentist appointment?", "My dentist appointment is on Thursday"),
+    "german": ("Wo habe ich mein Fahrrad gekauft?", "Das Fahrrad habe ich in Bremen gekauft"),
+    "spanish": ("¿Dónde trabaja mi hermana?", "Mi hermana trabaja en un hospital de Málaga"),
+    "french": ("Où habite mon frère ?", "Mon frère habite à Lyon depuis trois ans"),
+    "russian": ("Как зовут мою кошку?", "Мою кошку зовут Мурка"),
+    "chinese": ("我的猫叫什么名字？", "我的猫叫咪咪，今年三岁"),
+    "japanese": ("犬の名前は何ですか？", "うちの犬の名前はポチです"),
+    "thai": ("แมวของฉันชื่ออะไร", "แมวของฉันชื่อมะลิ"),
+    "korean": ("우리 강아지 이름이 뭐야?", "우리 강아지 이름은 초코예요"),
+}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+async def test_words_alone_find_the_answer_in_any_language(language: str) -> None:
+    house = House(NoEmbedder("none is set"))
+    await house.knows(*(turn(name, said, session=name) for name, (_, said) in LANGUAGES.items()))
+    question, answer = LANGUAGES[language]
+    recalled = await house.recalls(question)
+    assert texts(recalled) == [answer]
+
+
 # --- time ------------------------------------------------------------------------------------
 
 
