@@ -211,7 +211,7 @@ def test_from_an_answer_to_the_turns_behind_it_in_two_clicks(
     console: Open, mara: dict[str, str]
 ) -> None:
     page = console("/console/receipts")
-    page.get_by_label(re.compile("^Receipt")).fill(mara["receipt"])
+    page.get_by_role("textbox", name=re.compile("^Receipt")).fill(mara["receipt"])
     page.get_by_role("button", name="Why did it say that?").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Why did it say that?")
     block = page.locator("pre")
