@@ -64,7 +64,7 @@ def marks(request: ChatRequest, key: bytes = b"") -> tuple[str, ...]:
     if request.previous_response_id:
         found.append(response_mark(request.previous_response_id, key))
     seen: Counter[tuple[str, str]] = Counter()
-    before = ""
+    before = found[0] if found else ""  # "yes" to two responses is said twice
     for message in _said(request):
         this = _print(message, key)
         seen[before, this] += 1
@@ -133,7 +133,7 @@ def new_turns(request: ChatRequest, fresh: int, now: Instant) -> tuple[Turn, ...
     """
     said = _said(request)
     messages = list(said[len(said) - min(max(fresh, 0), len(said)) :])
-    if len(messages) < len(said) or request.previous_response_id:
+    if len(messages) < len(said) or request.previous_response_id or request.conversation:
         while messages and messages[0].role == "assistant":
             messages.pop(0)
     kept = [(role, text, m.name) for m in messages for role, text in _turn(m)][-MAX_TURNS:]

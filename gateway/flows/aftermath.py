@@ -208,4 +208,4 @@ def session_of(visit: Visit, owner: Owner, marks: tuple[str, ...]) -> str:
     if visit.conversation is not None:
         return visit.conversation.session
     gap_s = visit.settings.identity.session_idle_gap_s
-    return visit.who.options.session or session_id(owner, marks, now=visit.now, idle_gap_s=gap_s)
+    return visit.named_session or session_id(owner, marks, now=visit.now, idle_gap_s=gap_s)

@@ -96,7 +96,7 @@ class Preparation:
                 visit.marks, visit.turn_mark = _marks(request, key)
             opening = Opening(
                 marks=visit.marks,
-                session=visit.who.options.session,
+                session=visit.named_session,
                 now=visit.now,
                 idle_gap_s=visit.settings.identity.session_idle_gap_s,
             )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from gateway.config import AppSettings
 from gateway.core.chat import Api, ChatRequest
@@ -20,6 +20,8 @@ from gateway.ports import Conversation, Headers, Services
 from gateway.telemetry.tracing import NO_SPAN, Span
 
 Mode = Literal["full", "readonly", "writeonly", "off"]
+
+MAX_SESSION_CHARS: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,14 @@ class Visit:
     report: Report = field(default=OFF)
     upstream_ms: float = 0.0
     span: Span = NO_SPAN
+
+    @property
+    def named_session(self) -> str | None:
+        """The conversation as the client names it: in its header, or as the upstream's own."""
+        kept = self.request.conversation if self.request is not None else None
+        if kept and (len(kept) > MAX_SESSION_CHARS or not kept.isprintable()):
+            kept = None  # no upstream's id, whatever it is
+        return self.who.options.session or kept or None
 
     @property
     def person(self) -> Person:

@@ -14,13 +14,12 @@ from gateway.config import ServerSettings
 from gateway.core.chat import ChatRequest
 from gateway.core.errors import BadRequest
 from gateway.core.memory import Instant, parse_rfc3339
-from gateway.flows.visit import Mode, Options, Who
+from gateway.flows.visit import MAX_SESSION_CHARS, Mode, Options, Who
 from gateway.ports import Deployment
 from gateway.web.body import read_whole
 from gateway.web.headers import RawHeaders, to_upstream
 from gateway.web.identity import Identified, charge_tokens, identify
 
-MAX_SESSION_CHARS: Final = 256
 _PREFIX: Final = b"x-memory-"
 _NO_OPTIONS: Final = Options()
 

@@ -22,7 +22,7 @@ from gateway.core.identity import Person
 from gateway.core.injection import BLOCK_OPEN
 from gateway.flows import answer as answer_page
 from gateway.flows import handover, receipts
-from gateway.lab.scripted_upstream import Gate, Raw, Say, ScriptedUpstream, ToolCall, refusal
+from gateway.lab.scripted_upstream import Gate, Raw, Say, ScriptedUpstream, Stall, ToolCall, refusal
 from tests.web.house import House, house
 
 if TYPE_CHECKING:
@@ -108,6 +108,47 @@ async def test_a_request_that_follows_at_once_finds_the_last_one_handed_over(
     said = await gateway.handed_over()
     assert [exchange.turns[0].text for exchange in said] == [f"message {n}" for n in range(5)]
     assert all(len(exchange.turns) == 2 for exchange in said)
+
+
+async def test_a_client_that_sends_its_last_six_messages_says_each_of_them_once(
+    gateway: House,
+) -> None:
+    history: list[dict[str, Any]] = []
+    for n in range(8):
+        history.append(user(f"message {n}"))
+        answer = await chat(gateway, *history[-6:])
+        history.append(assistant(answer.json()["choices"][0]["message"]["content"]))
+    said = await gateway.handed_over()
+    texts = [turn.text for exchange in said for turn in exchange.turns if turn.role == "user"]
+    assert texts == [f"message {n}" for n in range(8)]
+    assert len({exchange.session for exchange in said}) == 1
+
+
+@pytest.mark.parametrize("link", ["previous_response_id", "conversation"])
+async def test_a_response_that_goes_on_from_another_is_in_its_conversation(
+    gateway: House, link: str
+) -> None:
+    kept = {"conversation": {"id": "conv_1"}} if link == "conversation" else {}
+    async with gateway.client(x_memory_user="ana") as client:
+        first = await client.post("/v1/responses", json={"model": "m", "input": "one", **kept})
+        await gateway.background.drain(5)
+        kept = kept or {"previous_response_id": first.json()["id"]}
+        await client.post("/v1/responses", json={"model": "m", "input": "two", **kept})
+    said = await gateway.handed_over()
+    assert [[turn.text for turn in exchange.turns] for exchange in said] == [
+        ["one", "Gladly."],
+        ["two", "Gladly."],
+    ]
+    assert said[0].session == said[1].session
+
+
+async def test_yes_to_two_responses_is_said_twice_and_a_retry_once(gateway: House) -> None:
+    async with gateway.client(x_memory_user="ana") as client:
+        for previous in ("resp_1", "resp_2", "resp_2"):
+            body = {"model": "m", "input": "yes", "previous_response_id": previous}
+            await client.post("/v1/responses", json=body)
+            await gateway.background.drain(5)
+    assert len(await gateway.handed_over()) == 2
 
 
 async def test_what_is_kept_is_what_the_client_said_not_what_was_injected(
@@ -335,6 +376,21 @@ async def test_a_refused_request_that_was_not_enriched_is_not_sent_again(
     answer = await chat(gateway, user("hi"))
     assert answer.status_code == 400
     assert len(upstream.requests) == 1
+
+
+@pytest.mark.parametrize("rest", [b"x" * 50_000_000, Stall()], ids=["endless", "stalled"])
+async def test_of_a_refusal_only_its_beginning_is_read(
+    tmp_path: Path, upstream: ScriptedUpstream, redis: Redis, rest: bytes | Stall
+) -> None:
+    head = [("content-type", "application/json")]
+    upstream.script(Raw(status=400, headers=head, steps=[b'{"error":', rest]), Say("Fine."))
+    quick = {"idle_timeout_s": 0.2}
+    async with house(tmp_path, upstream.base_url, redis, upstream=quick) as gateway:
+        await gateway.know("The user is allergic to peanuts")
+        answer = await chat(gateway, user("a snack?"))
+    assert answer.json()["choices"][0]["message"]["content"] == "Fine."
+    assert len(upstream.requests) == 2
+    assert await asyncio.to_thread(upstream.requests[0].left.wait, 1.0)
 
 
 async def test_a_model_without_a_system_role_gets_its_memories_elsewhere_next_time(
