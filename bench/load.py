@@ -54,7 +54,7 @@ def load(
     global _drawn
     _drawn += 1000
     command = [
-        *("wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "20s"),
+        *("wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "20s"),
         *("-s", str(HERE / "chat.lua"), f"{url}/v1/chat/completions", "--"),
         *(str(words), str(_drawn)),
     ]
