@@ -12,6 +12,7 @@ the work; the plain server, which is most often met, has a quicker client (`redi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
@@ -67,12 +68,27 @@ def redis_fleet(url: str, *, timeout_s: float) -> Any:
             **common,
             db=int(db or 0),
         )
-        return sentinels.master_for(service)
+        return _BySentinels(sentinels.master_for(service), sentinels.sentinels)
     raise SettingsError(
         f"redis.url: {scheme}:// given; allowed is redis, rediss, unix, redis+cluster or"
         " redis+sentinel (rediss+… over TLS)",
         param="redis.url",
     )
+
+
+class _BySentinels:
+    """The master's client; its end is that of the sentinels' clients too, which redis-py forgets."""
+
+    def __init__(self, master: Any, sentinels: Sequence[Any]) -> None:
+        self._master = master
+        self._sentinels = sentinels
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._master, name)
+
+    async def aclose(self) -> None:
+        for client in (self._master, *self._sentinels):
+            await client.aclose()
 
 
 def _hosts(url: str, port: int) -> list[tuple[str, int]]:

@@ -1,0 +1,106 @@
+"""Redis by sentinels and in a cluster, each by its URL, on real servers."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from gateway.adapters.embedded_redis import find_server
+from gateway.adapters.redis_fleet import redis_fleet
+from gateway.core.errors import SettingsError
+from tests.gateway_process import free_port
+
+
+@asynccontextmanager
+async def _server(folder: Path, *lines: str, kind: str = "") -> AsyncIterator[int]:
+    port = free_port()
+    config = folder / f"{port}.conf"
+    config.write_text("\n".join([f"port {port}", "bind 127.0.0.1", f"dir {folder}", *lines]) + "\n")
+    command = [find_server(), str(config), *([kind] if kind else [])]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        await _answers(lambda: _ping(port))
+        yield port
+    finally:
+        server.kill()
+        server.wait()
+
+
+async def _ping(port: int) -> Any:
+    async with Redis(host="127.0.0.1", port=port) as client:
+        return await client.ping()
+
+
+async def _answers(ask: Any) -> Any:
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                return await ask()
+            except (RedisError, OSError):
+                await asyncio.sleep(0.02)
+
+
+async def test_the_master_that_sentinels_name_is_asked(tmp_path: Path) -> None:
+    async with (
+        _server(tmp_path, 'save ""') as master,
+        _server(
+            tmp_path, f"sentinel monitor house 127.0.0.1 {master} 1", kind="--sentinel"
+        ) as sentinel,
+    ):
+        # The first sentinel named is not there: the next one is asked.
+        url = f"redis+sentinel://127.0.0.1:{free_port()},127.0.0.1:{sentinel}/house/3"
+        client = redis_fleet(url, timeout_s=2)
+        await client.execute_command("SET", "key", "value")
+        async with Redis(host="127.0.0.1", port=master, db=3) as direct:
+            assert await direct.get("key") == b"value"
+        await client.aclose()
+
+
+async def test_a_cluster_is_found_by_any_of_its_nodes(tmp_path: Path) -> None:
+    async with _cluster(tmp_path) as port:
+        client = redis_fleet(f"redis+cluster://127.0.0.1:{port}", timeout_s=2)
+        await _answers(lambda: client.execute_command("SET", "key", "value"))
+        assert await client.execute_command("GET", "key") == b"value"
+        await client.aclose()
+
+
+@asynccontextmanager
+async def _cluster(folder: Path) -> AsyncIterator[int]:
+    port = free_port()
+    port -= 10_000 if port > 55_535 else 0  # the node's own bus listens 10,000 above
+    command = [find_server(), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
+    command += ["--cluster-enabled", "yes", "--save", ""]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+
+        async def join() -> None:
+            async with Redis(host="127.0.0.1", port=port) as node:
+                await node.execute_command("CLUSTER", "ADDSLOTS", *range(16_384))
+
+        await _answers(join)
+        yield port
+    finally:
+        server.kill()
+        server.wait()
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("redis+sentinel://one:26379,two:26379", "by its name"),
+        ("redis+sentinel://one:26379/house/x", "by its name"),
+        ("redis+sentinel://one:port/house", "no host:port"),
+        ("memcached://one", "memcached:// given"),
+    ],
+)
+def test_a_url_that_names_no_fleet_says_what_would(url: str, told: str) -> None:
+    with pytest.raises(SettingsError, match=told):
+        redis_fleet(url, timeout_s=1)
