@@ -289,7 +289,9 @@ def _said(memory: Memory) -> frozenset[str]:
 
 
 def _alike(one: frozenset[str], other: frozenset[str]) -> bool:
-    small, large = sorted((len(one), len(other)))
+    small, large = len(one), len(other)
+    if small > large:
+        small, large = large, small
     if not small or small < ALIKE * large:
         return False
     shared = len(one & other)
