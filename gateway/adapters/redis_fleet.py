@@ -77,7 +77,7 @@ def redis_fleet(url: str, *, timeout_s: float) -> Any:
 
 
 class _BySentinels:
-    """The master's client; its end is that of the sentinels' clients too, which redis-py forgets."""
+    """The master's client; with it end those of the sentinels, which redis-py forgets."""
 
     def __init__(self, master: Any, sentinels: Sequence[Any]) -> None:
         self._master = master
