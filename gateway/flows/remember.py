@@ -171,6 +171,7 @@ async def _remembered(services: Services, desk: Desk, lease: Lease) -> str:
     await _swept_if_gone(services, lease)
     _count(desk, plan, lease, services.clock())
     await _tallied(services, owner, plan)
+    _log.info("distilled", app=owner.app, writes=len(plan.writes))
     return "done"
 
 
