@@ -13,7 +13,7 @@ from tests.clients.cast import EXPECTED, WAIT_S
 from tests.clients.conftest import DIRECT, KNOWN, NEWCOMER, Performance
 from tests.insertion import insertion
 
-pytestmark = [pytest.mark.clients, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.clients, pytest.mark.timeout(300)]
 
 _CHAT = (
     "chat",

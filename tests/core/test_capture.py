@@ -132,6 +132,16 @@ def test_a_previous_response_leads_to_its_conversation() -> None:
     assert found[1] == user_turn_mark(request)
 
 
+def test_the_same_words_to_two_responses_are_two_turns() -> None:
+    first, second, again = (
+        marks(read_responses(b'{"input":"yes","previous_response_id":"resp_%d"}' % n))
+        for n in (1, 2, 2)
+    )
+
+    assert set(first).isdisjoint(second)
+    assert second == again
+
+
 # --- what is asked -----------------------------------------------------------------------
 
 
