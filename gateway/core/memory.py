@@ -184,7 +184,7 @@ def parse_rfc3339(text: str) -> Instant:
 
     Raises ValueError where it is no such time or lies outside the years 1 to 9998.
     """
-    moment = datetime.fromisoformat(text)
+    moment = datetime.fromisoformat(text.upper())  # "t" and "z" may be written small
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     if not 1 <= moment.year <= 9998:

@@ -312,7 +312,7 @@ def _corrected(
         source=replace(memory.source, via=via),
         history=(*memory.history, version_of(memory, "corrected")),
     )
-    if corrected.status == "active" and memory.status == "superseded":
+    if corrected.status == "active" and memory.superseded_at is not None:
         valid_to = corrected.valid_to if "valid_to" in clean else None
         corrected = replace(corrected, superseded_by=None, superseded_at=None, valid_to=valid_to)
     if corrected.status == "superseded" and memory.status != "superseded":

@@ -130,10 +130,13 @@ class Preparation:
             present=tuple(message.text for message in request.messages),
             max_tokens=visit.room.max_tokens,
             deadline_ms=max(0.0, (end - asyncio.get_running_loop().time()) * 1000),
-            # A tool loop, or a retry: the user's turn was recalled for already.
+            # A tool loop: the user's turn was recalled for already. A question that is asked
+            # again is looked up again, for memories may have come or changed since.
             again=conversation is not None
             and visit.turn_mark != ""
-            and conversation.recalled_for == visit.turn_mark,
+            and conversation.recalled_for == visit.turn_mark
+            and request.messages[-1].role != "user"
+            and options.as_of is None,
         )
         assert visit.owner is not None  # noqa: S101 (for the type)
         recalled = await recall(

@@ -70,7 +70,7 @@ class Question:
     """What is asked, and in which surroundings.
 
     `before` is the turn before it; `present` are the texts that the request itself still
-    contains. `again`: this user turn was recalled for already (a tool loop, a retry), so the
+    contains. `again`: this user turn was recalled for already (a tool loop), so the
     block stays as it is. The last three lower the settings.
     """
 
@@ -332,8 +332,12 @@ class _Asking:
     def _still_holds(self, memory: Memory) -> bool:
         if memory.expires_at is not None and memory.expires_at <= self._now:
             return False
-        if self._question.as_of is not None:
-            return memory.status in ("active", "superseded")
+        as_of = self._question.as_of
+        if as_of is not None:
+            held_then = memory.valid_from <= as_of and not (
+                memory.valid_to is not None and memory.valid_to <= as_of
+            )
+            return held_then and memory.status in ("active", "superseded") and self._counts(memory)
         return memory.status == "active" and self._counts(memory)
 
     async def _pending(self) -> Sequence[Exchange]:

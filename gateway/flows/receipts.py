@@ -8,8 +8,10 @@ is gone from it too; `without` takes the question out where it is what was forgo
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+import re
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
@@ -45,6 +47,28 @@ MAX_DRAWN: Final = 100
 MAX_COVERED: Final = 5
 SCANNED: Final = 5_000
 """Facts that are looked through for those of one exchange, newest first."""
+
+AWAITED_S: Final = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)
+"""A receipt is kept once the last byte of its answer is out, so that who asks for it at once may
+be there first. These are the pauses before each look at one that is not there yet."""
+_AN_ID: Final = re.compile(r"rcp_[0-9a-f]{24}")
+
+
+async def find(
+    services: Services, owner_now: Callable[[], Awaitable[Owner | None]], id: str
+) -> tuple[Owner, dict[str, Any]] | None:
+    """A receipt and whose it is; None for one that is not there, nor comes in a moment.
+
+    The owner is asked for with each look, for a user's first exchange begins them. Raises
+    StateUnavailable.
+    """
+    for pause_s in AWAITED_S if _AN_ID.fullmatch(id) else AWAITED_S[:1]:
+        await asyncio.sleep(pause_s)
+        owner = await owner_now()
+        found = await services.receipts.get(owner, id) if owner is not None else None
+        if owner is not None and found is not None:
+            return owner, found
+    return None
 
 
 def receipt_of(

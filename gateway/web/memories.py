@@ -303,13 +303,12 @@ async def erasure(request: Request, caller: Caller) -> Response:
 
 async def receipt(request: Request, caller: Caller) -> Response:
     """What one request considered, injected and left out."""
-    owner = await caller.owner()
     id = request.path_params["id"]
-    found = await caller.services.receipts.get(owner, id) if owner else None
-    if owner is None or found is None:
+    found = await receipts.find(caller.services, caller.owner, id)
+    if found is None:
         raise NotFound(f"no receipt {id[:80]!r} of this user", param="id", code="receipt_not_found")
     await caller.audit_look("receipt", receipt=id)
-    return JSONResponse(await receipts.explained(caller.services, owner, found))
+    return JSONResponse(await receipts.explained(caller.services, *found))
 
 
 async def list_receipts(request: Request, caller: Caller) -> Response:
@@ -327,6 +326,8 @@ async def feedback(request: Request, caller: Caller) -> Response:
     """Take a thumb up or down for an answer; only counts are kept, and the receipt's own."""
     body = check(schemas.Feedback, await read_json(request, caller))
     owner = await caller.new_owner()
+    if body.receipt_id is not None:
+        await receipts.find(caller.services, caller.owner, body.receipt_id)  # it may be on its way
     group = await groups.thumb(
         caller.services,
         caller.settings,

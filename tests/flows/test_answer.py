@@ -220,6 +220,18 @@ async def test_a_tool_loop_recalls_once_and_is_handed_over_once(
     assert said[0].turns[-1].text == "Apples."
 
 
+async def test_a_question_that_is_asked_again_finds_what_was_learned_meanwhile(
+    gateway: House, upstream: ScriptedUpstream
+) -> None:
+    asked = [user("Which snack?")]
+    first = await chat(gateway, *asked)
+    await gateway.know("The user is allergic to peanuts")
+    second = await chat(gateway, *asked)
+    counts = [answer.headers["x-memory-injected-count"] for answer in (first, second)]
+    assert counts == ["0", "1"]
+    assert "allergic to peanuts" in sent(upstream, 1)
+
+
 # --- injected once -------------------------------------------------------------------------------
 
 

@@ -309,6 +309,15 @@ async def test_what_was_forgotten_or_superseded_leaves_the_block() -> None:
     assert recalled.refs == ()
 
 
+async def test_what_was_not_so_at_the_time_asked_about_leaves_the_block() -> None:
+    house = await House().knows(DOG, CELLO)
+    held = conversation("dog", "cello")
+    long_ago = await house.recalls("hm", conversation=held, as_of=DOG.valid_from - 1)
+    assert "dog" not in long_ago.refs
+    later = await house.recalls("hm", conversation=held, as_of=DOG.valid_from)
+    assert "dog" in later.refs
+
+
 async def test_a_tool_loop_keeps_its_block_without_another_search() -> None:
     house = await House().knows(DOG, CELLO)
     recalled = await house.recalls(

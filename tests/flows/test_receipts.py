@@ -42,6 +42,19 @@ async def kept(gateway: House, id: str | None) -> dict[str, Any]:
     return found
 
 
+async def test_a_receipt_can_be_read_as_soon_as_the_answer_is_there(gateway: House) -> None:
+    async with gateway.client(x_memory_user="ana") as client:
+        for text in ("my very first question", "and a second one"):
+            answer = await client.post(
+                "/v1/chat/completions",
+                json={"model": "m", "messages": [{"role": "user", "content": text}]},
+            )
+            id = answer.headers["x-memory-receipt-id"]
+            assert (await client.get(f"/v1/receipts/{id}")).status_code == 200
+        unknown = await client.get(f"/v1/receipts/rcp_{'0' * 24}")
+        assert unknown.status_code == 404
+
+
 async def told(gateway: House, id: str | None) -> dict[str, Any]:
     owner = await gateway.owner()
     return await receipts.explained(gateway.services, owner, await kept(gateway, id))

@@ -111,7 +111,7 @@ class _Wire(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._waiting[0] = self._loop.create_future()
         # A restart does not wait for the greeting; that it failed is seen by the calls.
-        self._waiting[0].add_done_callback(lambda greeting: greeting.exception())
+        self._waiting[0].add_done_callback(lambda one: one.cancelled() or one.exception())
         self._pending = bytearray()
         self.lost = False
 
