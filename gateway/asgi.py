@@ -24,9 +24,16 @@ Asgi: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 class GatewayApp:
     """One process's application. Without settings it reads them when the server starts."""
 
-    def __init__(self, settings: config.Settings | None = None, *, worker: bool | None = None):
+    def __init__(
+        self,
+        settings: config.Settings | None = None,
+        *,
+        worker: bool | None = None,
+        replaces_model: bool = False,
+    ):
         self._settings = settings
         self._worker = worker
+        self._replaces_model = replaces_model
         self._app: Asgi | None = None
         self.deployment: GatewayDeployment | None = None
 
@@ -57,7 +64,9 @@ class GatewayApp:
         from gateway.wiring import open_deployment
 
         settings = self._settings or config.load()
-        self.deployment = await open_deployment(settings, worker=self._worker)
+        self.deployment = await open_deployment(
+            settings, worker=self._worker, replaces_model=self._replaces_model
+        )
         self._app = build_app(self.deployment, admin_token=self.deployment.admin_token)
 
     async def close(self) -> None:

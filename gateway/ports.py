@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias, get_args
 
 from gateway.config import AppSettings, Settings
+from gateway.config.settings import EmbeddingSettings
 from gateway.core.delivery import Plan
 from gateway.core.exchange import Exchange
 from gateway.core.extraction import ExtractionBatch as ExtractionBatch
@@ -543,6 +545,17 @@ class Embedder(Protocol):
     async def close(self) -> None: ...
 
 
+class Reranker(Protocol):
+    """Reads a question and each of some texts together: how well they fit, in any unit.
+
+    Raises EmbedderUnavailable (also while its model is loading).
+    """
+
+    async def rerank(self, question: str, texts: Sequence[str]) -> list[float]: ...
+
+    async def close(self) -> None: ...
+
+
 class Extractor(Protocol):
     """Turns to facts. Raises ExtractorUnavailable; no answer is never "no facts"."""
 
@@ -649,6 +662,7 @@ class Services:
     extractor: Extractor | None
     clock: Clock
     jwks: JwksSource | None = None
+    reranker: Reranker | None = None
     budget: Budget | None = None
     tally: Tally | None = None
     notes: Mapping[str, str] = field(default_factory=dict)
@@ -694,4 +708,20 @@ class Deployment(Protocol):
 
     def all_services(self) -> Sequence[Services]:
         """Each distinct set of services once: what workers and sweeps go over."""
+        ...
+
+    async def change_embedder(self, embedding: EmbeddingSettings) -> None:
+        """From now on vectors are this embedder's; those of another model are dropped, and
+        their memories wait for new ones (`unembedded`).
+
+        Raises SettingsError, EmbedderUnavailable (nothing has changed then), StoreUnavailable.
+        """
+        ...
+
+    async def back_up(self, directory: Path) -> dict[str, Any]:
+        """Write all that is kept here to a new directory; what was written, counted.
+
+        Raises Unprocessable where the data rests on servers or the directory cannot be used,
+        and Unavailable where a part is away.
+        """
         ...

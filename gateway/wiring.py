@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack, suppress
@@ -21,9 +22,9 @@ from typing import Any, Final
 from gateway.adapters.data_dir import DataDirLock, make_private
 from gateway.adapters.embed_cached import CachedEmbedder
 from gateway.config import AppSettings, Settings
+from gateway.config.settings import EmbeddingSettings
 from gateway.core.breaker import Breaker
 from gateway.core.errors import (
-    EmbedderUnavailable,
     QueueUnavailable,
     SettingsError,
     StateUnavailable,
@@ -47,6 +48,7 @@ from gateway.telemetry import tracing
 from gateway.telemetry.logs import log
 from gateway.telemetry.metrics import Metrics
 from gateway.wiring_models import choose_embedder, choose_extractor
+from gateway.wiring_upkeep import Copy, back_up, change_embedder, with_breaker
 from gateway.worker import Worker
 
 _log = log("wiring")
@@ -55,6 +57,8 @@ RETRY_S: Final = 2.0
 """Between tries to open a Qdrant server that was away at the start."""
 MODEL_POLL_S: Final = 0.25
 """How often a loading embedder is asked whether its model is known now."""
+COPIED: Final = ("spool", "redis", "qdrant", "directory")
+"""The parts of a backup, in the order that they are copied in; `wiring_upkeep` says why."""
 TOKEN_FILE: Final = "admin.token"  # noqa: S105 - a file's name
 
 
@@ -73,10 +77,13 @@ class GatewayDeployment:
         self._metrics = Metrics()
         self._services: dict[str, Services] = {}
         self._draining = False
+        self._changing = asyncio.Lock()
         self._stop = asyncio.Event()
         self._worker: asyncio.Task[Any] | None = None
         self.parts = AsyncExitStack()
         self.admin_token = ""
+        self.copies: dict[str, Copy] = {}
+        self.replaces_model = False
 
     @property
     def settings(self) -> Settings:
@@ -110,6 +117,21 @@ class GatewayDeployment:
             distinct.setdefault(id(services.queue), services)
         return list(distinct.values())
 
+    async def change_embedder(self, embedding: EmbeddingSettings) -> None:
+        async with self._changing:
+            scope = self._settings.model_copy(update={"embedding": embedding})
+            for services in self.all_services():
+                await change_embedder(
+                    services, scope, metrics=self._metrics, data_dir=self._settings.data_dir
+                )
+
+    async def back_up(self, directory: Path) -> dict[str, Any]:
+        copies: dict[str, Copy] = {
+            name: self.copies[name] for name in COPIED if name in self.copies
+        }
+        async with self._changing:
+            return await back_up(copies, self._settings.data_dir, directory, now=self._clock())
+
     def beside(self, work: Coroutine[Any, Any, Any], name: str) -> None:
         """Do `work` for as long as the parts opened so far are open."""
         self.parts.push_async_callback(_cancelled, asyncio.create_task(work, name=name))
@@ -141,14 +163,20 @@ class GatewayDeployment:
 
 
 async def open_deployment(
-    settings: Settings, *, clock: Clock = now, worker: bool | None = None
+    settings: Settings,
+    *,
+    clock: Clock = now,
+    worker: bool | None = None,
+    replaces_model: bool = False,
 ) -> GatewayDeployment:
     """Open every part that the settings ask for, and a worker beside them.
 
-    `worker` defaults to yes where the gateway is embedded. Raises SettingsError where the
-    settings cannot be carried out, and Unavailable where a part of our own does not come up.
+    `worker` defaults to yes where the gateway is embedded. `replaces_model` (for `reembed`): the
+    store may hold another model's vectors than the settings ask for. Raises SettingsError where
+    the settings cannot be carried out, and Unavailable where a part of our own does not come up.
     """
     deployment = GatewayDeployment(settings, clock)
+    deployment.replaces_model = replaces_model
     try:
         await _open(deployment)
     except BaseException:
@@ -170,6 +198,11 @@ async def _open(deployment: GatewayDeployment) -> None:
         lock = DataDirLock(settings.data_dir)
         lock.acquire()
         deployment.parts.callback(lock.release)
+        if (settings.data_dir / "restore.new").exists():
+            raise SettingsError(
+                f"data_dir: a restore into {settings.data_dir} was interrupted; run it again",
+                param="data_dir",
+            )
     else:
         make_private(settings.data_dir)
     deployment.admin_token = _admin_token(settings)
@@ -205,10 +238,14 @@ async def _whole_services(deployment: GatewayDeployment, scope: AppSettings) -> 
     parts.push_async_callback(store.close)
     await _open_store(deployment, store)
     embedder, embedding_note = await choose_embedder(
-        scope, store.model, metrics=deployment.metrics, data_dir=settings.data_dir
+        scope,
+        None if deployment.replaces_model else store.model,
+        metrics=deployment.metrics,
+        data_dir=settings.data_dir,
     )
     parts.push_async_callback(embedder.close)
-    deployment.beside(_until_adopted(store, embedder), "adopt the model")
+    if not deployment.replaces_model:  # `change_embedder` adopts it then
+        deployment.beside(_until_adopted(store, embedder), "adopt the model")
     extractor, extraction_note = choose_extractor(scope, metrics=deployment.metrics)
     if extractor is not None:
         parts.push_async_callback(extractor.close)
@@ -221,6 +258,9 @@ async def _whole_services(deployment: GatewayDeployment, scope: AppSettings) -> 
         max_bytes=scope.queue.spool_max_bytes,
     )
     await spool.open()
+    if settings.embedded:
+        # It only grows; what a copy tears at its end is cut when it is opened.
+        deployment.copies["spool"] = lambda to: asyncio.to_thread(_copy_spool, settings, to)
     parts.push_async_callback(spool.close)
     services = Services(
         upstream=_upstream(deployment, scope),
@@ -255,14 +295,7 @@ def _with_breakers(services: Services, metrics: Metrics, *, one_redis: bool) -> 
     state_breaker = queue_breaker if one_redis else Breaker()
     if isinstance(services.embedder, CachedEmbedder):
         # Below the cache: a question known by heart needs no embedder.
-        services.embedder.inner = guard(
-            services.embedder.inner,
-            Breaker(),
-            calls=("embed",),
-            error=EmbedderUnavailable,
-            part="embedder",
-            metrics=metrics,
-        )
+        services.embedder.inner = with_breaker(services.embedder.inner, metrics)
     return replace(
         services,
         store=guard(
@@ -324,6 +357,10 @@ def _upstream(deployment: GatewayDeployment, scope: AppSettings) -> Upstream:
     return upstream
 
 
+def _copy_spool(settings: Settings, to: Path) -> None:
+    shutil.copytree(settings.data_dir / "spool", to / "spool")
+
+
 # --- Redis ---------------------------------------------------------------------------------
 
 
@@ -342,6 +379,7 @@ async def _embedded_redis(deployment: GatewayDeployment, scope: AppSettings) -> 
     from gateway.adapters.embedded_redis import EmbeddedRedis
 
     server = EmbeddedRedis(deployment.settings.data_dir / "redis", durable=scope.queue.durable)
+    deployment.copies["redis"] = lambda to: server.copy_to(to / "redis")
     url = await server.start()
     deployment.parts.push_async_callback(server.stop)
     deployment.beside(server.keep_alive(), "keep the embedded redis alive")
@@ -380,9 +418,11 @@ def _store(deployment: GatewayDeployment, scope: AppSettings, cipher: Cipher) ->
     if scope.qdrant.url is None:
         from gateway.adapters.qdrant.edge import QdrantEdgeStore
 
-        return QdrantEdgeStore(
+        store = QdrantEdgeStore(
             deployment.settings.data_dir / "qdrant", cipher=cipher, lexicon=lexicon
         )
+        deployment.copies["qdrant"] = lambda to: store.copy_to(to / "qdrant")
+        return store
     from gateway.adapters.qdrant.server import QdrantServerStore
 
     return QdrantServerStore(scope.qdrant, cipher=cipher, lexicon=lexicon)
@@ -429,11 +469,13 @@ def _directory(deployment: GatewayDeployment, scope: AppSettings, client: Any) -
     if scope.redis.url is None:
         from gateway.adapters.directory_sqlite import SqliteDirectory
 
-        return SqliteDirectory(
+        directory = SqliteDirectory(
             deployment.settings.data_dir / "directory.sqlite",
             clock=deployment.clock,
             settings=deployment.settings,
         )
+        deployment.copies["directory"] = lambda to: directory.copy_to(to / "directory.sqlite")
+        return directory
     from gateway.adapters.directory_redis import RedisDirectory
 
     return RedisDirectory(client, clock=deployment.clock, settings=deployment.settings)

@@ -108,9 +108,8 @@ def _refuse_other_model(settings: AppSettings, recorded: EmbeddingModel | None) 
         raise SettingsError(
             f"embedding: the settings ask for {provider} {name!r} with {size} dimensions, but the"
             f" store holds vectors of {recorded.provider} {recorded.name!r} with"
-            f" {recorded.dimensions}; the two are never mixed. Set embedding.provider, .model and"
-            " .dimensions back, or start with an empty store (another qdrant.collection or"
-            " GATEWAY_DATA_DIR) and move users with `users export` and `users import`",
+            f" {recorded.dimensions}; the two are never mixed. Run `memory-gateway reembed`"
+            " to change them over, or set embedding.provider, .model and .dimensions back",
             param="embedding.dimensions" if size != recorded.dimensions else "embedding.model",
         )
 

@@ -77,6 +77,22 @@ class GatewayProcess:
             time.sleep(0.02)
         raise RuntimeError(f"the gateway was not ready in {START_S} s:\n{self.log.read_text()}")
 
+    def command(self, *words: str, **settings: Any) -> subprocess.CompletedProcess[str]:
+        """Run another command under the same settings, or with some of them changed."""
+        changed = {f"GATEWAY_{name.upper()}": str(value) for name, value in settings.items()}
+        return subprocess.run(
+            [sys.executable, "-m", "gateway", *words],
+            env={**self._environ, **changed},
+            cwd=self.data_dir.parent,
+            capture_output=True,
+            text=True,
+            timeout=50,
+        )
+
+    def change(self, **settings: Any) -> None:
+        """Settings of the next start."""
+        self._environ |= {f"GATEWAY_{name.upper()}": str(v) for name, v in settings.items()}
+
     def stop(self, how: int = signal.SIGTERM) -> int:
         """End it and return its exit status (negative: the signal's number)."""
         assert self._process is not None

@@ -235,6 +235,19 @@ class SqliteDirectory:
     async def ping(self) -> None:
         await self._rows("SELECT 1", ())
 
+    async def copy_to(self, path: Path) -> None:
+        """Write the directory as it is now to a new file (0600): it holds everyone's keys."""
+
+        def copy(db: sqlite3.Connection) -> None:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_RDWR, 0o600))
+            target = sqlite3.connect(path)
+            try:
+                db.backup(target)
+            finally:
+                target.close()
+
+        await self._do(copy)
+
     async def close(self) -> None:
         """Closing it again is harmless."""
 

@@ -36,6 +36,12 @@ class CachedEmbedder:
     def model(self) -> EmbeddingModel | None:
         return self.inner.model
 
+    def replace(self, inner: Embedder) -> None:
+        """From now on vectors are this embedder's; what was kept is forgotten."""
+        self.inner = inner
+        self._vectors.clear()
+        self._bytes = 0
+
     async def embed(self, texts: Sequence[str], *, query: bool = False) -> list[Vector]:
         if not query:
             return await self._measured(texts, "document")
@@ -49,10 +55,12 @@ class CachedEmbedder:
         self._metrics.query_cache.labels("hit").inc(len(known))
         self._metrics.query_cache.labels("miss").inc(len(missing))
         if missing:
+            asked = self.inner
             fresh = await self._measured(list(missing.values()), "query")
             for key, vector in zip(missing, fresh, strict=True):
                 known[key] = array("f", vector)
-                self._keep(key, known[key])
+                if asked is self.inner:
+                    self._keep(key, known[key])
         return [known[key].tolist() for key in keys]
 
     async def ping(self) -> None:

@@ -158,6 +158,42 @@ class EmbeddedRedis:
         self._remove_socket()
         self._socket_chosen = False
 
+    async def copy_to(self, directory: Path) -> None:
+        """Write the append-only files as they are now below `directory`, which is made.
+
+        They only grow, so that a copy holds all that was answered before it began; a rewrite
+        would replace them on the way and is held off. Raises QueueUnavailable.
+        """
+        try:
+            await self._ask(b"CONFIG SET auto-aof-rewrite-percentage 0")
+            try:
+                while await self._rewrites():  # noqa: ASYNC110  # another process's work
+                    await asyncio.sleep(0.05)
+                await asyncio.to_thread(self._copy_files, directory)
+            finally:
+                await self._ask(b"CONFIG SET auto-aof-rewrite-percentage 100")
+        except (OSError, EOFError, TimeoutError) as exc:
+            raise QueueUnavailable(f"the queue cannot be copied: {exc}") from exc
+
+    def _copy_files(self, directory: Path) -> None:
+        directory.mkdir(mode=0o700, parents=True)
+        for name in ("appendonlydir", "appendonly.aof"):  # Redis 7 and newer; Redis 6
+            if (self._dir / name).is_dir():
+                shutil.copytree(self._dir / name, directory / name)
+            elif (self._dir / name).exists():
+                shutil.copy2(self._dir / name, directory)
+
+    async def _rewrites(self) -> bool:
+        async with asyncio.timeout(2.0):
+            reader, writer = await asyncio.open_unix_connection(str(self._socket))
+            try:
+                writer.write(b"INFO persistence\r\n")
+                length = int((await reader.readline())[1:])
+                told = await reader.readexactly(length)
+            finally:
+                writer.close()
+        return b"aof_rewrite_in_progress:1" in told or b"aof_rewrite_scheduled:1" in told
+
     async def keep_alive(self, *, every_s: float = 0.25) -> None:
         """Run beside the gateway: start the server again whenever it died; ends after `stop`.
 

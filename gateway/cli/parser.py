@@ -71,6 +71,18 @@ def _parser() -> _Parser:
     _users(group("users", "one user's memories: out, in, gone"), command)
     _queue(group("queue", "pending, leased and dead-lettered work"), command)
     _keys(group("keys", "gateway API keys"), command)
+    command("reembed", "cli.upkeep:reembed", "change the embedder over, while serving")
+    backup = command("backup", "cli.upkeep:backup", "write a backup, while serving")
+    backup.add_argument("directory", type=Path, metavar="DIR", help="made; must not exist")
+    restore = command("restore", "cli.upkeep:restore", "put a backup in place of what is there")
+    restore.add_argument("directory", type=Path, metavar="DIR", help="as `backup` wrote it")
+    restore.add_argument(
+        "--erasures",
+        type=Path,
+        metavar="FILE",
+        help="erasures made since, as `users erasures` writes them, where the data is lost",
+    )
+    restore.add_argument("--yes", "-y", action="store_true", help="do not ask on a terminal")
     _audit(group("audit", "who did what to whose memory"), command)
 
     evaluate = command("eval", "lab.evaluate:main", "retrieval figures of a data set, as JSON")
@@ -90,6 +102,7 @@ def _users(users: argparse._SubParsersAction[_Parser], command: _Command) -> Non
     export = command("export", "cli.operating:export_user", "write everything remembered", users)
     taken = command("import", "cli.operating:import_users", "take exported memories back", users)
     erase = command("erase", "cli.operating:erase_user", "erase a user for good", users)
+    command("erasures", "cli.upkeep:erasures", "erasures, as `restore` takes them", users)
     for one in (export, erase):
         one.add_argument("user", metavar="USER")
         one.add_argument("--app", default="default", help='default: "default"')

@@ -131,7 +131,7 @@ def _reason(answer: httpx.Response) -> str:
 
 
 @contextlib.asynccontextmanager
-async def admin(settings: Settings) -> AsyncIterator[Admin]:
+async def admin(settings: Settings, *, replaces_model: bool = False) -> AsyncIterator[Admin]:
     """The running gateway's admin API, or that of stores opened here and now.
 
     Raises SettingsError, Failed.
@@ -148,7 +148,7 @@ async def admin(settings: Settings) -> AsyncIterator[Admin]:
         return
     from gateway.asgi import GatewayApp
 
-    app = GatewayApp(settings, worker=False)
+    app = GatewayApp(settings, worker=False, replaces_model=replaces_model)
     try:
         await app.open()
         token = app.deployment.admin_token if app.deployment else ""

@@ -17,7 +17,7 @@ from gateway.core.identity import Person
 from gateway.core.keys import make_key
 from gateway.core.memory import rfc3339
 from gateway.ports import Deployment, GatewayKey, Services
-from gateway.web import memories
+from gateway.web import memories, upkeep
 from gateway.web.browser_session import (
     LINK_S,
     MAX_LINK_S,
@@ -98,6 +98,7 @@ def routes(deployment: Deployment, token: str, sessions: BrowserSessions) -> lis
         at("/keys", "POST", create_key),
         at("/keys/{id}", "DELETE", revoke_key),
         at("/audit", "GET", list_audit),
+        *upkeep.routes(at),
     ]
 
 

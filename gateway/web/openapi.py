@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from gateway import __version__
-from gateway.web import admin, schemas
+from gateway.web import admin, schemas, upkeep
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +108,17 @@ _OPERATORS = (
     Operation("get", "/keys", "Gateway keys, without their secrets", "Object"),
     Operation("post", "/keys", "Make a gateway key", "Object", 201, admin.NewKey),
     Operation("delete", "/keys/{id}", "Revoke a gateway key", "Nothing", 204),
+    Operation("get", "/erasures", "Every erasure known, for a restore", "Object"),
+    Operation("get", "/reembed", "How many memories wait for their vector", "Object"),
+    Operation(
+        "post",
+        "/reembed",
+        "Change the embedder, and embed all that waits",
+        "Object",
+        body=upkeep.NewEmbedder,
+        optional=True,
+    ),
+    Operation("post", "/backup", "Write a backup", "Object", 201, upkeep.Backup),
     Operation("get", "/audit", "Who did what, and when", "Object", query=("limit", "app", "user")),
 )
 

@@ -21,7 +21,15 @@ class QdrantEdgeStore(QdrantStore):
     """The embedded store of one directory, which has one holder at a time."""
 
     def __init__(self, path: Path, *, cipher: Cipher, lexicon: Lexicon) -> None:
-        super().__init__(EdgeEngine(path), cipher=cipher, lexicon=lexicon)
+        self._edge = EdgeEngine(path)
+        super().__init__(self._edge, cipher=cipher, lexicon=lexicon)
+
+    async def copy_to(self, directory: Path) -> None:
+        """Write the store as it is now to `directory`, which is made. Other calls wait for it.
+
+        Raises StoreUnavailable.
+        """
+        await self._edge.process.call("copy", str(directory))
 
 
 class EdgeEngine:

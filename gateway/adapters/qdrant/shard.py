@@ -175,6 +175,14 @@ class Shard:
         self.unflushed = 0
         self._shard.flush()
 
+    def copy(self, destination: str) -> None:
+        """Write this store, as it is between two calls, below another directory."""
+        self.flush()
+        target = Path(destination)
+        target.mkdir(mode=0o700, parents=True)
+        shutil.copytree(self.path / "shard", target / "shard")
+        shutil.copy2(self.path / "store.json", target)
+
     # --- reading -----------------------------------------------------------------------------
 
     def search(
