@@ -28,6 +28,8 @@ LONG_CHARS = 360
 """Median length of turns (60 words) above which their windows count nothing: the words of long
 messages match anything in the neighbourhood. Windows gain 8 points on chats and lose 5 on
 messages of 300 words."""
+RERANK = 3.0
+"""What a cross-encoder may add: about half of what all other signals come to."""
 READ_CHARS = 2000
 """How much of a memory is searched for the words of a short message."""
 SESSION_TOP = 3
@@ -181,6 +183,23 @@ def _candidates(asked: Asked, found: Found) -> list[Memory]:
         for id, m in found.memories.items()
         if id in named and (m.status == "active" or asked.as_of is not None)
     ]
+
+
+def reranked(
+    scored: Sequence[Scored], fits: Sequence[float], weight: float = RERANK
+) -> list[Scored]:
+    """The ranking with what a cross-encoder makes of its first memories (`fits`, in their order)
+    added, scaled to 0..`weight`; those that it did not read follow."""
+    read, rest = scored[: len(fits)], scored[len(fits) :]
+    if not read:
+        return list(scored)
+    low, spread = min(fits), max(fits) - min(fits)
+    lifted = []
+    for one, fit in zip(read, fits, strict=True):
+        lift = weight * ((fit - low) / spread if spread > 0.0 else 1.0)
+        lifted.append(Scored(one.memory, one.score + lift, {**one.why, "rerank": lift}))
+    lifted.sort(key=lambda s: (-s.score, s.memory.id))
+    return [*lifted, *rest]
 
 
 # --- the lists -----------------------------------------------------------------------------

@@ -11,58 +11,40 @@ nothing else.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from time import perf_counter
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal
 
 from gateway.config import AppSettings
 from gateway.core.choice import Budget, Offer, choose, is_standing
-from gateway.core.errors import EmbedderUnavailable, StoreUnavailable, Unavailable
 from gateway.core.excerpt import Ref, read_ref
 from gateway.core.exchange import Exchange
 from gateway.core.identity import Owner
 from gateway.core.injection import BLOCK_CLOSE, BLOCK_OPEN, HEADER, estimate_tokens
-from gateway.core.memory import (
-    NOTHING_FOUND,
-    TYPES,
-    Found,
-    Instant,
-    Kind,
-    ListName,
-    Memory,
-    Probe,
-    Type,
-    Vector,
-    Where,
-)
-from gateway.core.question import asked_text, cleaned, just_said, may_name_someone
-from gateway.core.ranking import Asked, Scored, named_speakers, rank, without_names
-from gateway.core.relevance import PROBES, Scale, known_scale, relevance, scale_of
+from gateway.core.memory import TYPES, Found, Instant, Kind, Memory, Type, Where
+from gateway.core.question import asked_text, cleaned, just_said
+from gateway.core.ranking import Asked, Scored, rank, reranked
+from gateway.core.relevance import Scale, relevance
+from gateway.flows.candidates import Candidates, Stage
+from gateway.flows.parts import Parts
 from gateway.flows.standing import StandingCache
-from gateway.flows.tasks import beside
-from gateway.ports import Conversation, EmbeddingModel, Services
-from gateway.telemetry.logs import log
+from gateway.ports import Conversation, Services
 
 __all__ = ["Question", "Recalled", "Scored", "candidates", "recall", "search"]
 
-T = TypeVar("T")
 Status = Literal["ok", "partial", "degraded"]
-Stage = Literal["full", "lexical", "profile", "none"]
 
-BY_WORDS: Final = 50
-BY_VECTOR: Final = 80
-"""Results asked of each list. 100 and 100 find as much (83.5 against 83.7 of the evidence on
-LoCoMo in ten), 40 and 40 a point less, and every candidate is opened and scored."""
+REREAD: Final = 20
+"""The best candidates that a cross-encoder reads, if one is set: some 5 ms each."""
+REREAD_CHARS: Final = 1000
 PENDING: Final = 50
 """Exchanges not yet distilled that are looked at."""
 SCORING_SHARE: Final = 0.05
 """The share of the deadline that is kept for scoring, after the last answer has come."""
 
-_log = log("recall")
 _standing = StandingCache()
-_scales: dict[EmbeddingModel, Scale] = {}
-"""What the cosines of each model mean; measured once in a process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +95,12 @@ async def recall(
     deadline_ms = settings.memory.deadline_ms
     if question.deadline_ms is not None:
         deadline_ms = min(deadline_ms, question.deadline_ms)
-    asking = _Asking(services, settings, owner, question, now, deadline_ms=deadline_ms)
+    seconds = deadline_ms * (1.0 - SCORING_SHARE) / 1000.0
+    asking = _Asking(services, settings, owner, question, now, seconds=seconds)
     try:
         return await asking.recall()
     finally:
-        asking.end()
+        asking.parts.end()
 
 
 async def search(
@@ -131,8 +114,12 @@ async def search(
     now: Instant,
 ) -> list[Scored]:
     """The best `limit` memories for a query, whatever the floor. Raises Unavailable."""
-    found = await candidates(services, settings, owner, query, where=where, now=now)
-    return rank(Asked(asked_text(query), as_of=where.as_of), found, now=now)[:limit]
+    asking = _patient(services, settings, owner, query, where, now)
+    try:
+        found = await asking.candidates.all_of(replace(where, expired_before=now))
+        return (await asking.ranking(found))[:limit]
+    finally:
+        asking.parts.end()
 
 
 async def candidates(
@@ -145,16 +132,24 @@ async def candidates(
     now: Instant,
 ) -> Found:
     """What the store finds for a query, before it is ranked. Raises Unavailable."""
-    patience_ms = settings.qdrant.timeout_s * 1000.0
-    question = Question(query, as_of=where.as_of)
-    asking = _Asking(services, settings, owner, question, now, deadline_ms=patience_ms)
+    asking = _patient(services, settings, owner, query, where, now)
     try:
-        found, stage = await asking.candidates(replace(where, expired_before=now), standing=0)
+        return await asking.candidates.all_of(replace(where, expired_before=now))
     finally:
-        asking.end()
-    if stage == "none":
-        raise asking.failure or StoreUnavailable("the store did not answer in time; try again")
-    return found
+        asking.parts.end()
+
+
+def _patient(
+    services: Services,
+    settings: AppSettings,
+    owner: Owner,
+    query: str,
+    where: Where,
+    now: Instant,
+) -> _Asking:
+    """Asking for its own sake: as long as the store's own timeout allows."""
+    question = Question(query, as_of=where.as_of)
+    return _Asking(services, settings, owner, question, now, seconds=settings.qdrant.timeout_s)
 
 
 def forget(tenant: str) -> None:
@@ -162,8 +157,14 @@ def forget(tenant: str) -> None:
     _standing.forget(tenant)
 
 
+@lru_cache(maxsize=64)
+def _frame_tokens(template: str | None) -> int:
+    """What a block costs before its first memory."""
+    return estimate_tokens("\n".join([BLOCK_OPEN, template or HEADER, BLOCK_CLOSE]))
+
+
 class _Asking:
-    """One recall under way: what it began, what went wrong, how long the parts took."""
+    """One recall under way."""
 
     def __init__(
         self,
@@ -173,21 +174,17 @@ class _Asking:
         question: Question,
         now: Instant,
         *,
-        deadline_ms: float,
+        seconds: float,
     ) -> None:
         self._services = services
         self._settings = settings
         self._owner = owner
         self._question = question
         self._now = now
-        self._began = perf_counter()
-        self._until = self._began + deadline_ms * (1.0 - SCORING_SHARE) / 1000.0
-        self._tasks: list[asyncio.Task[Any]] = []
-        self.own = cleaned(question.text)
-        self.text = asked_text(question.text, question.before)
-        self.stage_ms: dict[str, float] = {}
-        self.failure: Unavailable | None = None
-        self._left_out = False
+        self._own = cleaned(question.text)
+        self._text = asked_text(question.text, question.before)
+        self.parts = Parts(seconds)
+        self.candidates = Candidates(services, settings, owner, self._text, self.parts)
 
     # --- the journey -------------------------------------------------------------------------
 
@@ -195,128 +192,104 @@ class _Asking:
         """The whole journey, one step a line."""
         sticky = self._begin_sticky()
         if self._question.again:
-            return self._same_again(await self._within(sticky, "sticky") or [])
-        pending = self._begin(self._pending(), "recall-pending")
-        found, stage = await self.candidates(
-            self._where(), standing=self._settings.memory.standing_max
+            return self._same_again(await self.parts.within(sticky, "sticky") or [])
+        pending = self.parts.begin(self._pending(), "recall-pending")
+        found, stage = await self.candidates.find(
+            self._where(), standing=self._settings.memory.standing_max, language=self._language()
         )
-        scale = await self._scale() if found.lists.get("dense") else None
-        held = await self._within(sticky, "sticky") or []
-        waiting = await self._within(pending, "pending") or ()
-        return self._chosen(found, stage, scale, held, waiting)
+        scale = await self.candidates.scale() if found.lists.get("dense") else None
+        held = await self.parts.within(sticky, "sticky") or []
+        waiting = await self.parts.within(pending, "pending") or ()
+        ranked = [s for s in await self.ranking(found) if self._counts(s.memory)]
+        return self._chosen(found, stage, scale, ranked, held, waiting)
+
+    async def ranking(self, found: Found) -> list[Scored]:
+        """The candidates by score; reread by a cross-encoder where the settings ask for it."""
+        began = perf_counter()
+        question = self._question
+        asked = Asked(self._text, self._own, question.as_of, question.timezone)
+        ranked = rank(asked, found, now=self._now)
+        self.parts.took("scoring", began)
+        reranker = self._services.reranker
+        if reranker is None or self._settings.memory.rerank == "off" or len(ranked) < 2:
+            return ranked
+        texts = [s.memory.text[:REREAD_CHARS] for s in ranked[:REREAD]]
+        reading = self.parts.begin(reranker.rerank(self._text, texts), "recall-rerank")
+        fits = await self.parts.within(reading, "rerank")
+        return ranked if fits is None else reranked(ranked, fits)
 
     def _chosen(
         self,
         found: Found,
         stage: Stage,
         scale: Scale | None,
+        ranked: Sequence[Scored],
         held: Sequence[tuple[Ref, Memory]],
         waiting: Sequence[Exchange],
     ) -> Recalled:
-        """Score what came, and choose under the budget."""
+        """Choose under the budget."""
         began = perf_counter()
         question, memory = self._question, self._settings.memory
         standing = self._standing_of(found, stage)
         if stage == "none" and standing is not None:
             stage = "profile"
         if stage == "none" and not held and not waiting:
-            self._took("total", self._began)
-            return Recalled(stage_ms=self.stage_ms)
-        asked = Asked(self.text, self.own, question.as_of, question.timezone)
-        ranked = [s for s in rank(asked, found, now=self._now) if self._counts(s.memory)]
+            self.parts.took("total", self.parts.began)
+            return Recalled(stage_ms=self.parts.took_ms)
         conversation = question.conversation
         said = just_said(
             waiting if memory.turns == "on" else (),
-            text=self.text,
+            text=self._text,
             session=conversation.session if conversation is not None else None,
             known=found.memories,
         )
         choice = choose(
             Offer(
-                self.text,
+                self._text,
                 sticky=held,
                 standing=[m for m in standing or () if self._counts(m)],
                 just_said=said,
                 ranked=ranked,
-                relevant=relevance(self.text, found, ranked, scale=scale) >= memory.floor,
+                relevant=relevance(self._text, found, ranked, scale=scale) >= memory.floor,
                 present=question.present,
             ),
             self._budget(),
         )
-        self._took("scoring", began)
-        self._took("total", self._began)
+        self.parts.took("choice", began)
+        self.parts.took("total", self.parts.began)
         return Recalled(
             memories=choice.memories,
             refs=choice.refs,
-            status="partial" if self._left_out else "ok",
+            status="partial" if self.parts.missing else "ok",
             stage=stage,
             tokens=choice.tokens,
             considered=tuple(
                 Scored(s.memory, s.score, s.why, choice.left_out.get(s.memory.id)) for s in ranked
             ),
-            stage_ms=self.stage_ms,
+            stage_ms=self.parts.took_ms,
         )
-
-    async def candidates(self, where: Where, *, standing: int) -> tuple[Found, Stage]:
-        """What the store finds by words, then by vector; how far it came."""
-        if not self.text.strip():
-            probe = Probe("", where, 1, standing=standing)
-            always = await self._within(self._begin(self._search(probe), "recall"), "lexical")
-            return (NOTHING_FOUND, "none") if always is None else (always, "full")
-        probe = Probe(self.text, where, BY_WORDS, language=self._language(), standing=standing)
-        by_words = self._begin(self._search(probe), "recall-lexical")
-        if self._settings.embedding.provider == "none":
-            found = await self._within(by_words, "lexical")
-            return (NOTHING_FOUND, "none") if found is None else (found, "lexical")
-        vector: asyncio.Task[Vector] | None = None
-        if not may_name_someone(self.text):
-            vector = self._begin(self._embedded(self.text), "recall-embedding")
-        found = await self._within(by_words, "lexical")
-        if found is None:
-            return NOTHING_FOUND, "none"
-        if vector is None:
-            speakers = named_speakers(found.memories.values())
-            bare = without_names(self.text, speakers) or self.text
-            vector = self._begin(self._embedded(bare), "recall-embedding")
-        dense = await self._within(vector, "embedding")
-        if dense is None:
-            return found, "lexical"
-        by_vector = self._begin(
-            self._search(Probe("", where, BY_VECTOR, dense=dense)), "recall-dense"
-        )
-        more = await self._within(by_vector, "dense")
-        if more is None:
-            return found, "lexical"
-        return _merged(found, more), "full"
 
     def _same_again(self, held: Sequence[tuple[Ref, Memory]]) -> Recalled:
         """The block as it is: nothing new is looked for."""
-        choice = choose(Offer(self.text, sticky=held), self._budget())
-        self._took("total", self._began)
-        failed = self._left_out
+        choice = choose(Offer(self._text, sticky=held), self._budget())
+        self.parts.took("total", self.parts.began)
+        failed = self.parts.missing
         return Recalled(
             memories=choice.memories,
             refs=choice.refs,
             status="degraded" if failed else "ok",
             stage="none" if failed else "full",
             tokens=choice.tokens,
-            stage_ms=self.stage_ms,
+            stage_ms=self.parts.took_ms,
         )
 
     # --- the parts ---------------------------------------------------------------------------
-
-    async def _search(self, probe: Probe) -> Found:
-        return await self._services.store.search(self._owner, probe)
-
-    async def _embedded(self, text: str) -> Vector:
-        vectors = await self._services.embedder.embed([text], query=True)
-        return vectors[0]
 
     def _begin_sticky(self) -> asyncio.Task[list[tuple[Ref, Memory]]] | None:
         conversation = self._question.conversation
         if conversation is None or not conversation.injected:
             return None
-        return self._begin(self._sticky_memories(conversation.injected), "recall-sticky")
+        return self.parts.begin(self._sticky_memories(conversation.injected), "recall-sticky")
 
     async def _sticky_memories(self, injected: Sequence[str]) -> list[tuple[Ref, Memory]]:
         """What stands in the conversation's block and may still stand there."""
@@ -345,23 +318,6 @@ class _Asking:
         if conversation is not None and conversation.pending:
             return conversation.pending
         return await self._services.queue.pending(self._owner, limit=PENDING)
-
-    async def _scale(self) -> Scale | None:
-        """What this model's cosines mean; None where that is not known in time. A model that is
-        not known by name is asked for a few texts, once."""
-        model = self._services.embedder.model
-        if model is None:
-            return None
-        scale = known_scale(model.name) or _scales.get(model)
-        if scale is None:
-            texts = [question for question, _ in PROBES] + [answer for _, answer in PROBES]
-            probing = self._begin(self._services.embedder.embed(texts), "recall-scale")
-            vectors = await self._within(probing, "scale", needed=False)
-            if vectors is None or len(vectors) != len(texts):
-                return None
-            half = len(PROBES)
-            scale = _scales[model] = scale_of(vectors[:half], vectors[half:])
-        return scale
 
     # --- what settings and question say ----------------------------------------------------------
 
@@ -392,7 +348,7 @@ class _Asking:
             tokens = min(tokens, question.max_tokens)
         if question.max_memories is not None:
             memories = min(memories, question.max_memories)
-        frame = estimate_tokens("\n".join([BLOCK_OPEN, memory.template or HEADER, BLOCK_CLOSE]))
+        frame = _frame_tokens(memory.template)
         # `split` puts one block into the system prompt and one at the end.
         overhead = 2 * frame if memory.placement == "split" else frame
         return Budget(tokens, memories, memory.standing_max, overhead)
@@ -422,62 +378,3 @@ class _Asking:
         version = conversation.standing_version if conversation is not None else ""
         kept = _standing.get(self._owner.tenant, version=version, now=self._now) or ()
         return next((m.value for m in kept if m.key == "language" and m.value), None)
-
-    # --- time and failure ----------------------------------------------------------------------
-
-    def _begin(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
-        task = beside(work, name)
-        self._tasks.append(task)
-        return task
-
-    async def _within(
-        self, task: asyncio.Task[T] | None, part: str, *, needed: bool = True
-    ) -> T | None:
-        """The part's answer; None where it is late or away, which is noted if it was `needed`."""
-        if task is None:
-            return None
-        began = perf_counter()
-        if not task.done():
-            await asyncio.wait((task,), timeout=max(0.0, self._until - began))
-        self._took(part, began)
-        if not task.done():
-            self._left_out |= needed
-            return None
-        try:
-            return task.result()
-        except EmbedderUnavailable as exc:
-            # No embedder by choice is not a part that is missing.
-            self._left_out |= needed and exc.code != "none"
-        except Unavailable as exc:
-            self._left_out |= needed
-            self.failure = exc
-        except Exception as exc:  # noqa: BLE001 (memory never fails a chat, whatever an adapter does)
-            self._left_out |= needed
-            _log.error("recall_part_failed", part=part, error=type(exc).__name__)
-        return None
-
-    def _took(self, part: str, began: float) -> None:
-        self.stage_ms[part] = (perf_counter() - began) * 1000.0
-
-    def end(self) -> None:
-        """Nothing that was begun outlives the recall; nobody waits for what is late."""
-        for task in self._tasks:
-            if task.done():
-                if not task.cancelled():
-                    task.exception()
-            else:
-                task.cancel()
-                task.add_done_callback(_looked_at)
-
-
-def _looked_at(task: asyncio.Task[Any]) -> None:
-    if not task.cancelled():
-        task.exception()
-
-
-def _merged(one: Found, other: Found) -> Found:
-    lists: dict[ListName, Sequence[tuple[str, float]]] = {
-        name: hits for name, hits in one.lists.items() if hits
-    }
-    lists |= {name: hits for name, hits in other.lists.items() if hits}
-    return Found(lists=lists, memories={**one.memories, **other.memories})

@@ -19,6 +19,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from gateway.adapters.rerank_fastembed import DEFAULT_MODEL as DEFAULT_RERANKER
+from gateway.adapters.rerank_fastembed import FastembedReranker
 from gateway.config import AppSettings, Settings
 from gateway.config import load as load_settings
 from gateway.core.errors import BadRequest, EmbedderUnavailable, SettingsError
@@ -28,7 +30,7 @@ from gateway.flows.recall import Question, Recalled, recall
 from gateway.lab import datasets, score
 from gateway.lab.datasets import Asking, Dataset, UserData
 from gateway.lab.scratch import load, scratch_owner, scratch_services
-from gateway.ports import Embedder, Services
+from gateway.ports import Embedder, Reranker, Services
 from gateway.telemetry.metrics import Metrics
 from gateway.wiring_models import choose_embedder
 
@@ -58,6 +60,7 @@ async def evaluate(
     *,
     embedder: Embedder,
     settings: AppSettings,
+    reranker: Reranker | None = None,
     kinds: Sequence[Kind] = KINDS,
     show_progress: bool = False,
 ) -> dict[str, Any]:
@@ -72,7 +75,9 @@ async def evaluate(
         answers = [
             answer
             for user in data.users
-            for answer in await _ask_user(user, embedder, settings, stored, asked)
+            for answer in await _ask_user(
+                user, scratch_services(embedder, reranker), settings, stored, asked
+            )
         ]
     model = embedder.model
     return {
@@ -109,15 +114,15 @@ async def off_topic(
         others = [q for j, other in enumerate(data.users) if j != i for q in other.questions]
         step = max(1, len(others) // per_user)
         strange = UserData(user.user, user.memories, tuple(others[::step][:per_user]))
-        answers = await _ask_user(strange, embedder, settings, _ignored, _ignored)
+        answers = await _ask_user(strange, scratch_services(embedder), settings, _ignored, _ignored)
         quiet += [float(not a.recalled.memories) for a in answers]
     return round(_mean(quiet), 4)
 
 
 async def _ask_user(
-    user: UserData, embedder: Embedder, settings: AppSettings, stored: Advance, asked: Advance
+    user: UserData, services: Services, settings: AppSettings, stored: Advance, asked: Advance
 ) -> list[Asked]:
-    services, owner = scratch_services(embedder), scratch_owner(user.user)
+    owner = scratch_owner(user.user)
     await load(services, owner, user.memories, progress=stored)
     now = max((m.created_at for m in user.memories), default=0.0) + DAY_S
     sessions = {m.id: m.session for m in user.memories}
@@ -226,12 +231,13 @@ def _kinds(text: str) -> tuple[Kind, ...]:
 async def _evaluated(
     asked: argparse.Namespace, settings: Settings, kinds: tuple[Kind, ...]
 ) -> dict[str, Any]:
-    async with open_embedder(settings) as embedder:
+    async with open_embedder(settings) as embedder, open_reranker(settings) as reranker:
         return await evaluate(
             asked.file,
             asked.format,
             embedder=embedder,
             settings=settings,
+            reranker=reranker,
             kinds=kinds,
             show_progress=sys.stderr.isatty(),
         )
@@ -249,6 +255,24 @@ async def open_embedder(settings: Settings) -> AsyncIterator[Embedder]:
             yield embedder
         finally:
             await embedder.close()
+
+
+@asynccontextmanager
+async def open_reranker(settings: Settings) -> AsyncIterator[Reranker | None]:
+    """The cross-encoder of these settings, loaded; None where they ask for none.
+
+    Raises EmbedderUnavailable where it cannot be had.
+    """
+    if settings.memory.rerank == "off":
+        yield None
+        return
+    reranker = FastembedReranker(settings.memory.rerank_model or DEFAULT_RERANKER)
+    try:
+        await reranker.settle(LOADING_S)
+        await reranker.rerank("ready?", ["ready"])
+        yield reranker
+    finally:
+        await reranker.close()
 
 
 async def loaded(embedder: Embedder) -> None:

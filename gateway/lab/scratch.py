@@ -15,7 +15,7 @@ from gateway.core.errors import Unavailable
 from gateway.core.identity import Owner, Person
 from gateway.core.memory import Entry, Memory, Vector
 from gateway.core.windows import dense_text, dense_window_text, windows_of
-from gateway.ports import Embedder, Services
+from gateway.ports import Embedder, Reranker, Services
 
 BATCH = 64
 
@@ -33,7 +33,7 @@ class Nothing:
         raise Unavailable(f"{self._name}.{attribute} is not part of an evaluation")
 
 
-def scratch_services(embedder: Embedder) -> Services:
+def scratch_services(embedder: Embedder, reranker: Reranker | None = None) -> Services:
     """Services with a store of their own, for one user after another."""
     absent = {
         name: cast("Any", Nothing(name))
@@ -44,6 +44,7 @@ def scratch_services(embedder: Embedder) -> Services:
     return Services(
         store=InMemoryStore(Bm25Lexicon(), model=embedder.model),
         embedder=embedder,
+        reranker=reranker,
         extractor=None,
         clock=lambda: 0.0,
         **absent,

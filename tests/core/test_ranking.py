@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import timeit
 from dataclasses import replace
 from random import Random
@@ -19,6 +20,7 @@ from gateway.core.ranking import (
     mentioned,
     named_speakers,
     rank,
+    reranked,
     without_names,
 )
 from tests.core.recall_memories import DAY_S, NOW, fact, found, turn
@@ -225,8 +227,10 @@ def test_a_hundred_and_fifty_candidates_are_scored_in_well_under_a_millisecond()
     names: tuple[ListName, ...] = ("dense", "dense_window", "lexical", "lexical_window")
     findings = found(memories, {n: {m.id: random.random() for m in memories[:100]} for n in names})
     asked = Asked("What was said about the words?")
-    took = min(timeit.repeat(lambda: rank(asked, findings, now=NOW), number=10, repeat=10)) / 10
-    assert took < 0.0015, f"{took * 1000:.2f} ms"  # 0.35 ms on an idle core
+    # The thread's own time: others may be busy on the machine. 0.35 ms on an idle core.
+    timer = timeit.Timer(lambda: rank(asked, findings, now=NOW), timer=time.thread_time)
+    took = min(timer.repeat(number=10, repeat=10)) / 10
+    assert took < 0.002, f"{took * 1000:.2f} ms"
 
 
 def test_weights_are_data() -> None:
@@ -235,6 +239,18 @@ def test_weights_are_data() -> None:
     assert order(rank(Asked("tea"), found(memories, lists), now=NOW))[0] == "old"
     fresh = replace(DEFAULT_WEIGHTS, recency=10.0)
     assert order(rank(Asked("tea"), found(memories, lists), now=NOW, weights=fresh))[0] == "new"
+
+
+def test_a_cross_encoder_moves_what_it_read_and_nothing_else() -> None:
+    memories = [turn("a", "x"), turn("b", "y"), turn("c", "z")]
+    lists: dict[ListName, dict[str, float]] = {"lexical": {"a": 3.0, "b": 2.0, "c": 1.0}}
+    ranked = rank(Asked("?"), found(memories, lists), now=NOW)
+    again = reranked(ranked, [-4.0, 9.0])
+    assert order(again) == ["b", "a", "c"]
+    assert again[0].why["rerank"] > 0
+    assert again[2] == ranked[2]
+    assert reranked(ranked, []) == ranked
+    assert order(reranked(ranked, [1.0, 1.0, 1.0])) == order(ranked)
 
 
 # --- names ---------------------------------------------------------------------------------

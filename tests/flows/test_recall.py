@@ -441,6 +441,58 @@ async def test_a_model_of_unknown_scale_is_probed_once() -> None:
     assert "scale" not in recalled.stage_ms
 
 
+# --- rereading ---------------------------------------------------------------------------------
+
+
+class Reader:
+    """Prefers texts with "Sunday"; can be held back."""
+
+    def __init__(self) -> None:
+        self.hold: asyncio.Event | None = None
+        self.read = 0
+
+    async def rerank(self, question: str, texts: Sequence[str]) -> list[float]:
+        if self.hold is not None:
+            await self.hold.wait()
+        self.read = len(texts)
+        return [float("Sunday" in text) for text in texts]
+
+    async def close(self) -> None:
+        """Holds nothing."""
+
+
+async def walks(**memory: Any) -> tuple[House, Reader]:
+    days = ("Monday", "Friday", "Sunday")
+    house = await House().knows(
+        *(turn(d, f"walked the dog on {d}", session=d, days_ago=i) for i, d in enumerate(days))
+    )
+    reader = Reader()
+    house.services = replace(house.services, reranker=reader)
+    return house.set(**memory), reader
+
+
+async def test_a_cross_encoder_has_its_say_where_it_is_asked_for() -> None:
+    house, reader = await walks(rerank="on")
+    recalled = await house.recalls("When did I walk the dog?")
+    assert recalled.considered[0].memory.id == "Sunday"
+    assert recalled.considered[0].why["rerank"] > 0
+    assert reader.read == 3
+
+
+async def test_it_is_off_unless_it_is_asked_for() -> None:
+    house, reader = await walks()
+    assert (await house.recalls("When did I walk the dog?")).status == "ok"
+    assert reader.read == 0
+
+
+async def test_one_that_is_late_is_left_out() -> None:
+    house, reader = await walks(rerank="on")
+    reader.hold = asyncio.Event()
+    recalled = await house.recalls("When did I walk the dog?", deadline_ms=60.0)
+    assert len(recalled.memories) == 3
+    assert (recalled.status, recalled.stage) == ("partial", "full")
+
+
 # --- bad input -------------------------------------------------------------------------------
 
 

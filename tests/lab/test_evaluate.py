@@ -12,6 +12,7 @@ from gateway.adapters.embed_none import NoEmbedder
 from gateway.cli import main
 from gateway.config import AppSettings
 from gateway.lab.evaluate import evaluate, off_topic
+from tests.adapters.tiny_cross_encoder import write_tiny_cross_encoder
 
 TIMES = {"p50_ms", "p95_ms"}
 ANIMALS = ("otter", "heron", "badger", "lynx", "marten")
@@ -128,6 +129,21 @@ def test_the_command_prints_one_json_object(data: Path, capsys: pytest.CaptureFi
     printed = capsys.readouterr()
     assert json.loads(printed.out)["questions"] == 10
     assert printed.err == ""
+
+
+def test_a_cross_encoder_is_evaluated_where_the_settings_ask_for_it(
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("GATEWAY_MEMORY__RERANK", "on")
+    monkeypatch.setenv("GATEWAY_MEMORY__RERANK_MODEL", str(write_tiny_cross_encoder(tmp_path)))
+    assert main(["eval", str(data)]) == 0
+    assert json.loads(capsys.readouterr().out)["questions"] == 10
+    monkeypatch.setenv("GATEWAY_MEMORY__RERANK_MODEL", str(tmp_path / "onnx"))
+    assert main(["eval", str(data)]) == 1
+    assert "rerank_model" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

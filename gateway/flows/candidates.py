@@ -1,0 +1,122 @@
+"""What the store finds for a question: by words at once, by vector when the question is embedded.
+
+The two searches are begun as early as each can be. Speakers' names are cut from what is
+embedded, and they are known only from what the words have found; a question without a capital
+letter that might begin a name is embedded at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final, Literal
+
+from gateway.config import AppSettings
+from gateway.core.errors import StoreUnavailable
+from gateway.core.identity import Owner
+from gateway.core.memory import NOTHING_FOUND, Found, ListName, Probe, Vector, Where
+from gateway.core.question import may_name_someone
+from gateway.core.ranking import named_speakers, without_names
+from gateway.core.relevance import PROBES, Scale, known_scale, scale_of
+from gateway.flows.parts import Parts
+from gateway.ports import EmbeddingModel, Services
+
+Stage = Literal["full", "lexical", "profile", "none"]
+"""How far recall came."""
+
+BY_WORDS: Final = 50
+BY_VECTOR: Final = 80
+"""Results asked of each list. 100 and 100 find as much (83.5 against 83.7 of the evidence on
+LoCoMo in ten), 40 and 40 a point less, and every candidate is opened and scored."""
+
+_scales: dict[EmbeddingModel, Scale] = {}
+"""What the cosines of each model mean; measured once in a process."""
+
+
+class Candidates:
+    """The searches of one recall."""
+
+    def __init__(
+        self, services: Services, settings: AppSettings, owner: Owner, text: str, parts: Parts
+    ) -> None:
+        self._services = services
+        self._settings = settings
+        self._owner = owner
+        self._text = text
+        self._parts = parts
+
+    async def find(
+        self, where: Where, *, standing: int, language: str | None = None
+    ) -> tuple[Found, Stage]:
+        """What is found, with up to `standing` memories that always count; how far it came."""
+        if not self._text.strip():
+            probe = Probe("", where, 1, standing=standing)
+            always = await self._parts.within(
+                self._parts.begin(self._search(probe), "recall"), "lexical"
+            )
+            return (NOTHING_FOUND, "none") if always is None else (always, "full")
+        probe = Probe(self._text, where, BY_WORDS, language=language, standing=standing)
+        by_words = self._parts.begin(self._search(probe), "recall-lexical")
+        if self._settings.embedding.provider == "none":
+            found = await self._parts.within(by_words, "lexical")
+            return (NOTHING_FOUND, "none") if found is None else (found, "lexical")
+        vector: asyncio.Task[Vector] | None = None
+        if not may_name_someone(self._text):
+            vector = self._parts.begin(self._embedded(self._text), "recall-embedding")
+        found = await self._parts.within(by_words, "lexical")
+        if found is None:
+            return NOTHING_FOUND, "none"
+        if vector is None:
+            speakers = named_speakers(found.memories.values())
+            bare = without_names(self._text, speakers) or self._text
+            vector = self._parts.begin(self._embedded(bare), "recall-embedding")
+        dense = await self._parts.within(vector, "embedding")
+        if dense is None:
+            return found, "lexical"
+        by_vector = self._parts.begin(
+            self._search(Probe("", where, BY_VECTOR, dense=dense)), "recall-dense"
+        )
+        more = await self._parts.within(by_vector, "dense")
+        if more is None:
+            return found, "lexical"
+        return _merged(found, more), "full"
+
+    async def all_of(self, where: Where) -> Found:
+        """What is found, for a caller who wants nothing else. Raises Unavailable."""
+        found, stage = await self.find(where, standing=0)
+        if stage == "none":
+            late = StoreUnavailable("the store did not answer in time; try again")
+            raise self._parts.failure or late
+        return found
+
+    async def scale(self) -> Scale | None:
+        """What this model's cosines mean; None where that is not known in time. A model that is
+        not known by name is asked for a few texts, once."""
+        model = self._services.embedder.model
+        if model is None:
+            return None
+        scale = known_scale(model.name) or _scales.get(model)
+        if scale is None:
+            texts = [question for question, _ in PROBES] + [answer for _, answer in PROBES]
+            probing = self._parts.begin(self._services.embedder.embed(texts), "recall-scale")
+            vectors = await self._parts.within(probing, "scale", needed=False)
+            if vectors is None or len(vectors) != len(texts):
+                return None
+            half = len(PROBES)
+            scale = _scales[model] = scale_of(vectors[:half], vectors[half:])
+        return scale
+
+    async def _search(self, probe: Probe) -> Found:
+        return await self._services.store.search(self._owner, probe)
+
+    async def _embedded(self, text: str) -> Vector:
+        vectors = await self._services.embedder.embed([text], query=True)
+        return vectors[0]
+
+
+def _merged(one: Found, other: Found) -> Found:
+    lists: dict[ListName, Sequence[tuple[str, float]]] = {
+        name: hits for name, hits in one.lists.items() if hits
+    }
+    lists |= {name: hits for name, hits in other.lists.items() if hits}
+    return Found(lists=lists, memories={**one.memories, **other.memories})
