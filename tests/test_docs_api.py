@@ -23,6 +23,8 @@ EXAMPLE = re.compile(
     r"(?: (?P<header>[\w-]+)=(?P<name>\$\w+))?\n(?P<answer>.*?)```",
     re.DOTALL,
 )
+COMMANDS = {"/admin/v1/backup", "/admin/v1/reembed"}
+"""Calls that commands make of a whole gateway, shown and tested where the commands are."""
 ANY = "…"
 MORE = "… more"
 
@@ -122,6 +124,8 @@ def test_every_call_has_its_example() -> None:
         as_user = path.replace(of_users, "/v1")
         if as_user != path and (method, as_user) in own:
             continue  # the same call, by another way in
+        if path in COMMANDS:
+            continue
         pattern = re.compile(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(path)))
         assert any(m == method and pattern.fullmatch(target) for m, target in shown), (method, path)
 

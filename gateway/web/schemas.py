@@ -32,7 +32,7 @@ def _time(value: Any) -> Any:
     if value is None:
         return None
     try:
-        return parse_rfc3339(value)
+        return parse_rfc3339(value if isinstance(value, str) else "")
     except (TypeError, ValueError, OverflowError):
         raise ValueError("a time in RFC 3339 such as 2026-05-23T09:00:00+02:00 is needed") from None
 
