@@ -227,17 +227,26 @@ def are_long(memories: Iterable[Memory]) -> bool:
 # --- who, and when -------------------------------------------------------------------------
 
 
+_ASKS_ASSISTANT = re.compile(
+    r"\b(?:(?:did|had|have) you (?:ever )?(?:recommend|suggest|advis|sa[iy]|tell|told|mention|explain"
+    r"|g[ia]ve|propos)|you (?:recommended|suggested|advised|said|told|mentioned|explained|gave"
+    r"|proposed)|your (?:advice|suggest|recommend|answer|explan))"
+)
+
+
 class _Speakers:
     """Whose words a question asks for.
 
     Where turns carry several names, those that the question names; where they carry roles
     alone (or one name: a client's for its user), the user's own, as what a user says of
-    themselves is what their questions are about (worth ten points on BEAM).
+    themselves is what their questions are about; but the assistant's where the question is what
+    it said.
     """
 
     def __init__(self, text: str, memories: Sequence[Memory]) -> None:
         names = named_speakers(memories)
         self._roles = len(names) < 2
+        self._role = "assistant" if _ASKS_ASSISTANT.search(fold(text[:MAX_QUERY_CHARS])) else "user"
         self._mentioned = mentioned(text, names)
         self._share = 1.0 / len(self._mentioned) if self._mentioned else 0.0
         self._folded = tuple(fold(name) for name in self._mentioned)
@@ -245,7 +254,7 @@ class _Speakers:
     def match(self, memory: Memory) -> float:
         if self._roles:
             role = memory.speaker if memory.speaker in _ROLES else memory.source.role
-            return 1.0 if memory.kind == "fact" or role == "user" else 0.0
+            return 1.0 if memory.kind == "fact" or role == self._role else 0.0
         if not self._mentioned:
             return 0.0
         if memory.speaker is not None:

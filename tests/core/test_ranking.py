@@ -85,6 +85,22 @@ def test_where_turns_have_roles_alone_the_users_own_words_come_first() -> None:
     assert order(rank(Asked("What pet do I have?"), found(memories), now=NOW)) == ["b", "a"]
 
 
+@pytest.mark.parametrize(
+    ("question", "first"),
+    [
+        ("Which route did you recommend?", "assistant"),
+        ("What was your advice about the route?", "assistant"),
+        ("Which route would you recommend?", "user"),
+        ("Which route do I take?", "user"),
+    ],
+)
+def test_the_assistants_words_come_first_where_they_are_asked_for(
+    question: str, first: str
+) -> None:
+    memories = [turn(role, "the coast route", role=role) for role in ("assistant", "user")]
+    assert order(rank(Asked(question), found(memories), now=NOW))[0] == first
+
+
 def test_a_client_that_names_its_one_user_changes_nothing() -> None:
     memories = [turn("a", "a cat", role="assistant"), turn("b", "a cat", speaker="ana_7")]
     assert order(rank(Asked("What pet do I have?"), found(memories), now=NOW)) == ["b", "a"]
