@@ -38,6 +38,7 @@ from gateway.web.protocol import GatewayHttpProtocol
 BACKLOG = 2048
 KEEP_ALIVE_S = 75
 """Longer than load balancers keep theirs (60 s is common), so that they close first."""
+DRAIN_POLL_S = 0.05
 RESTART_PAUSE_S = 1.0
 EXTRA_GRACE_S = 10.0
 
@@ -132,6 +133,17 @@ class _Server(uvicorn.Server):
         if self._app.deployment is not None:
             self._app.deployment.drain()
         super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Go on listening while open answers finish, so that /readyz can say 503 and who routes
+        requests here learns of it; all within `server.grace_s`."""
+        loop = asyncio.get_running_loop()
+        grace_s = self.config.timeout_graceful_shutdown or 0.0
+        end = loop.time() + grace_s
+        while self.server_state.tasks and loop.time() < end and not self.force_exit:  # noqa: ASYNC110 (uvicorn has no event for it)
+            await asyncio.sleep(DRAIN_POLL_S)
+        self.config.timeout_graceful_shutdown = max(end - loop.time(), 0.1)  # type: ignore[assignment]
+        await super().shutdown(sockets)
 
 
 def _uvicorn(app: GatewayApp, settings: Settings) -> uvicorn.Config:
