@@ -229,8 +229,8 @@ def are_long(memories: Iterable[Memory]) -> bool:
 
 _ASKS_ASSISTANT = re.compile(
     r"\b(?:(?:did|had|have) you (?:ever )?(?:recommend|suggest|advis|sa[iy]|tell|told|mention"
-    r"|explain|g[ia]ve|propos)|you (?:recommended|suggested|advised|said|told|mentioned|explained|gave"
-    r"|proposed)|your (?:advice|suggest|recommend|answer|explan))"
+    r"|explain|g[ia]ve|propos)|you (?:recommended|suggested|advised|said|told|mentioned|explained"
+    r"|gave|proposed)|your (?:advice|suggest|recommend|answer|explan))"
 )
 
 
