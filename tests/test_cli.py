@@ -241,15 +241,10 @@ def test_an_open_stream_is_finished_before_the_end(
         parts = answer.iter_raw()
         assert next(parts) == first
         os.kill(gateway.pid, signal.SIGTERM)
-        until(lambda: not _listens(gateway.port))
+        until(lambda: httpx.get(f"{gateway.url}/readyz").status_code == 503)
         gate.open()
         assert b"".join(parts) == last
     assert gateway.stop() == 0
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_a_second_start_on_the_same_data_says_in_one_line_who_holds_it(
