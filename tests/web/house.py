@@ -30,6 +30,7 @@ from gateway.adapters.redis_tally import RedisTally
 from gateway.adapters.spool import FileSpool
 from gateway.adapters.upstream import HttpUpstream
 from gateway.config import AppSettings, Settings
+from gateway.core.errors import SettingsError, Unprocessable
 from gateway.core.exchange import Exchange
 from gateway.core.identity import Owner, Person
 from gateway.core.memory import Entry, Memory, Source
@@ -66,6 +67,12 @@ class House:
 
     def services_for(self, app: str) -> Services:
         return self.services
+
+    async def change_embedder(self, embedding: object) -> None:
+        raise SettingsError("embedding: this house has no other embedder")
+
+    async def back_up(self, directory: object) -> dict[str, Any]:
+        raise Unprocessable("this house keeps nothing on a disk")
 
     def all_services(self) -> Sequence[Services]:
         return [self.services]
