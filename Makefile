@@ -90,8 +90,9 @@ chromium:
 	  echo "the console will not be tested in a browser: install Chromium (apt install chromium)"
 
 # --- tests ---------------------------------------------------------------------------------
-test: $(VENV)/.dev $(VENV)/.redis $(CLIENTS)/.ready node chromium ## everything, in under ten minutes
-	$(PYTEST) -q
+# A process for each part: the browser's driver keeps an event loop running in its process for
+# good, beside which no other test could run one.
+test: test-unit test-clients test-browser test-faults ## everything, in under ten minutes
 
 test-unit: $(VENV)/.dev $(VENV)/.redis ## the suite without browsers, foreign clients and killed processes
 	$(PYTEST) -q -m "not browser and not clients and not faults"

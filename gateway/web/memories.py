@@ -81,7 +81,8 @@ async def create(request: Request, caller: Caller) -> Response:
     )
     await caller.audit("create", count=len(memories))
     shown = [to_public(memory, owner) for memory in memories]
-    return JSONResponse(shown if many else shown[0], 201)
+    # One memory's fields stand at the top as well, where whoever posts one looks for them.
+    return JSONResponse({"memories": shown} if many else {**shown[0], "memories": shown}, 201)
 
 
 async def _claim(caller: Caller, owner: Owner, key: str, raw: Any) -> None:

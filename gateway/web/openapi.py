@@ -40,7 +40,7 @@ _OWN = (
         "post",
         "/memories",
         "Store one memory, or a list of up to 1,000",
-        "Memory",
+        "Stored",
         201,
         schemas.MemoryDraft,
         many=True,
@@ -162,6 +162,11 @@ def _ref(name: str) -> dict[str, str]:
 
 _ANSWERS: dict[str, dict[str, Any]] = {
     "Memory": _MEMORY,
+    "Stored": {
+        "type": "object",
+        "required": ["memories"],
+        "properties": {"memories": {"type": "array", "items": _ref("Memory")}},
+    },
     "MemoryPage": {
         "type": "object",
         "required": ["memories", "next_cursor"],
@@ -341,9 +346,7 @@ def _query(operation: Operation, name: str) -> dict[str, Any]:
 def _answer(operation: Operation) -> dict[str, Any]:
     if operation.answer == "Nothing":
         return {"description": "done"}
-    schema: dict[str, Any] = _ref(operation.answer)
-    if operation.many:
-        schema = {"oneOf": [schema, {"type": "array", "items": schema}]}
+    schema = _ref(operation.answer)
     return {"description": operation.summary, "content": {operation.media: {"schema": schema}}}
 
 

@@ -14,9 +14,12 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     WithJsonSchema,
     model_validator,
 )
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from gateway.core.errors import BadRequest
 from gateway.core.memory import Instant, Kind, Memory, Type, parse_rfc3339
@@ -95,7 +98,34 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class MemoryDraft(Body):
+class Lenient(Body):
+    """An optional field that is sent as null is absent: many clients write what they lack so."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, sent: Any) -> Any:
+        if not isinstance(sent, dict):
+            return sent
+        return {
+            name: value
+            for name, value in sent.items()
+            if value is not None or name not in cls.model_fields
+        }
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        described = handler(core_schema)
+        body = handler.resolve_ref_schema(described)
+        needed = body.get("required", ())
+        for name, field in body.get("properties", {}).items():
+            if name not in needed and {"type": "null"} not in field.get("anyOf", ()):
+                body["properties"][name] = {"anyOf": [field, {"type": "null"}]}
+        return described
+
+
+class MemoryDraft(Lenient):
     """A memory to be stored."""
 
     text: Text
@@ -139,11 +169,11 @@ class MemoryChange(Body):
     metadata: Metadata | None = None
 
 
-class SearchBody(Body):
+class SearchBody(Lenient):
     """A question to an owner's memories."""
 
     query: Annotated[str, Field(max_length=MAX_TEXT)]
-    limit: Annotated[int, Field(ge=1, le=200)] = 10
+    limit: Annotated[int, Field(ge=1, le=1000)] = 10
     types: tuple[Type, ...] = Field((), strict=False)
     kinds: tuple[Kind, ...] = Field((), strict=False)
     metadata: Metadata = Field(default_factory=dict)
@@ -160,7 +190,7 @@ class LoggedMessage(BaseModel):
     name: str | None = None
 
 
-class LoggedExchange(Body):
+class LoggedExchange(Lenient):
     """Messages that were exchanged at one time."""
 
     messages: Annotated[list[LoggedMessage], Field(min_length=1, max_length=1000)]
