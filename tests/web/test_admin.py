@@ -72,7 +72,7 @@ async def test_an_operator_does_all_that_a_user_can(gateway: House) -> None:
     async with operator(gateway) as client:
         memory = (
             await client.post(f"{ANA}/memories", json={"text": "likes tea", "type": "preference"})
-        ).json()
+        ).json()["memories"][0]
         assert memory["user"] == "ana"
         path = f"{ANA}/memories/{memory['id']}"
         assert (await client.get(path)).json() == memory
