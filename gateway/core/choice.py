@@ -10,8 +10,7 @@ that is left out says why.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gateway.core.excerpt import Ref, as_injected, passage
@@ -42,13 +41,14 @@ ROOM_SHARE = 0.3
 READ_PRESENT_CHARS = 200_000
 READ_CHARS = 600
 """How much of a memory is compared with others."""
+FEW_OTHERS = 12
 QUOTE_CHARS = 12
 """A quote shorter than this stands in any conversation."""
 MISSES = 4
 """After so many that did not fit, the rest is not tried: the budget is spent."""
 
 
-_ASCII_WORDS = re.compile(r"[a-z0-9]+")
+_NO_PUNCTUATION = bytes(b if chr(b).isalnum() else 32 for b in range(128)) + bytes(range(128, 256))
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ class _Chosen:
         self._present = _normalised(offer.present)
         self._sticky: list[_Item] = []
         self._new: list[_Item] = []
-        self._told: list[frozenset[str]] = []
+        self._told: list[frozenset[Hashable]] = []
         self._ids: set[str] = set()
         self._tokens = 0
         self._spent: dict[int, int] = {}
@@ -135,14 +135,14 @@ class _Chosen:
             self.left_out[memory.id] = "budget"
             return
         self._sticky.append(item)
-        self._take(item)
-        self._told.append(_said(item.memory))
+        self._take(item, _said(memory))
 
     # --- what is new -----------------------------------------------------------------------
 
     def add(self, memory: Memory, *, group: int, share: float) -> None:
         """Something that needs no score, within its share of the budget."""
-        if (reason := self._unwanted(memory)) is not None:
+        said = _said(memory)
+        if (reason := self._unwanted(memory, said)) is not None:
             self.left_out.setdefault(memory.id, reason)
             return
         item = self._item(memory, group)
@@ -151,44 +151,53 @@ class _Chosen:
             self.left_out[memory.id] = "budget"
             return
         self._new.append(item)
-        self._take(item)
-        self._told.append(_said(item.memory))
+        self._take(item, said)
 
     def add_ranked(self) -> None:
         """The ranked ones, best first, while the budget lasts."""
         ranked = self._offer.ranked
         if not ranked:
             return
+        if not self._offer.relevant:
+            self._leave_out(ranked, "off_topic")
+            return
         floor = KEEP_SHARE * ranked[0].score
         least_match = KEEP_MATCH * _match(ranked[0])
         pressing = misses = 0
         for place, scored in enumerate(ranked):
+            if scored.score < floor:
+                self._leave_out(ranked[place:], "weak")
+                return
+            if misses >= MISSES:
+                self._leave_out(ranked[place:], "budget")
+                return
             memory = scored.memory
             if memory.id in self._ids:
                 pressing += place < PRESSING
                 continue
             reason: str | None
-            if not self._offer.relevant:
-                reason = "off_topic"
-            elif "repeated" in scored.why:
+            said = _said(memory)
+            if "repeated" in scored.why:
                 reason = "repeated"
-            elif scored.score < floor or _match(scored) < least_match:
+            elif _match(scored) < least_match:
                 reason = "weak"
-            elif misses >= MISSES:
-                reason = "budget"
-            elif (reason := self._unwanted(memory)) is None:
+            elif (reason := self._unwanted(memory, said)) is None:
                 item = self._item(memory, _group(memory))
                 presses = pressing < PRESSING
                 if self._fits(item.cost) or (presses and self._make_room(item.cost)):
                     self._new.append(item)
-                    self._take(item)
-                    self._told.append(_said(item.memory))
+                    self._take(item, said)
                     pressing += 1
                 else:
                     reason = "budget"
                     misses += 1
             if reason is not None:
                 self.left_out.setdefault(memory.id, reason)
+
+    def _leave_out(self, ranked: Sequence[Scored], reason: str) -> None:
+        for scored in ranked:
+            if scored.memory.id not in self._ids:
+                self.left_out.setdefault(scored.memory.id, reason)
 
     def _make_room(self, needed: int) -> bool:
         """Take old memories out of the block, those that suit this question least first, until
@@ -217,12 +226,11 @@ class _Chosen:
 
     # --- bookkeeping -------------------------------------------------------------------------
 
-    def _unwanted(self, memory: Memory) -> str | None:
+    def _unwanted(self, memory: Memory, said: frozenset[Hashable]) -> str | None:
         if memory.id in self._ids:
             return "chosen"
         if _is_present(memory, self._present):
             return "present"
-        said = _said(memory)
         if any(_alike(said, told) for told in self._told):
             return "duplicate"
         return None
@@ -238,7 +246,8 @@ class _Chosen:
             and self._tokens + cost + self._budget.overhead <= self._budget.tokens
         )
 
-    def _take(self, item: _Item) -> None:
+    def _take(self, item: _Item, said: frozenset[Hashable]) -> None:
+        self._told.append(said)
         self._ids.add(item.memory.id)
         self._tokens += item.cost
         self._spent[item.group] = self._spent.get(item.group, 0) + item.cost
@@ -280,15 +289,29 @@ def _block_order(item: _Item) -> tuple[int, str, float, str]:
 
 
 def _cost(memory: Memory) -> int:
-    return estimate_tokens(line(memory)) + 1
+    """Tokens of the memory's line and its line break.
+
+    Counting is quick for ASCII alone, and most lines are ASCII but for a few quotes and dashes:
+    those are counted apart, two tokens each as in `estimate_tokens`.
+    """
+    shown = line(memory)
+    plain = shown.encode("ascii", "replace").decode()
+    others = len(shown) - len(shown.encode("ascii", "ignore"))
+    if others > FEW_OTHERS:
+        return estimate_tokens(shown) + 1
+    return estimate_tokens(plain) + others + 1
 
 
-def _said(memory: Memory) -> frozenset[str]:
+def _said(memory: Memory) -> frozenset[Hashable]:
+    """The words of a memory, for comparing it with others."""
     text = memory.text[:READ_CHARS]
-    return frozenset(_ASCII_WORDS.findall(text.lower()) if text.isascii() else words(text))
+    plain = text.encode("ascii", "ignore")
+    if len(text) - len(plain) > FEW_OTHERS:
+        return frozenset(words(text))
+    return frozenset(plain.lower().translate(_NO_PUNCTUATION).split())
 
 
-def _alike(one: frozenset[str], other: frozenset[str]) -> bool:
+def _alike(one: frozenset[Hashable], other: frozenset[Hashable]) -> bool:
     small, large = len(one), len(other)
     if small > large:
         small, large = large, small

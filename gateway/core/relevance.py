@@ -21,7 +21,7 @@ from gateway.core.memory import Found, Memory, Vector
 from gateway.core.ranking import Scored, mentioned, named_speakers
 from gateway.core.words import MAX_QUERY_CHARS, fold, held, is_unspaced, stem, terms
 
-LOOKED_AT = 30
+LOOKED_AT = 20
 """Candidates whose words are read, the best ones."""
 READ_CHARS = 2000
 """How much of each: a long message holds any word somewhere."""
@@ -174,7 +174,7 @@ def signs(text: str, found: Found, ranked: Sequence[Scored]) -> Signs:
 def _best(found: Found, ranked: Sequence[Scored]) -> list[Memory]:
     """The best candidates in all, and the best by words alone."""
     chosen = {s.memory.id: s.memory for s in ranked[:LOOKED_AT]}
-    for id, _ in found.lists.get("lexical", ())[: LOOKED_AT // 3]:
+    for id, _ in found.lists.get("lexical", ())[: LOOKED_AT // 2]:
         if id in found.memories:
             chosen.setdefault(id, found.memories[id])
     return list(chosen.values())
