@@ -194,6 +194,7 @@ async def _open(deployment: GatewayDeployment) -> None:
             endpoint=settings.tracing.endpoint, service_name=settings.tracing.service_name
         )
         deployment.parts.callback(tracing.close)
+    os.umask(0o077)  # what this process and its own children make is for this user alone
     if settings.embedded:
         lock = DataDirLock(settings.data_dir)
         lock.acquire()

@@ -236,7 +236,7 @@ async def test_settings_that_ask_for_another_model_than_stored_stop_the_start(
     with pytest.raises(SettingsError, match=r"with 64; the two are never mixed") as caught:
         await choose(stored, **settings)
     assert caught.value.param == at_fault
-    assert "users export" in caught.value.message
+    assert "memory-gateway reembed" in caught.value.message
 
 
 async def test_a_model_directory_of_another_size_than_stored_stops_the_start(

@@ -108,6 +108,7 @@ def configure(
         logging.getLogger(name).setLevel(threshold if content else max(threshold, logging.WARNING))
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logger = logging.getLogger(name)
+        logger.setLevel(logging.NOTSET)  # a server made silent earlier in this process speaks
         logger.handlers.clear()
         logger.propagate = name != "uvicorn.access"
     logging.captureWarnings(capture=True)
