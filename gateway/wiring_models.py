@@ -35,16 +35,18 @@ async def choose_embedder(
     *,
     metrics: Metrics,
     data_dir: Path,
+    threads: int | None = None,
 ) -> tuple[Embedder, str]:
     """The embedder that serves these settings, and a note that says which and why.
 
-    `recorded` is the model of the vectors that the store holds, if it holds any. Raises
+    `threads` are those of a model computed here; where nothing else needs the machine, all of
+    its cores. `recorded` is the model of the vectors that the store holds, if it holds any. Raises
     SettingsError where the settings ask for another one, or for what is not installed.
     """
     _refuse_other_model(settings, recorded)
     provider = settings.embedding.provider
     if provider == "auto":
-        embedder, note = _automatic(settings, recorded, data_dir)
+        embedder, note = _automatic(settings, recorded, data_dir, threads)
     elif provider == "openai":
         embedder, note = _over_http(settings, recorded)
     elif provider == "fastembed":
@@ -54,7 +56,7 @@ async def choose_embedder(
                 " memory-gateway[fastembed], or choose another provider",
                 param="embedding.provider",
             )
-        embedder, note = _local(settings, recorded, data_dir)
+        embedder, note = _local(settings, recorded, data_dir, threads)
     else:
         why = 'embedding.provider is "none": recall is lexical'
         embedder, note = NoEmbedder(why), why
@@ -153,6 +155,7 @@ def _local(
     settings: AppSettings,
     recorded: EmbeddingModel | None,
     data_dir: Path,
+    threads: int | None,
     *,
     retry: bool = True,
 ) -> tuple[FastembedEmbedder, str]:
@@ -169,6 +172,7 @@ def _local(
         model_path=asked.model_path,
         cache_dir=data_dir / "models",
         expected=recorded.dimensions if recorded else None,
+        threads=threads,
         retry=retry,
     )
     where = f"from {asked.model_path}" if asked.model_path else "downloaded at its first use"
@@ -176,7 +180,10 @@ def _local(
 
 
 def _automatic(
-    settings: AppSettings, recorded: EmbeddingModel | None, data_dir: Path
+    settings: AppSettings,
+    recorded: EmbeddingModel | None,
+    data_dir: Path,
+    threads: int | None,
 ) -> tuple[Embedder, str]:
     """fastembed if it is installed and its model can be had, else the upstream with the
     gateway's own key, else none; of the stored vectors' kind where there are any."""
@@ -185,7 +192,7 @@ def _automatic(
     key = own_key(settings, asked.base_url, asked.api_key)
     remote = key is not None and (recorded is None or recorded.provider == "openai")
     if local and installed():
-        embedder, note = _local(settings, recorded, data_dir, retry=not remote)
+        embedder, note = _local(settings, recorded, data_dir, threads, retry=not remote)
         if remote:
             other, _ = _over_http(settings, recorded)
             return AutoEmbedder(embedder, other), f"{note}; the upstream if that cannot be had"

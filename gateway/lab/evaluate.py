@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -249,7 +250,9 @@ async def open_embedder(settings: Settings) -> AsyncIterator[Embedder]:
     with tempfile.TemporaryDirectory() as scratch:
         # Models are looked for where the gateway keeps its own, so that none is fetched twice.
         data_dir = settings.data_dir if settings.data_dir.is_dir() else Path(scratch)
-        embedder, _ = await choose_embedder(settings, None, metrics=Metrics(), data_dir=data_dir)
+        embedder, _ = await choose_embedder(
+            settings, None, metrics=Metrics(), data_dir=data_dir, threads=os.cpu_count()
+        )
         try:
             await loaded(embedder)
             yield embedder
