@@ -194,7 +194,8 @@ async def _open(deployment: GatewayDeployment) -> None:
             endpoint=settings.tracing.endpoint, service_name=settings.tracing.service_name
         )
         deployment.parts.callback(tracing.close)
-    os.umask(0o077)  # what this process and its own children make is for this user alone
+    # What this process and its own children make while it serves is for this user alone.
+    deployment.parts.callback(os.umask, os.umask(0o077))
     if settings.embedded:
         lock = DataDirLock(settings.data_dir)
         lock.acquire()

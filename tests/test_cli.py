@@ -482,7 +482,8 @@ def test_doctor_says_which_setting_is_wrong(run: Run, monkeypatch: pytest.Monkey
 
 
 def test_doctor_says_when_others_may_read_the_data(run: Run, data_dir: Path) -> None:
-    data_dir.mkdir(mode=0o755)
+    data_dir.mkdir()
+    data_dir.chmod(0o755)
     code, out, _ = run("doctor")
     assert code == 1
     assert "chmod 700" in out
