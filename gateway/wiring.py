@@ -41,6 +41,7 @@ from gateway.ports import (
     Clock,
     Embedder,
     MemoryStore,
+    Reranker,
     Services,
     Upstream,
 )
@@ -286,9 +287,24 @@ async def _whole_services(deployment: GatewayDeployment, scope: AppSettings) -> 
         jwks=jwks,
         tally=RedisTally(state_client),
         budget=RedisBudget(state_client),
+        reranker=_reranker(deployment, scope),
         notes={"embedding": embedding_note, "extraction": extraction_note},
     )
     return _with_breakers(services, deployment.metrics, one_redis=queue_client is state_client)
+
+
+def _reranker(deployment: GatewayDeployment, scope: AppSettings) -> Reranker | None:
+    """The cross-encoder that rereads the best candidates, where the settings ask for one."""
+    if scope.memory.rerank == "off":
+        return None
+    from gateway.adapters.rerank_fastembed import DEFAULT_MODEL, FastembedReranker
+
+    reranker = FastembedReranker(
+        scope.memory.rerank_model or DEFAULT_MODEL,
+        cache_dir=deployment.settings.data_dir / "models",
+    )
+    deployment.parts.push_async_callback(reranker.close)
+    return reranker
 
 
 def _with_breakers(services: Services, metrics: Metrics, *, one_redis: bool) -> Services:
