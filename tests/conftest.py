@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -11,11 +12,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.adapters.embedded_redis import EmbeddedRedis
+from gateway.adapters.embedded_redis import EmbeddedRedis, find_server
 from gateway.lab.scripted_upstream import ScriptedUpstream
+from tests.gateway_process import free_port
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
+    from redis.asyncio.cluster import RedisCluster
 
 
 @pytest.fixture(scope="session")
@@ -65,3 +68,44 @@ def redis_url(redis_server: str) -> str:
     with Redis.from_url(redis_server) as client:
         client.flushall()
     return redis_server
+
+
+@pytest.fixture(scope="session")
+def cluster_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """A Redis Cluster of one node, which refuses keys of two slots like any other."""
+    port, folder = free_port(), tmp_path_factory.mktemp("cluster")
+    place = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
+    kind = ["--cluster-enabled", "yes", "--appendonly", "yes", "--save", ""]
+    server = subprocess.Popen([find_server(), *place, *kind], stdout=subprocess.DEVNULL)
+    try:
+        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+            runner.run(_join(port))
+        yield port
+    finally:
+        server.terminate()
+        server.wait()
+
+
+async def _join(port: int) -> None:
+    from redis.asyncio import Redis
+    from redis.exceptions import ConnectionError as NotUp
+
+    async with asyncio.timeout(20), Redis(host="127.0.0.1", port=port) as node:
+        while True:
+            try:
+                await node.execute_command("CLUSTER", "ADDSLOTS", *range(16_384))
+                break
+            except NotUp:
+                await asyncio.sleep(0.01)
+        while b"cluster_state:ok" not in await node.execute_command("CLUSTER", "INFO"):
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+async def cluster(cluster_port: int) -> AsyncIterator[RedisCluster]:
+    """A client of that cluster, which is empty at the start of each test."""
+    from redis.asyncio.cluster import RedisCluster
+
+    async with RedisCluster(host="127.0.0.1", port=cluster_port) as client:
+        await client.flushall()
+        yield client

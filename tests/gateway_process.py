@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,12 +18,20 @@ import httpx
 START_S = 30.0
 
 
+PORTS = range(10_000, 20_000)
+"""Below those that systems give to connections going out, so that a port stays free while its
+server is away, and so is the one 10,000 above (a cluster's bus)."""
+PROCESSES = 8
+
+
 def free_port() -> int:
-    """A port that nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nobody listens on; tests that run beside these in other processes get others."""
+    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % PROCESSES
+    while True:
+        port = random.choice(PORTS[process::PROCESSES])
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class GatewayProcess:

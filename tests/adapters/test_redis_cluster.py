@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import socket
-import subprocess
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
-from redis.asyncio.cluster import RedisCluster
-from redis.exceptions import ConnectionError as NotUp
 
 from gateway.adapters.cipher import AesGcmCipher
 from gateway.adapters.directory_redis import RedisDirectory
-from gateway.adapters.embedded_redis import find_server
 from gateway.adapters.redis_receipts import RedisReceipts
 from gateway.adapters.redis_state import RedisState
 from gateway.config import load
@@ -27,46 +18,6 @@ from gateway.ports import Opening
 NOON = 1_790_000_000.0
 SLOTS = 16_384
 WIRING: Any = {"clock": lambda: NOON, "settings": load(environ={})}
-
-
-@pytest.fixture(scope="module")
-def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """A cluster of one node, which refuses keys of two slots like any other."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    if port > 55_535:  # the node's own bus listens 10,000 above
-        port -= 10_000
-    folder: Path = tmp_path_factory.mktemp("cluster")
-    place = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
-    kind = ["--cluster-enabled", "yes", "--appendonly", "yes", "--save", ""]
-    server = subprocess.Popen([find_server(), *place, *kind], stdout=subprocess.DEVNULL)
-    try:
-        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
-            runner.run(_join(port))
-        yield port
-    finally:
-        server.terminate()
-        server.wait()
-
-
-async def _join(port: int) -> None:
-    async with asyncio.timeout(20), Redis(host="127.0.0.1", port=port) as node:
-        while True:
-            try:
-                await node.execute_command("CLUSTER", "ADDSLOTS", *range(SLOTS))
-                break
-            except NotUp:
-                await asyncio.sleep(0.01)
-        while b"cluster_state:ok" not in await node.execute_command("CLUSTER", "INFO"):
-            await asyncio.sleep(0.01)
-
-
-@pytest.fixture
-async def cluster(port: int) -> AsyncIterator[RedisCluster]:
-    async with RedisCluster(host="127.0.0.1", port=port) as client:
-        await client.flushall()
-        yield client
 
 
 @pytest.fixture

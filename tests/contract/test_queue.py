@@ -6,19 +6,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
-import subprocess
-import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
-from redis.exceptions import RedisError
 
-from gateway.adapters.embedded_redis import find_server
 from gateway.adapters.redis_queue import SEEN_S, RedisQueue
 from gateway.config import ExtractionSettings, QueueSettings
 from gateway.core.delivery import Forget, Plan
@@ -38,45 +33,14 @@ from tests.contract.queue_house import BATCHING, BOUNDS, House, exchange, house_
 PLAN = Plan(("x1",), (Forget("m1", 1001.0),))
 
 
-@pytest.fixture(scope="session")
-def cluster_port() -> Iterator[int]:
-    """A cluster of one node that holds all slots."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    if port > 55_000:  # the bus of the cluster listens 10,000 above
-        port -= 20_000
-    with tempfile.TemporaryDirectory(prefix="mg-", dir="/tmp") as directory:
-        options = f"--port {port} --bind 127.0.0.1 --cluster-enabled yes --save --dir {directory}"
-        with subprocess.Popen([find_server(), *options.split()], stdout=subprocess.DEVNULL) as node:
-            try:
-                yield port
-            finally:
-                node.terminate()
-
-
-async def _joined(port: int) -> RedisCluster:
-    for _ in range(500):
-        try:
-            async with Redis(port=port) as node:
-                if (await node.cluster("INFO"))["cluster_slots_assigned"] == "0":
-                    await node.execute_command("CLUSTER", "ADDSLOTS", *range(16384))
-                if (await node.cluster("INFO"))["cluster_state"] == "ok":
-                    return RedisCluster(host="127.0.0.1", port=port)
-        except RedisError:
-            pass
-        await asyncio.sleep(0.01)
-    raise AssertionError("the cluster did not form")
-
-
 SERVER = os.environ.get("GATEWAY_TEST_REDIS_URL")
 
 
 @pytest.fixture(params=["embedded", "cluster", *(["server"] if SERVER else [])])
 def where(request: pytest.FixtureRequest) -> Any:
-    """A URL, or the port of the cluster."""
+    """A URL, or the cluster's port."""
     if request.param == "cluster":
-        return int(request.getfixturevalue("cluster_port"))
+        return request.getfixturevalue("cluster_port")
     return SERVER if request.param == "server" else request.getfixturevalue("redis_server")
 
 
@@ -86,11 +50,10 @@ async def house(where: str | int) -> AsyncIterator[House]:
         async with house_at(where) as made:
             yield made
         return
-    cluster = await _joined(where)
-    made = House(cluster)
-    yield made
-    await made.clean()
-    await cluster.aclose()
+    async with RedisCluster(host="127.0.0.1", port=where) as cluster:
+        made = House(cluster)
+        yield made
+        await made.clean()
 
 
 @pytest.fixture

@@ -165,6 +165,7 @@ def test_a_link_stands_for_its_person_until_it_ends() -> None:
         BrowserSessions("another").link(ANA, until=NOW + 100),
         SESSIONS.sign_in(ADMIN_TOKEN, now=NOW),
     ],
+    ids=["empty", "bare", "torn", "by the token itself", "by another's", "a sign-in"],
 )
 def test_nothing_else_is_a_link(token: str) -> None:
     with pytest.raises(Unauthenticated):
