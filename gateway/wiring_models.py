@@ -18,7 +18,7 @@ from gateway.adapters.embed_cached import CachedEmbedder
 from gateway.adapters.embed_fastembed import DEFAULT_MODEL, FastembedEmbedder, installed
 from gateway.adapters.embed_none import NoEmbedder
 from gateway.adapters.embed_openai import OpenAIEmbedder
-from gateway.config import AppSettings
+from gateway.config import AppSettings, extraction_prompt
 from gateway.core.errors import EmbedderUnavailable, SettingsError
 from gateway.ports import Embedder, EmbeddingModel, Extractor
 from gateway.telemetry.metrics import Metrics
@@ -70,7 +70,7 @@ def choose_extractor(
 ) -> tuple[Extractor | None, str]:
     """The extractor that serves these settings (None: nothing is distilled), and a note.
 
-    Raises SettingsError where "openai" is asked for without a model.
+    Raises SettingsError where "openai" is asked for without a model, or the prompt cannot be read.
     """
     from gateway.adapters.extract_openai import OpenAIExtractor
     from gateway.adapters.extract_rules import RulesExtractor
@@ -89,9 +89,15 @@ def choose_extractor(
     if asked.model is not None and has_key:
         base_url = asked.base_url or settings.upstream.base_url
         extractor = OpenAIExtractor(
-            base_url, api_key=key, model=asked.model, timeout_s=asked.timeout_s, metrics=metrics
+            base_url,
+            api_key=key,
+            model=asked.model,
+            timeout_s=asked.timeout_s,
+            prompt=extraction_prompt(asked.prompt),
+            metrics=metrics,
         )
-        return extractor, f"{asked.model} at {base_url}"
+        told = f", told as in {asked.prompt}" if asked.prompt is not None else ""
+        return extractor, f"{asked.model} at {base_url}{told}"
     note = "rules for plain statements (name, home, likes, allergies, …)"
     if asked.provider == "auto":
         note += ": the fallback. Set extraction.model and a key for a language model"

@@ -332,3 +332,17 @@ def test_rules_and_none_are_what_they_say() -> None:
 def test_openai_without_a_model_stops_the_start() -> None:
     with pytest.raises(SettingsError, match="GATEWAY_EXTRACTION__MODEL"):
         _extractor(extraction__provider="openai")
+
+
+def test_words_of_ones_own_tell_the_extracting_model_and_are_read_at_the_start(
+    tmp_path: Path,
+) -> None:
+    asked = {"upstream__api_key": "sk-own", "extraction__model": "small"}
+    words = tmp_path / "words.md"
+    with pytest.raises(SettingsError, match=r"extraction\.prompt: .*words\.md cannot be read"):
+        _extractor(**asked, extraction__prompt=str(words))
+    words.write_text("Draw only allergies.")
+    with pytest.raises(SettingsError, match="cannot be read"):
+        _extractor(**asked, extraction__prompt=str(tmp_path))
+    _, note = _extractor(**asked, extraction__prompt=str(words))
+    assert note.endswith(f"told as in {words}")

@@ -19,10 +19,9 @@ from collections.abc import Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway.config import shipped
+from gateway.config import extraction_prompt
 from gateway.core.errors import ExtractorUnavailable
 from gateway.core.extraction import (
-    PROMPT,
     SCHEMA_NAME,
     ExtractionBatch,
     NoAnswer,
@@ -69,7 +68,7 @@ PING_S: Final = 10.0
 
 class OpenAIExtractor:
     """The port `Extractor` over `/chat/completions`. `api_key` may be absent for a server of
-    one's own."""
+    one's own; `prompt` is what the model is told in place of our own words."""
 
     def __init__(
         self,
@@ -78,6 +77,7 @@ class OpenAIExtractor:
         api_key: str | None,
         model: str,
         timeout_s: float = 60.0,
+        prompt: str | None = None,
         metrics: Metrics | None = None,
     ) -> None:
         self._base_url = base_url
@@ -88,7 +88,7 @@ class OpenAIExtractor:
         self._form = 0
         self._client: AsyncOpenAI | None = None
         self._opening = asyncio.Lock()
-        self._prompt = shipped(PROMPT).read_text("utf-8")
+        self._prompt = prompt or extraction_prompt(None)
 
     @property
     def name(self) -> str:

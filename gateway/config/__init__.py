@@ -5,7 +5,7 @@ the setting, what was given and what is allowed. `config/gateway.toml` documents
 test holds the two together. A setting that is added goes to `settings`.
 """
 
-from gateway.config.loading import load, shipped
+from gateway.config.loading import extraction_prompt, load, shipped
 from gateway.config.settings import (
     DAY_S,
     AdminSettings,
@@ -50,6 +50,7 @@ __all__ = [
     "UpstreamSettings",
     "allowed",
     "every_setting",
+    "extraction_prompt",
     "load",
     "seconds_of",
     "shipped",

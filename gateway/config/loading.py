@@ -11,6 +11,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_origin
 
@@ -20,6 +21,7 @@ from pydantic.fields import FieldInfo
 from gateway.config.settings import AppSettings, Settings
 from gateway.config.words import every_setting, explained, field_of, plain
 from gateway.core.errors import SettingsError
+from gateway.core.extraction import PROMPT
 
 ENV_PREFIX = "GATEWAY_"
 SECTION_SEPARATOR = "__"
@@ -137,6 +139,30 @@ def shipped(name: str) -> Path:
     here = Path(__file__).resolve().parent.parent
     packed = here / "_config" / name
     return packed if packed.exists() else here.parent / "config" / name
+
+
+@lru_cache(maxsize=64)
+def extraction_prompt(path: Path | None) -> str:
+    """What an extracting model is told: the words in `path` (`extraction.prompt`), else ours.
+
+    Read once in a process, so that all who need it have the same. Raises SettingsError.
+    """
+    if path is None:
+        return shipped(PROMPT).read_text("utf-8")
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        why = getattr(exc, "strerror", None) or "it is not UTF-8 text"
+        raise SettingsError(
+            f"extraction.prompt: {path} cannot be read: {why}; name a text file, or leave it out",
+            param="extraction.prompt",
+        ) from exc
+    if not text.strip():
+        raise SettingsError(
+            f"extraction.prompt: {path} is empty; begin with a copy of config/{PROMPT}",
+            param="extraction.prompt",
+        )
+    return text
 
 
 # --- the environment -----------------------------------------------------------------------

@@ -195,6 +195,7 @@ class ExtractionSettings(Section):
     base_url: Url | None = None
     api_key: SecretStr | None = None
     model: str | None = None
+    prompt: Path | None = None
     idle_s: float = Field(10.0, ge=0.0, le=86_400.0)
     max_wait_s: float = Field(60.0, ge=0.0, le=86_400.0)
     max_batch_tokens: int = Field(4000, ge=100, le=200_000)

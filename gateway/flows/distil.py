@@ -10,8 +10,9 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from pathlib import Path
 
-from gateway.config import AppSettings, seconds_of, shipped
+from gateway.config import AppSettings, extraction_prompt, seconds_of
 from gateway.core.batch import (
     holds_nothing,
     in_order,
@@ -26,7 +27,6 @@ from gateway.core.delivery import Plan, Put
 from gateway.core.errors import EmbedderUnavailable
 from gateway.core.exchange import Exchange
 from gateway.core.extraction import (
-    PROMPT,
     ExtractionBatch,
     ExtractionTurn,
     KnownMemory,
@@ -142,13 +142,13 @@ def house_of(settings: AppSettings) -> House:
         tool_output=settings.extraction.tool_output,
         allow_types=settings.privacy.allow_types,
         deny_types=settings.privacy.deny_types,
-        examples=_examples(),
+        examples=_examples(settings.extraction.prompt),
     )
 
 
-@lru_cache(maxsize=1)
-def _examples() -> tuple[Example, ...]:
-    return examples_in(shipped(PROMPT).read_text("utf-8"))
+@lru_cache(maxsize=64)
+def _examples(prompt: Path | None) -> tuple[Example, ...]:
+    return examples_in(extraction_prompt(prompt))
 
 
 # --- what was said -----------------------------------------------------------------------------
