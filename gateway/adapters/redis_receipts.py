@@ -11,16 +11,13 @@ All end with `retention.receipts`, the fence after 30 days.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
-from redis.exceptions import NoScriptError, RedisError
 
+from gateway.adapters.redis_script import Script, answered
 from gateway.config import AppSettings, seconds_of
-from gateway.core.errors import StateUnavailable
 from gateway.core.identity import Owner, partition_of
 from gateway.ports import Cipher
 
@@ -31,21 +28,10 @@ FENCE_S: Final = 30 * 86_400
 NEVER_S: Final = 10 * 365 * 86_400
 """`retention.receipts = "never"`: their number bounds them then."""
 
-
-class _Script:
-    """A Lua script beside this file, and the hash that Redis keeps it under."""
-
-    __slots__ = ("sha", "text")
-
-    def __init__(self, name: str) -> None:
-        self.text = (Path(__file__).parent / "lua" / f"receipts_{name}.lua").read_text("utf-8")
-        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
-
-
-_KEEP = _Script("keep")
-_READ = _Script("read")
-_ERASE = _Script("erase")
-_REPLACE = _Script("replace")
+_KEEP = Script("receipts_keep")
+_READ = Script("receipts_read")
+_ERASE = Script("receipts_erase")
+_REPLACE = Script("receipts_replace")
 
 
 class RedisReceipts:
@@ -105,26 +91,11 @@ class RedisReceipts:
         count: int = await self._ask("HLEN", _keys(tenant)[0])
         return count
 
-    async def _run(self, script: _Script, keys: tuple[str, ...], *args: Any) -> Any:
-        try:
-            return await self._ask("EVALSHA", script.sha, len(keys), *keys, *args)
-        except _NotLoaded:
-            return await self._ask("EVAL", script.text, len(keys), *keys, *args)
+    async def _run(self, script: Script, keys: Sequence[str], *args: Any) -> Any:
+        return await answered(script.run(self._client, keys, *args))
 
     async def _ask(self, *command: Any) -> Any:
-        try:
-            return await self._client.execute_command(*command)
-        except NoScriptError:
-            raise _NotLoaded from None
-        except (RedisError, OSError) as exc:
-            raise StateUnavailable(
-                f"Redis, as shared state, does not answer ({type(exc).__name__}); check redis.url",
-                code="state_unavailable",
-            ) from exc
-
-
-class _NotLoaded(Exception):
-    """Redis does not know the script: it was restarted, or sees it for the first time."""
+        return await answered(self._client.execute_command(*command))
 
 
 def _keys(tenant: str) -> tuple[str, str, str]:

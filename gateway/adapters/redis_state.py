@@ -31,13 +31,12 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
-from redis.exceptions import NoScriptError, RedisError
 
-from gateway.core.errors import OwnerGone, StateUnavailable, Unreadable
+from gateway.adapters.redis_script import Script, answered
+from gateway.core.errors import OwnerGone, Unreadable
 from gateway.core.identity import Owner, partition_of
 from gateway.core.memory import Instant
 from gateway.core.sessions import session_id
@@ -61,25 +60,14 @@ SEEN_IN_A_ROW: Final = 8
 """So many messages noted already, one after the other: those before them were noted too."""
 RATE_WINDOW_S: Final = 60
 
-
-class _Script:
-    """A Lua script beside this file, and the hash that Redis keeps it under."""
-
-    __slots__ = ("sha", "text")
-
-    def __init__(self, name: str) -> None:
-        self.text = (Path(__file__).parent / "lua" / f"state_{name}.lua").read_text("utf-8")
-        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
-
-
-_OPEN = _Script("open")
-_NOTE_SEEN = _Script("note_seen")
-_NOTE_INJECTED = _Script("note_injected")
-_STANDING = _Script("standing")
-_ONCE = _Script("once")
-_TAKE = _Script("take")
-_LEFT = _Script("left")
-_LIMIT = _Script("limit")
+_OPEN = Script("state_open")
+_NOTE_SEEN = Script("state_note_seen")
+_NOTE_INJECTED = Script("state_note_injected")
+_STANDING = Script("state_standing")
+_ONCE = Script("state_once")
+_TAKE = Script("state_take")
+_LEFT = Script("state_left")
+_LIMIT = Script("state_limit")
 
 
 class RedisState:
@@ -256,26 +244,11 @@ class RedisState:
 
     # --- the wire --------------------------------------------------------------------------------
 
-    async def _run(self, script: _Script, keys: Sequence[str], *args: Any) -> Any:
-        try:
-            return await self._ask("EVALSHA", script.sha, len(keys), *keys, *args)
-        except _NotLoaded:
-            return await self._ask("EVAL", script.text, len(keys), *keys, *args)
+    async def _run(self, script: Script, keys: Sequence[str], *args: Any) -> Any:
+        return await answered(script.run(self._client, keys, *args))
 
     async def _ask(self, *command: Any) -> Any:
-        try:
-            return await self._client.execute_command(*command)
-        except NoScriptError:
-            raise _NotLoaded from None
-        except (RedisError, OSError) as exc:
-            raise StateUnavailable(
-                f"Redis, as shared state, does not answer ({type(exc).__name__}); check redis.url",
-                code="state_unavailable",
-            ) from exc
-
-
-class _NotLoaded(Exception):
-    """Redis does not know the script: it was restarted, or sees it for the first time."""
+        return await answered(self._client.execute_command(*command))
 
 
 class _Names:

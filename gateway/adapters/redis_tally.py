@@ -13,20 +13,16 @@ A HyperLogLog holds no id that could be read back, and its count errs by about 0
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
-from redis.exceptions import RedisError
-
-from gateway.core.errors import StateUnavailable
+from gateway.adapters.redis_script import answered
 from gateway.core.memory import Instant
 from gateway.ports import GROUPS, Group, GroupCounts
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis, RedisCluster
-
-T = TypeVar("T")
 
 DAYS_S: Final = 100 * 86_400
 MONTHS_S: Final = 70 * 86_400
@@ -57,14 +53,14 @@ class RedisTally:
         pipe.execute_command("PFADD", f"{key}:people", tenant)
         for name in (key, f"{key}:conversations", f"{key}:people"):
             pipe.execute_command("EXPIRE", name, DAYS_S)
-        await _asked(pipe.execute())
+        await answered(pipe.execute())
 
     async def thumb(self, app: str, group: Group, *, up: bool, by: int, now: Instant) -> None:
         key = _day(app, now, group)
         pipe = self._client.pipeline(transaction=False)
         pipe.execute_command("HINCRBY", key, "up" if up else "down", by)
         pipe.execute_command("EXPIRE", key, DAYS_S)
-        await _asked(pipe.execute())
+        await answered(pipe.execute())
 
     async def groups(self, app: str, *, days: int, now: Instant) -> dict[Group, GroupCounts]:
         found: dict[Group, GroupCounts] = {}
@@ -75,7 +71,7 @@ class RedisTally:
                 pipe.execute_command("HGETALL", key)
             pipe.execute_command("PFCOUNT", *(f"{key}:conversations" for key in keys))
             pipe.execute_command("PFCOUNT", *(f"{key}:people" for key in keys))
-            *hashes, conversations, people = await _asked(pipe.execute())
+            *hashes, conversations, people = await answered(pipe.execute())
             sums = {
                 name: sum(int(day.get(name.encode(), 0)) for day in map(_fields, hashes))
                 for name in ("exchanges", "repeated", "up", "down")
@@ -99,7 +95,7 @@ class RedisTally:
         pipe = self._client.pipeline(transaction=False)
         pipe.execute_command("PFADD", key, *ids)
         pipe.execute_command("EXPIRE", key, MONTHS_S)
-        await _asked(pipe.execute())
+        await answered(pipe.execute())
 
     async def never_injected(self, app: str, *, now: Instant) -> tuple[int, int]:
         first = datetime.fromtimestamp(now, UTC).replace(day=1)
@@ -110,7 +106,7 @@ class RedisTally:
         pipe.execute_command("PFCOUNT", *made)
         pipe.execute_command("PFCOUNT", *injected)
         pipe.execute_command("PFCOUNT", *made, *injected)
-        facts, seen, either = (int(n) for n in await _asked(pipe.execute()))
+        facts, seen, either = (int(n) for n in await answered(pipe.execute()))
         return facts, min(facts, max(0, either - seen))
 
 
@@ -125,13 +121,3 @@ def _day(app: str, now: Instant, group: str) -> str:
 
 def _month(app: str, now: Instant) -> str:
     return f"{{tally:{app}}}:{datetime.fromtimestamp(now, UTC):%Y%m}"
-
-
-async def _asked(command: Awaitable[list[T]]) -> list[T]:
-    try:
-        return await command
-    except (RedisError, OSError) as exc:
-        raise StateUnavailable(
-            f"Redis, as shared state, does not answer ({type(exc).__name__}); check redis.url",
-            code="state_unavailable",
-        ) from exc

@@ -1,0 +1,52 @@
+"""How adapters ask the Redis that processes share: scripts by their hash, failures in our words.
+
+The one thing of Redis's that several adapters hold in common; each has its keys and scripts to
+itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from redis.exceptions import NoScriptError, RedisError
+
+from gateway.core.errors import StateUnavailable
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis, RedisCluster
+
+T = TypeVar("T")
+
+
+class Script:
+    """A script of `lua/`, and the hash that Redis keeps it under."""
+
+    __slots__ = ("sha", "text")
+
+    def __init__(self, name: str) -> None:
+        self.text = (Path(__file__).parent / "lua" / f"{name}.lua").read_text("utf-8")
+        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+    async def run(self, client: Redis | RedisCluster, keys: Sequence[str], *args: Any) -> Any:
+        """What it returns; a server that was restarted, or never saw it, is sent the text.
+
+        Raises RedisError.
+        """
+        try:
+            return await client.execute_command("EVALSHA", self.sha, len(keys), *keys, *args)
+        except NoScriptError:
+            return await client.execute_command("EVAL", self.text, len(keys), *keys, *args)
+
+
+async def answered(asked: Awaitable[T]) -> T:
+    """What shared state answers. Raises StateUnavailable where it does not."""
+    try:
+        return await asked
+    except (RedisError, OSError) as exc:
+        raise StateUnavailable(
+            f"Redis, as shared state, does not answer ({type(exc).__name__}); check redis.url",
+            code="state_unavailable",
+        ) from exc
