@@ -33,6 +33,7 @@ from gateway.core.errors import (
 )
 from gateway.core.identity import DEFAULT_APP
 from gateway.core.memory import Instant
+from gateway.flows.endings import Endings
 from gateway.flows.guarded import guard
 from gateway.flows.tasks import TaskGroupOfBackground
 from gateway.ports import (
@@ -290,6 +291,7 @@ async def _whole_services(deployment: GatewayDeployment, scope: AppSettings) -> 
         reranker=_reranker(deployment, scope),
         notes={"embedding": embedding_note, "extraction": extraction_note},
     )
+    deployment.beside(Endings(services).watch(), "let go of the erased")
     return _with_breakers(services, deployment.metrics, one_redis=queue_client is state_client)
 
 

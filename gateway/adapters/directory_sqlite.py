@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from asyncio import get_running_loop
+from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, fields, replace
@@ -35,6 +36,8 @@ from gateway.ports import Clock
 
 CACHED: Final = 20_000
 """Owners held in memory (about 0.6 kB each); the others cost a hop to the thread."""
+ENDED_TOLD: Final = 10_000
+"""Dropped tenants that are told: this process alone asks, every other second."""
 ERASURES_KEPT: Final = 10_000
 
 _PRAGMAS = (
@@ -90,6 +93,7 @@ class SqliteDirectory:
         self._owners: dict[Person, Owner] = {}
         self._tenants: dict[str, Owner] = {}
         self._keys: dict[str, GatewayKey] = {}
+        self._ended: deque[tuple[int, str]] = deque(maxlen=ENDED_TOLD)
         self._changes = 0
         self._closed = False
 
@@ -135,6 +139,20 @@ class SqliteDirectory:
 
     async def drop(self, owner: Owner) -> None:
         await self._change("DELETE FROM person WHERE tenant = ?", (owner.tenant,))
+        self._ended.append((self._last_ended + 1, owner.tenant))
+
+    @property
+    def _last_ended(self) -> int:
+        return self._ended[-1][0] if self._ended else 0
+
+    async def ended(self, since: str = "") -> tuple[str, list[str]]:
+        told = str(self._last_ended)
+        if not since:
+            return told, []
+        return told, list(dict.fromkeys(t for n, t in self._ended if n > int(since)))
+
+    def let_go(self, tenant: str) -> None:
+        """Nothing: `drop` has cleared the cache, and nobody else drops."""
 
     async def compact(self) -> None:
         """Nothing: this file keeps no log of its own, and overwrites what it deletes."""

@@ -171,6 +171,9 @@ class InMemoryStore:
         held = self._tenants.pop(tenant, None)
         return len(held.rows) if held else 0
 
+    def let_go(self, tenant: str) -> None:
+        """Nothing: what is here is the store itself."""
+
     def _fitting(self, vector: Vector | None) -> Vector | None:
         """A vector of the model in force; any other is as good as none."""
         if vector is None or self._model is None or len(vector) != self._model.dimensions:

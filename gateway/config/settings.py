@@ -27,7 +27,7 @@ DAY_S = 86_400.0
 
 
 def _whole_url(value: str) -> str:
-    if not re.match(r"^[a-z]+(?:\+[a-z]+)?://[^\s/?#]+", value):
+    if not re.match(r"^(?:[a-z]+(?:\+[a-z]+)?://[^\s/?#]+|unix:///[^\s?#]+)", value):
         raise ValueError("no URL")
     return value.rstrip("/")
 

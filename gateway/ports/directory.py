@@ -24,6 +24,10 @@ class Cipher(Protocol):
         """Raises Unreadable."""
         ...
 
+    def let_go(self) -> None:
+        """Hold no key for speed any more: one of them was destroyed."""
+        ...
+
 
 class Directory(Protocol):
     """Who is who: persons, the identities linked to them, and incarnations with their keys.
@@ -47,6 +51,18 @@ class Directory(Protocol):
 
     async def drop(self, owner: Owner) -> None:
         """End this incarnation and destroy its key. Repeating it is harmless."""
+        ...
+
+    async def ended(self, since: str = "") -> tuple[str, list[str]]:
+        """The tenants that any process has dropped since, and what to ask with the next time.
+
+        Without `since` only the latter. They are told for a week; a process that could not ask
+        for longer could not serve anybody either.
+        """
+        ...
+
+    def let_go(self, tenant: str) -> None:
+        """Hold nothing for speed of a tenant that was dropped, perhaps by another process."""
         ...
 
     async def compact(self) -> None:

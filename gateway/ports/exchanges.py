@@ -110,6 +110,10 @@ class ExchangeQueue(Protocol):
         counts by name."""
         ...
 
+    def let_go(self, tenant: str) -> None:
+        """Hold nothing for speed of a tenant that was erased, perhaps by another process."""
+        ...
+
     async def count(self, tenant: str) -> int:
         """What of a tenant is still in the queue, in any state."""
         ...

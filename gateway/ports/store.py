@@ -99,6 +99,10 @@ class MemoryStore(Protocol):
         """Remove every point of a tenant; how many there were."""
         ...
 
+    def let_go(self, tenant: str) -> None:
+        """Hold nothing for speed of a tenant that was erased, perhaps by another process."""
+        ...
+
     async def count(self, tenant: str, where: Where | None = None) -> int:
         """How many points a tenant has; with None every one, tombstones included."""
         ...

@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 
 from gateway.adapters.directory_redis import RedisDirectory
 from gateway.adapters.directory_redis.persons import MOST_LINKS
+from gateway.adapters.redis_wire import RedisWire
 from gateway.config import load
 from gateway.core.errors import DirectoryUnavailable, Unprocessable
 from gateway.core.identity import Owner, Person
@@ -22,7 +23,7 @@ ANN = Person("default", "ann")
 WIRING: Any = {"clock": lambda: NOON, "settings": load(environ={})}
 
 
-def gateway(redis: Redis, cached_s: float = 0.0) -> RedisDirectory:
+def gateway(redis: Any, cached_s: float = 0.0) -> RedisDirectory:
     return RedisDirectory(redis, cached_s=cached_s, **WIRING)
 
 
@@ -60,13 +61,15 @@ async def test_a_dropped_key_stands_in_no_key_of_redis(redis: Redis) -> None:
         assert owner.tenant.encode() not in key
 
 
+@pytest.mark.parametrize("wire", [False, True])
 async def test_a_dropped_key_leaves_the_append_only_file_when_it_is_compacted(
-    redis: Redis,
+    redis: Redis, redis_server: str, wire: bool
 ) -> None:
+    client: Any = RedisWire(redis_server, timeout_s=5) if wire else redis
     await redis.config_set("appendonly", "yes")
     await settled(redis)
     folder = Path((await redis.config_get("dir"))["dir"])
-    directory = gateway(redis)
+    directory = gateway(client)
     owner, other = await made(directory, ANN), await made(directory, Person("default", "bob"))
     await directory.drop(owner)
     async with asyncio.timeout(10):
@@ -79,6 +82,8 @@ async def test_a_dropped_key_leaves_the_append_only_file_when_it_is_compacted(
     forks = (await redis.info("stats"))["total_forks"]
     await directory.compact()  # nothing was dropped since: Redis is not bothered
     assert (await redis.info("stats"))["total_forks"] == forks
+    if wire:
+        await client.aclose()
 
 
 def log_of(folder: Path) -> bytes:

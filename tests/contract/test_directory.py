@@ -1,4 +1,4 @@
-"""One suite over both directories: a SQLite file and a real redis-server."""
+"""One suite over both directories: a SQLite file, and a real redis-server by either client."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 
 from gateway.adapters.directory_redis import RedisDirectory
 from gateway.adapters.directory_sqlite import SqliteDirectory
+from gateway.adapters.redis_wire import RedisWire
 from gateway.config import Settings, load
 from gateway.core.errors import Unprocessable
 from gateway.core.identity import Person
@@ -48,9 +49,9 @@ def settings(**environ: str) -> Settings:
     return load(environ={f"GATEWAY_{name}": value for name, value in environ.items()})
 
 
-@pytest.fixture(params=["sqlite", "redis"])
+@pytest.fixture(params=["sqlite", "redis", "wire"])
 async def house(
-    request: pytest.FixtureRequest, tmp_path: Path, redis: Redis
+    request: pytest.FixtureRequest, tmp_path: Path, redis: Redis, redis_server: str
 ) -> AsyncIterator[House]:
     clock = Clock()
     if request.param == "sqlite":
@@ -58,13 +59,17 @@ async def house(
         yield House(directory, directory, clock, None)
         await directory.close()
     else:
+        # The client that `serve` takes for one server answers with what Redis sent.
+        wire = RedisWire(redis_server, timeout_s=5)
+        client: Any = redis if request.param == "redis" else wire
 
         def another() -> tuple[Directory, KeyStore]:
             wiring: Any = {"clock": clock, "settings": settings(), "cached_s": 0.0}
-            directory = RedisDirectory(redis, **wiring)
+            directory = RedisDirectory(client, **wiring)
             return directory, directory
 
         yield House(*another(), clock, another)
+        await wire.aclose()
 
 
 @pytest.fixture
@@ -315,3 +320,30 @@ async def test_the_audit_is_read_newest_first_by_app_and_user(house: House) -> N
 async def test_both_answer_a_ping(house: House) -> None:
     await house.directory.ping()
     await house.directory.compact()
+
+
+# --- who was dropped ----------------------------------------------------------------------------
+
+
+async def test_whoever_asks_is_told_who_was_dropped_since(directory: Directory) -> None:
+    before = await made(directory, BOB)
+    await directory.drop(before)
+    since, ended = await directory.ended()
+    assert ended == []
+    owner = await made(directory, ANN)
+    await directory.drop(owner)
+    later, ended = await directory.ended(since)
+    assert ended == [owner.tenant]
+    assert await directory.ended(later) == (later, [])
+
+
+async def test_another_gateway_is_told_too(house: House) -> None:
+    if house.another is None:
+        pytest.skip("one process owns this directory")
+    other, _ = house.another()
+    since, _ = await other.ended()
+    owners = [await made(house.directory, Person("default", f"u{n}")) for n in range(3)]
+    for owner in owners:
+        await house.directory.drop(owner)
+    _, ended = await other.ended(since)
+    assert ended == [owner.tenant for owner in owners]

@@ -16,6 +16,8 @@ Keys (names of users are hashed in them; `h` is a hash of app and user):
     dir:people:<app>   zset    users, all with score 0, for listing; `tenant` decides
     dir:linking        string  lock: one link is made at a time
     dir:uncompacted    string  a key was dropped since the log was last rewritten
+    dir:ended          stream  tenants that were dropped, for a week: each process lets go of
+                               what it holds of them
     dir:erased         hash    receipts of erasures by id; dir:erased:order zset, newest last
     dir:keys           hash    gateway keys by id, hashed
     dir:audit          stream  the audit: appended to, trimmed by age, never rewritten

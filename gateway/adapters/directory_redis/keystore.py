@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from gateway.adapters.directory_redis.wire import CACHED, PAGE, Wire
+from gateway.adapters.directory_redis.wire import CACHED, PAGE, Wire, fields_of
 from gateway.config import seconds_of
 from gateway.core.keys import GatewayKey
 from gateway.core.memory import Instant
@@ -68,7 +68,7 @@ class KeyStore(Wire):
         while len(found) < limit:
             page = await self._ask("XREVRANGE", "dir:audit", before, "-", "COUNT", PAGE)
             for _, values in page:
-                entry = orjson.loads(values[b"entry"])
+                entry = orjson.loads(fields_of(values)[b"entry"])
                 if app in (None, entry.get("app")) and user in (None, entry.get("user")):
                     found.append(entry)
             if len(page) < PAGE:

@@ -15,7 +15,15 @@ import orjson
 from redis.exceptions import RedisError, ResponseError
 
 from gateway.adapters.directory_redis.keystore import KeyStore
-from gateway.adapters.directory_redis.wire import CACHED, CACHED_S, PAGE, Script, unavailable
+from gateway.adapters.directory_redis.wire import (
+    CACHED,
+    CACHED_S,
+    PAGE,
+    Script,
+    fields_of,
+    keeps_a_log,
+    unavailable,
+)
 from gateway.config import Settings
 from gateway.core.errors import DirectoryUnavailable, Unprocessable
 from gateway.core.identity import Owner, Person, new_owner
@@ -24,6 +32,8 @@ from gateway.ports import Clock
 if TYPE_CHECKING:
     from redis.asyncio import Redis, RedisCluster
 
+ENDED_MS: Final = 7 * 86_400_000
+"""How long it is told which tenants were dropped: the time of a process that was cut off."""
 ERASURES_KEPT: Final = 10_000
 LOCK_MS: Final = 10_000
 LOCK_TRIES: Final = 40
@@ -121,6 +131,8 @@ class RedisDirectory(KeyStore):
     async def drop(self, owner: Owner) -> None:
         self._forget_cached()
         await self._ask("SET", "dir:uncompacted", secrets.token_hex(8))
+        # Told before it is so, for a crash must not keep it from the others, and once it is.
+        await self._tell_ended(owner.tenant)
         # First from the list: one who begins anew while this runs must be listed again.
         await self._ask("ZREM", f"dir:people:{owner.app}", owner.user)
         if not await self._run(_DROP, _person(owner.person), owner.tenant):
@@ -128,9 +140,31 @@ class RedisDirectory(KeyStore):
             if present is not None and present.person == owner.person:
                 await self._ask("ZADD", f"dir:people:{owner.app}", 0, owner.user)
         await self._ask("DEL", _tenant(owner.tenant))
+        await self._tell_ended(owner.tenant)
         # Once more: a log that was rewritten meanwhile may still hold the key.
         await self._ask("SET", "dir:uncompacted", secrets.token_hex(8))
         self._forget_cached()
+
+    async def _tell_ended(self, tenant: str) -> None:
+        since = max(int(self._clock() * 1000) - ENDED_MS, 0)
+        await self._ask("XADD", "dir:ended", "MINID", "~", since, "*", "tenant", tenant)
+
+    async def ended(self, since: str = "") -> tuple[str, list[str]]:
+        if not since:
+            last = await self._ask("XREVRANGE", "dir:ended", "+", "-", "COUNT", 1)
+            return (last[0][0].decode() if last else "0-0"), []
+        found: list[str] = []
+        while True:
+            page = await self._ask("XRANGE", "dir:ended", f"({since}", "+", "COUNT", PAGE)
+            for id, values in page:
+                since = id.decode()
+                found.append(fields_of(values)[b"tenant"].decode())
+            if len(page) < PAGE:
+                return since, list(dict.fromkeys(found))
+
+    def let_go(self, tenant: str) -> None:
+        for key in [key for key, (_, owner) in self._cache.items() if owner.tenant == tenant]:
+            del self._cache[key]
 
     async def compact(self) -> None:
         """Have Redis rewrite its append-only file, if it keeps one and a key was dropped.
@@ -149,7 +183,7 @@ class RedisDirectory(KeyStore):
             for node in nodes:
                 where: dict[str, Any] = {} if node is None else {"target_nodes": node}
                 told = await ask("INFO", "persistence", **where)
-                if told["aof_enabled"]:
+                if keeps_a_log(told):
                     await ask("BGREWRITEAOF", **where)
         except ResponseError:
             return

@@ -67,6 +67,21 @@ class Wire:
             raise unavailable(exc) from exc
 
 
+def fields_of(entry: Any) -> dict[bytes, bytes]:
+    """The fields of a stream's entry: redis-py makes a dict of them, `RedisWire` hands on the
+    list that Redis sent."""
+    if isinstance(entry, dict):
+        return entry
+    return dict(zip(entry[::2], entry[1::2], strict=True))
+
+
+def keeps_a_log(told: Any) -> bool:
+    """Whether `INFO persistence` tells of an append-only file; a dict of redis-py's, or text."""
+    if isinstance(told, dict):
+        return bool(told["aof_enabled"])
+    return b"aof_enabled:1" in told
+
+
 class _NotLoaded(Exception):
     """Redis does not know the script: it was restarted, or sees it for the first time."""
 

@@ -138,6 +138,10 @@ class QdrantStore:
             # Also after a failure: nothing of the tenant is to stay opened.
             self._opened.drop(tenant)
 
+    def let_go(self, tenant: str) -> None:
+        """Hold none of this tenant's opened memories."""
+        self._opened.drop(tenant)
+
     def _dense(self, entry: Entry) -> dict[str, list[float]]:
         vectors = {"dense": entry.dense, "dense_window": entry.dense_window}
         fitting = {name: self._fitting(vector) for name, vector in vectors.items()}

@@ -374,6 +374,10 @@ class RedisQueue:
         counts = await self._step(tenant, "erase", GONE_S)
         return dict(zip(("pending", "leased", "dead", "plans"), map(int, counts), strict=True))
 
+    def let_go(self, tenant: str) -> None:
+        """Hold none of this tenant's opened exchanges."""
+        self._held_open.drop(tenant)
+
     async def count(self, tenant: str) -> int:
         """What of a tenant is still in the queue, in any state."""
         return int(await self._step(tenant, "count"))
