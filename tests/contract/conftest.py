@@ -1,7 +1,7 @@
 """The stores that the contract suite runs over, each empty at the start of a test.
 
-The server adapter is driven through the real client in its local mode, and through a real server
-where GATEWAY_TEST_QDRANT_URL names one.
+The server adapter is driven through the real client in its local mode, over HTTP to a stand-in
+for a server (`tests/qdrant_over_http`), and to a real one where GATEWAY_TEST_QDRANT_URL names it.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ import asyncio
 import os
 import secrets
 import warnings
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import httpx
 import pytest
 from qdrant_client import AsyncQdrantClient
 
@@ -23,13 +25,27 @@ from gateway.adapters.qdrant.edge import QdrantEdgeStore
 from gateway.adapters.qdrant.server import QdrantServerStore
 from gateway.config import QdrantSettings
 from gateway.ports import EmbeddingModel, MemoryStore
+from tests.qdrant_over_http import IN_MEMORY, QdrantOverHttp
 
 SERVER = os.environ.get("GATEWAY_TEST_QDRANT_URL")
 MODEL = EmbeddingModel("test", "three-numbers", 3)
 
 
-@pytest.fixture(params=["inmemory", "edge", "client", *(["server"] if SERVER else [])])
-async def bare(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[MemoryStore]:
+@pytest.fixture(scope="session")
+def qdrant_over_http() -> Iterator[str]:
+    with QdrantOverHttp() as running:
+        yield running.url
+
+
+@pytest.fixture
+def quick_path() -> Iterator[Path]:
+    """A directory in memory where the system has such a place, or else on a disk."""
+    with TemporaryDirectory(dir=IN_MEMORY if IN_MEMORY.is_dir() else None) as path:
+        yield Path(path)
+
+
+@pytest.fixture(params=["inmemory", "edge", "client", "http", *(["server"] if SERVER else [])])
+async def bare(request: pytest.FixtureRequest, quick_path: Path) -> AsyncIterator[MemoryStore]:
     """A store that has not seen an embedder yet."""
     cipher, lexicon = AesGcmCipher(), Bm25Lexicon()
     client: AsyncQdrantClient | None = None
@@ -38,7 +54,7 @@ async def bare(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
         case "inmemory":
             store = InMemoryStore(lexicon)
         case "edge":
-            store = QdrantEdgeStore(tmp_path / "qdrant", cipher=cipher, lexicon=lexicon)
+            store = QdrantEdgeStore(quick_path / "qdrant", cipher=cipher, lexicon=lexicon)
         case "client":
             with warnings.catch_warnings():
                 # It says that local mode has no payload indexes.
@@ -46,9 +62,9 @@ async def bare(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
                 client = AsyncQdrantClient(":memory:")
             settings = QdrantSettings(url="http://local.invalid")
             store = QdrantServerStore(settings, cipher=cipher, lexicon=lexicon, client=client)
-        case _:
-            settings = QdrantSettings(url=SERVER, collection=f"test-{secrets.token_hex(6)}")
-            client = AsyncQdrantClient(url=SERVER)
+        case kind:
+            url = SERVER if kind == "server" else request.getfixturevalue("qdrant_over_http")
+            settings = QdrantSettings(url=url, collection=f"test-{secrets.token_hex(6)}")
             store = QdrantServerStore(settings, cipher=cipher, lexicon=lexicon)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Payload indexes have no effect")
@@ -56,9 +72,8 @@ async def bare(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
     try:
         yield store
     finally:
-        if request.param == "server" and client is not None:
-            await client.delete_collection(settings.collection)
-            await client.close()
+        if request.param in ("http", "server"):
+            httpx.delete(f"{url}/collections/{settings.collection}").raise_for_status()
         await store.close()
 
 
