@@ -16,9 +16,10 @@ from typing import Any
 from gateway.core.delivery import Forget, Plan, Put, Revise, Write
 from gateway.core.exchange import Exchange
 from gateway.core.guards import Fact
-from gateway.core.memory import Instant, Memory, Source, Vector, Version
+from gateway.core.memory import Instant, Memory, Source, Vector
 from gateway.core.slots import slot_of
 from gateway.core.timeline import DAY_S
+from gateway.core.tombstone import Forgotten, version_of
 from gateway.core.wording import cosine, folded, says_more, says_the_same
 
 MAX_COVERS = 50
@@ -74,6 +75,7 @@ class Book:
         rules: Rules,
         now: Instant,
         told: Mapping[str, Instant],
+        forgotten: Forgotten | None = None,
     ) -> None:
         self.before = {m.id: m for m in known if m.kind == "fact"}
         self.now_known = dict(self.before)
@@ -83,8 +85,9 @@ class Book:
         self.told = dict(told)
         self.vectors: dict[str, Vector] = {}
         self.made: Counter[str] = Counter()
-        self.forgotten: list[str] = []
-        self.unkept: set[str] = set()
+        self.long_gone = forgotten
+        self.forgotten: dict[str, Instant] = {}
+        self.unkept: set[str] = set()  # ids of exchanges and of turns
         self.notes: Counter[str] = Counter()
 
     # --- changes -----------------------------------------------------------------------------
@@ -193,26 +196,39 @@ class Book:
 
     def split(self, held: Memory, fact: Fact) -> None:
         """A value that was another one for a while: told before, and told again after."""
-        since = [turn for turn in held.covers if self.told.get(turn, 0.0) > fact.turn.at]
+        since = self.told_since(held, fact)
+        again = self.again(held, fact, since)
+        made = self.make(fact, status="superseded", supersedes=held.id, superseded_by=again.id)
+        self.change(
+            replace(
+                made,
+                valid_to=max(made.valid_from, again.created_at),
+                superseded_at=again.created_at,
+            )
+        )
+        self.now_known[again.id] = replace(again, supersedes=made.id)
+        follower = self.now_known.get(held.superseded_by or "")
+        if follower is not None and follower.supersedes == held.id:
+            self.change(replace(follower, supersedes=again.id))
+        before = tuple(turn for turn in held.covers if turn not in since)
+        self.end_in_the_past(replace(held, covers=before), fact, by=made.id)
+
+    def told_since(self, held: Memory, fact: Fact) -> tuple[str, ...]:
+        """The turns in which this was told again after the fact was said."""
+        return tuple(turn for turn in held.covers if self.told.get(turn, 0.0) > fact.turn.at)
+
+    def again(self, held: Memory, fact: Fact, since: tuple[str, ...]) -> Memory:
+        """The same as a memory of its own, from when it was told again."""
         again_at = min(self.told[turn] for turn in since)
-        again_id = self.next_id(fact)
-        made = self.make(fact, status="superseded", supersedes=held.id, superseded_by=again_id)
-        self.change(replace(made, valid_to=max(made.valid_from, again_at), superseded_at=again_at))
-        self.now_known[again_id] = replace(
+        return replace(
             held,
-            id=again_id,
+            id=self.next_id(fact),
             created_at=again_at,
             updated_at=self.now,
             valid_from=again_at,
-            covers=tuple(since),
-            supersedes=made.id,
+            covers=since,
             history=(),
         )
-        follower = self.now_known.get(held.superseded_by or "")
-        if follower is not None and follower.supersedes == held.id:
-            self.change(replace(follower, supersedes=again_id))
-        before = tuple(turn for turn in held.covers if turn not in since)
-        self.end_in_the_past(replace(held, covers=before), fact, by=made.id)
 
     def end_in_the_past(self, older: Memory, fact: Fact, *, by: str) -> None:
         self.change(
@@ -392,11 +408,12 @@ class Book:
     def plan(self, turns: Sequence[Put]) -> Plan:
         """The difference between what was known and what is: new ones first, then changes,
         then what is to be gone."""
-        gone = dict.fromkeys(self.forgotten)
+        gone = self.forgotten
+        left_out = {*gone, *self.unkept}
         kept = [
             put
             for put in turns
-            if put.memory.id not in gone and put.memory.source.exchange_id not in self.unkept
+            if put.memory.id not in left_out and put.memory.source.exchange_id not in left_out
         ]
         fresh: list[Write] = []
         changed: list[Write] = []
@@ -410,18 +427,11 @@ class Book:
             self.notes["turns"] = len(kept)
         return Plan(
             exchange_ids=tuple(self.exchanges),
-            writes=(*kept, *fresh, *changed, *(Forget(id, at=self.now) for id in gone)),
+            writes=(
+                *kept,
+                *fresh,
+                *changed,
+                *(Forget(id, self.now, at) for id, at in gone.items()),
+            ),
             notes=tuple(sorted(self.notes.items())),
         )
-
-
-def version_of(memory: Memory, event: str) -> Version:
-    """The present state of a memory as an entry of its history; `event` says what ended it."""
-    return Version(
-        at=memory.updated_at,
-        event=event,  # type: ignore[arg-type]
-        text=memory.text,
-        key=memory.key,
-        value=memory.value,
-        via=memory.source.via,
-    )

@@ -34,10 +34,15 @@ class Revise:
 
 @dataclass(frozen=True, slots=True)
 class Forget:
-    """A memory that is to be gone; a tombstone without content answers for it."""
+    """A memory that is to be gone; a tombstone without content answers for it.
+
+    `asked_at` is when the user asked for it (`at` in plans of before it was kept): what was said
+    earlier and arrives later is not stored again.
+    """
 
     id: str
     at: Instant
+    asked_at: Instant | None = None
 
 
 Write: TypeAlias = Put | Revise | Forget

@@ -11,6 +11,7 @@ without a trace: a superseded memory keeps its text, its interval and its succes
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from gateway.core.book import NOTHING, Book, Likeness, Rules
 from gateway.core.delivery import Plan, Put
@@ -19,6 +20,7 @@ from gateway.core.guards import Fact
 from gateway.core.memory import Instant, Memory, Vector
 from gateway.core.slots import asks_to_forget
 from gateway.core.timeline import DAY_S
+from gateway.core.tombstone import Forgotten
 from gateway.core.wording import same_text, says_the_same
 
 
@@ -33,6 +35,7 @@ def reconcile(
     vectors: Sequence[Vector | None] = (),
     told: Mapping[str, Instant] = NOTHING,
     turns: Sequence[Put] = (),
+    forgotten: Forgotten | None = None,
 ) -> Plan:
     """What to write for these facts, and the `turns` to keep beside them.
 
@@ -41,9 +44,10 @@ def reconcile(
     gives, for each fact, the cosine to known memories by id; `vectors` are the facts' own, so
     that they are compared with one another. Both may be absent: then words alone decide.
     `told` has the times of turns that known memories cover, by turn id: when a value was told
-    again. It matters for exchanges that arrive late, and may be empty for others.
+    again. It matters for exchanges that arrive late, and may be empty for others. `forgotten` knows
+    what was to be forgotten: said before that and arriving after it, it is not stored again.
     """
-    book = _Reconciler(known, exchanges, rules, now, told)
+    book = _Reconciler(known, exchanges, rules, now, told, forgotten)
     numbered = sorted(range(len(facts)), key=lambda i: facts[i].turn.n)
     for i in numbered:
         likeness = Likeness(
@@ -71,7 +75,9 @@ class _Reconciler(Book):
             else:
                 self._retract(target, fact)
             return
-        if (expires_at := self.expiry(fact)) is not None and expires_at <= self.now:
+        if self.long_gone is not None and self.long_gone.since(fact):
+            self._not_again(fact, target)
+        elif (expires_at := self.expiry(fact)) is not None and expires_at <= self.now:
             self.note("expired")
         elif fact.action == "refine" and target is not None:
             self._refine(target, fact, likeness)
@@ -97,21 +103,45 @@ class _Reconciler(Book):
             self._forget(target, fact)
         elif self.outranked(fact, target):
             self.note("outranked")
+        elif since := self.told_since(target, fact):
+            again = self.again(target, fact, since)
+            self.now_known[again.id] = replace(again, supersedes=target.id)
+            before = tuple(turn for turn in target.covers if turn not in since)
+            self.end_in_the_past(replace(target, covers=before), fact, by=again.id)
         else:
             self.end(target, fact, until=self.start(fact), by=None)
             self.notes["fact.retract"] += 1
 
     def _forget(self, target: Memory, fact: Fact) -> None:
         """Content goes: the memory's, and that of the turns it could be read off again,
-        the one that asked for it included."""
+        the one that asked for it included. What was told again after that stays."""
         named = fact.target or target
-        for memory in (named, target):
+        for memory in {named.id: named, target.id: target}.values():
+            since = self.told_since(memory, fact)
+            if since and memory.id in self.now_known:
+                again = self.again(memory, fact, since)
+                self.now_known[again.id] = again
             self.now_known.pop(memory.id, None)
             if memory.id in self.before:
-                self.forgotten.append(memory.id)
-            self.forgotten += memory.covers
+                self.forgotten[memory.id] = fact.turn.at
+            before = (turn for turn in memory.covers if turn not in since)
+            self.forgotten.update(dict.fromkeys(before, fact.turn.at))
         self.unkept.add(fact.turn.exchange_id)
         self.notes["fact.forget"] += 1
+
+    def _not_again(self, fact: Fact, target: Memory | None) -> None:
+        """Told before it was to be forgotten, and heard of after that: neither it nor its turn is
+        kept. What it put an end to then has ended all the same."""
+        held = target if fact.action == "supersede" and target is not None else self.occupant(fact)
+        if (
+            held is not None
+            and self.is_newer(fact, held)
+            and not self.says_the_same(held, fact)
+            and not self.outranked(fact, held)
+        ):
+            self.end(held, fact, until=self.start(fact), by=None)
+        self.unkept.add(fact.turn.turn_id)
+        self.note("forgotten")
 
     def _refine(self, target: Memory, fact: Fact, likeness: Likeness) -> None:
         if self.outranked(fact, target):
@@ -153,6 +183,11 @@ class _Reconciler(Book):
             self.seen_again(same, fact, likeness)
         elif (end := self.ended_since(fact)) is not None and not past:
             self.into_the_past(fact, before=end)
+        elif not past and self.long_gone and (stone := self.long_gone.took_its_place(fact)):
+            self.note("late")
+            made = self.make(fact, status="superseded", superseded_by=stone.id)
+            until = max(made.valid_from, stone.created_at)
+            self.change(replace(made, valid_to=until, superseded_at=stone.created_at))
         else:
             self.make(fact, vector=likeness.vector)
             self.notes["fact.add"] += 1

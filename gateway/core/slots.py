@@ -53,7 +53,12 @@ def slot_of(memory_type: str | None, key: str | None) -> tuple[str, str] | None:
     """
     if key is None or memory_type in (None, "interaction") or key in MANY_VALUED:
         return None
-    return ("task" if memory_type == "task_state" else "person", _ALIASES.get(key, key))
+    return ("task" if memory_type == "task_state" else "person", plain_key(key))
+
+
+def plain_key(key: str) -> str:
+    """A key under its commonest spelling."""
+    return _ALIASES.get(key, key)
 
 
 # --- saying "forget" ---------------------------------------------------------------------------

@@ -79,7 +79,10 @@ def tag(owner: Owner, name: str, value: Any) -> str:
 
 
 def tags_of(owner: Owner, memory: Memory) -> list[str]:
-    """Tags of a memory's session and metadata (a list in metadata: each of its elements too)."""
+    """Tags of a memory's session and metadata (a list in metadata: each of its elements too);
+    of what is forgotten none."""
+    if memory.status == "forgotten":
+        return []
     tags = [tag(owner, "session", memory.session)] if memory.session is not None else []
     for name, value in memory.metadata.items():
         tags.append(tag(owner, f"m.{name}", value))

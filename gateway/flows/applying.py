@@ -14,8 +14,9 @@ from gateway.core.delivery import Forget, Plan, Put, Revise
 from gateway.core.errors import StateUnavailable
 from gateway.core.identity import Owner
 from gateway.core.memory import Entry, Memory
+from gateway.core.tombstone import tombstone
 from gateway.core.windows import dense_text, dense_window_text
-from gateway.flows.curate import tombstone
+from gateway.flows import receipts
 from gateway.flows.distil import Vectors, texts_of
 from gateway.flows.writing import alone, store
 from gateway.ports import Services
@@ -37,7 +38,7 @@ async def apply(services: Services, owner: Owner, plan: Plan, vectors: Vectors) 
     async with alone(owner.tenant):
         ids = [w.id if isinstance(w, Forget) else w.memory.id for w in plan.writes]
         current = {m.id: m for m in await services.store.get(owner, ids)}
-        puts = outcome(plan, current)
+        puts = outcome(owner, plan, current)
         kept = [put for put in puts if put.memory.status != "forgotten"]
         if kept:
             await services.store.put(owner, entries_of(kept, vectors))
@@ -45,6 +46,8 @@ async def apply(services: Services, owner: Owner, plan: Plan, vectors: Vectors) 
         if stones:
             # The windows of the turns beside a forgotten one hold its words.
             await store(services, owner, stones, gone=[current[m.id] for m in stones])
+    if stones:
+        await receipts.without(services, owner, [current[m.id] for m in stones])
     if not puts:
         return
     with suppress(StateUnavailable):
@@ -56,7 +59,7 @@ def _as_put(write: Put | Revise) -> Put:
     return write if isinstance(write, Put) else Put(write.memory)
 
 
-def outcome(plan: Plan, current: dict[str, Memory]) -> list[Put]:
+def outcome(owner: Owner, plan: Plan, current: dict[str, Memory]) -> list[Put]:
     """What is to be written, given what is there now; in the plan's order."""
     corrected = _corrected_meanwhile(plan, current)
     puts: list[Put] = []
@@ -76,7 +79,8 @@ def outcome(plan: Plan, current: dict[str, Memory]) -> list[Put]:
         else:
             held = current.get(write.id)
             if held is not None and held.status != "forgotten":
-                puts.append(Put(tombstone(held, write.at)))
+                asked_at = write.at if write.asked_at is None else write.asked_at
+                puts.append(Put(tombstone(owner, held, now=write.at, asked_at=asked_at)))
     return puts
 
 

@@ -25,12 +25,12 @@ from gateway.core.memory import (
     Memory,
     Source,
     Type,
-    Version,
     Via,
     Where,
 )
 from gateway.core.redaction import redact
 from gateway.core.slots import slot_of
+from gateway.core.tombstone import tombstone, version_of
 from gateway.flows import receipts
 from gateway.flows.browse import pages, read
 from gateway.flows.handover import OFF_THE_LOOP_CHARS
@@ -322,27 +322,16 @@ def _corrected(
     return corrected
 
 
-def version_of(memory: Memory, event: str) -> Version:
-    """The present state of a memory as an entry of its history; `event` says what ends it."""
-    return Version(
-        at=memory.updated_at if memory.history else memory.created_at,
-        event=event,  # type: ignore[arg-type]
-        text=memory.text,
-        key=memory.key,
-        value=memory.value,
-        via=memory.source.via,
-    )
-
-
 async def forget(services: Services, owner: Owner, id: str, *, now: Instant) -> None:
     """Forget one memory, and the turns that it was drawn from where they say the same.
 
-    Raises NotFound. What is left is a tombstone that says when, and nothing else.
+    Raises NotFound. What is left is a tombstone without content, by which an older exchange
+    that arrives later is kept from bringing it back.
     """
     async with alone(owner.tenant):
         memory = await read(services, owner, id, now=now)
         gone = [memory, *await _turns_that_say_it(services, owner, memory)]
-        await store(services, owner, [tombstone(m, now) for m in gone], gone=gone)
+        await store(services, owner, [tombstone(owner, m, now=now) for m in gone], gone=gone)
     await receipts.without(services, owner, gone)
 
 
@@ -353,23 +342,6 @@ async def _turns_that_say_it(services: Services, owner: Owner, fact: Memory) -> 
     turns = await services.store.get(owner, fact.covers)
     quote = fact.source.quote or ""
     return [t for t in turns if t.kind == "turn" and t.status != "forgotten" and quote in t.text]
-
-
-def tombstone(memory: Memory, now: Instant) -> Memory:
-    """What answers for a forgotten memory: its id and times, no content."""
-    past = (*memory.history, version_of(memory, "forgotten"))
-    return Memory(
-        id=memory.id,
-        kind=memory.kind,
-        type=memory.type,
-        text="",
-        created_at=memory.created_at,
-        updated_at=now,
-        valid_from=memory.created_at,
-        status="forgotten",
-        source=Source(role=memory.source.role, via=memory.source.via),
-        history=tuple(replace(v, text="", key=None, value=None) for v in past),
-    )
 
 
 # --- bring back --------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from gateway.core.batch import (
     worth_showing,
 )
 from gateway.core.book import Rules
-from gateway.core.delivery import Plan, Put
+from gateway.core.delivery import Forget, Plan, Put
 from gateway.core.errors import EmbedderUnavailable
 from gateway.core.exchange import Exchange
 from gateway.core.extraction import (
@@ -37,7 +37,9 @@ from gateway.core.identity import Owner
 from gateway.core.memory import TYPES, Instant, Memory, Probe, Vector, Where
 from gateway.core.reconcile import reconcile
 from gateway.core.slots import slot_of
+from gateway.core.tombstone import Forgotten
 from gateway.core.windows import DENSE_CHARS, dense_text, dense_window_text
+from gateway.flows.browse import pages
 from gateway.ports import Extractor, Services
 
 KNOWN_PAGE = 300
@@ -97,7 +99,7 @@ async def plan_for(
         await vectors.have(services, texts_of(turns))
         plan = reconcile((), (), exchanges, rules=rules, now=now, turns=turns)
         return plan if extractor is None else _noted(plan, {"skipped.trivial": len(exchanges)})
-    known = await known_of(services, owner, exchanges, now=now)
+    known, stones = await known_of(services, owner, exchanges, now=now)
     batch = batch_of(exchanges, known, settings)
     answer = await extractor.extract(batch)
     long = sum(e.size for e in exchanges) > LONG_CHARS
@@ -121,7 +123,9 @@ async def plan_for(
         vectors=[vectors.of.get(_dense(fact)) for fact in facts],
         told=await told_again(services, owner, known, exchanges),
         turns=turns,
+        forgotten=Forgotten(owner, stones),
     )
+    plan = await _without_left_out(services, owner, plan, turns, now=now)
     return _noted(plan, {f"dropped.{why}": n for why, n in judged.dropped.items()})
 
 
@@ -172,6 +176,12 @@ async def turns_to_keep(
         now=now,
         tool_output=rules.tool_output,
     )
+    return await _in_windows(services, owner, fresh, now=now)
+
+
+async def _in_windows(
+    services: Services, owner: Owner, fresh: Sequence[Memory], *, now: Instant
+) -> list[Put]:
     stored: dict[str | None, Sequence[Memory]] = {}
     for session in dict.fromkeys(turn.session for turn in fresh):
         # The neighbours of a turn that is said now are the newest of its session; those of one
@@ -179,6 +189,29 @@ async def turns_to_keep(
         where = Where(kinds=("turn",), session=session, expired_before=now)
         stored[session] = await services.store.page(owner, where, limit=NEIGHBOURS)
     return with_windows(fresh, stored)
+
+
+async def _without_left_out(
+    services: Services, owner: Owner, plan: Plan, turns: Sequence[Put], *, now: Instant
+) -> Plan:
+    """The plan with windows that hold no word of the turns that it leaves out, or forgets."""
+    planned = {write.memory.id for write in plan.writes if isinstance(write, Put)}
+    if all(put.memory.id in planned for put in turns):
+        return plan
+    gone = {write.id for write in plan.writes if isinstance(write, Forget)}
+    ours = {put.memory.id for put in turns}
+    fresh = [
+        put.memory
+        for put in turns
+        if put.memory.id in planned and put.memory.source.exchange_id in plan.exchange_ids
+    ]
+    puts = [
+        put
+        for put in await _in_windows(services, owner, fresh, now=now)
+        if put.memory.id not in gone
+    ]
+    others = [w for w in plan.writes if not (isinstance(w, Put) and w.memory.id in ours)]
+    return replace(plan, writes=(*puts, *others))
 
 
 def batch_of(
@@ -211,11 +244,20 @@ def _shown(turn: ExtractionTurn, text: str | None) -> ExtractionTurn:
 
 async def known_of(
     services: Services, owner: Owner, exchanges: Sequence[Exchange], *, now: Instant
-) -> list[Memory]:
-    """The facts that this batch may touch, active and quarantined ones; and for an exchange
-    that arrives late, those superseded meanwhile, among which its facts belong."""
+) -> tuple[list[Memory], list[Memory]]:
+    """The facts that this batch may touch, active and quarantined ones; for an exchange that
+    arrives late, those superseded meanwhile too, among which its facts belong. And the
+    tombstones of what was forgotten."""
     where = Where(kinds=("fact",), statuses=("active", "quarantined"), expired_before=now)
-    known = {m.id: m for m in await services.store.page(owner, where, limit=KNOWN_PAGE)}
+    gone = replace(where, statuses=("forgotten",))
+    # One look for almost everybody; tombstones alone never crowd out what is known.
+    both = replace(where, statuses=(*where.statuses, *gone.statuses))
+    first = await services.store.page(owner, both, limit=KNOWN_PAGE)
+    stones = [m for m in first if m.status == "forgotten"]
+    known = {m.id: m for m in first if m.status != "forgotten"}
+    if len(first) >= KNOWN_PAGE:
+        stones = [m async for page in pages(services, owner, gone) for m in page]
+        known = {m.id: m for m in await services.store.page(owner, where, limit=KNOWN_PAGE)}
     if len(known) >= KNOWN_PAGE:
         standing = replace(where, types=("profile", "preference", "task_state"))
         for memory in await services.store.page(owner, standing, limit=STANDING_PAGE):
@@ -229,7 +271,7 @@ async def known_of(
         past = replace(where, statuses=("superseded",))
         for memory in await services.store.page(owner, past, limit=KNOWN_PAGE):
             known.setdefault(memory.id, memory)
-    return list(known.values())
+    return list(known.values()), stones
 
 
 def may_be_late(known: Iterable[Memory], exchanges: Sequence[Exchange]) -> bool:
@@ -242,11 +284,12 @@ def may_be_late(known: Iterable[Memory], exchanges: Sequence[Exchange]) -> bool:
 async def told_again(
     services: Services, owner: Owner, known: Sequence[Memory], exchanges: Sequence[Exchange]
 ) -> Mapping[str, Instant]:
-    """For exchanges that may be late: when keyed values were told, as far as their turns are
-    still there."""
+    """For exchanges that may be late: when things were told, keyed values before all, as far as
+    their turns are still there."""
     if not may_be_late(known, exchanges):
         return {}
-    ids = [id for m in known if slot_of(m.type, m.key) for id in m.covers][-TOLD_TURNS:]
+    keyed_last = sorted(known, key=lambda m: slot_of(m.type, m.key) is not None)
+    ids = [id for m in keyed_last for id in m.covers][-TOLD_TURNS:]
     turns = await services.store.get(owner, list(dict.fromkeys(ids)))
     return {turn.id: turn.created_at for turn in turns}
 

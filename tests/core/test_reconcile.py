@@ -252,8 +252,8 @@ def test_forgetting_takes_the_turns_it_could_be_read_off_again() -> None:
     gone = fact("", ask, action="retract", target=known)
     plan = planned([gone], [known], ask, turns=[Put(asked)])
     assert plan.writes == (
-        Forget(known.id, at=NOW + 60),
-        Forget(turn_memory_id("exc_1", 0), at=NOW + 60),
+        Forget(known.id, NOW + 60, asked_at=NOW),
+        Forget(turn_memory_id("exc_1", 0), NOW + 60, asked_at=NOW),
     )
 
 

@@ -1,0 +1,205 @@
+"""What was to be forgotten stays forgotten, whenever older words arrive; newer words count."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from gateway.core.identity import new_owner
+from gateway.core.memory import Memory, Probe, Where
+from gateway.core.stored import body_of
+from gateway.core.tombstone import Forgotten
+from gateway.flows import curate
+from tests.flows.workshop import DAY, NOW, Workshop, fact
+
+START = NOW - 10 * DAY
+JAZZ = fact("User likes jazz", type="preference", key="likes", value="jazz", quote="I like jazz")
+GONE = fact("", action="retract", target=1, quote="Forget that I like jazz")
+
+
+def day(n: float) -> float:
+    return START + n * DAY
+
+
+async def jazz(shop: Workshop, n: float, answer: Mapping[str, Any] = JAZZ) -> None:
+    """Said on that day, and distilled now."""
+    await shop.learn("I like jazz", "Lovely.", facts=[answer], at=day(n))
+
+
+async def forget(shop: Workshop, n: float) -> None:
+    await shop.learn("Forget that I like jazz", "Done.", facts=[GONE], at=day(n))
+
+
+async def words(shop: Workshop) -> list[str]:
+    """All that is stored of this user, turns too, except what the assistant said."""
+    stored = await shop.memories(kinds=("fact", "turn"))
+    return [m.text for m in stored if m.text and m.source.role == "user"]
+
+
+async def test_older_words_that_arrive_late_do_not_bring_it_back(shop: Workshop) -> None:
+    await jazz(shop, 3)
+    await forget(shop, 5)
+    await jazz(shop, 1)
+    assert await words(shop) == []
+    assert shop.count("extracted_facts", action="forgotten") == 1
+    assert shop.count("extracted_facts", action="add") == 1
+    probe = Probe("jazz", Where(kinds=("turn", "fact"), statuses=()))
+    found = await shop.services.store.search(await shop.owner(), probe)
+    assert not any(found.lists.values()), "nor is it found by the words of what stood beside it"
+
+
+async def test_newer_words_are_kept_as_what_they_are(shop: Workshop) -> None:
+    await jazz(shop, 3)
+    await forget(shop, 5)
+    await jazz(shop, 7)
+    assert await words(shop) == ["User likes jazz", "I like jazz"]
+    await jazz(shop, 1)
+    (memory,) = await shop.memories(statuses=("active",))
+    assert memory.created_at == day(7), "what was said before counts no more as its evidence"
+    assert len(memory.covers) == 1
+
+
+async def test_a_wish_to_forget_that_arrives_late_leaves_what_was_said_after_it(
+    shop: Workshop,
+) -> None:
+    await jazz(shop, 3)
+    await jazz(shop, 7)
+    await forget(shop, 5)
+    (memory,) = await shop.memories(statuses=("active",))
+    assert (memory.text, memory.created_at) == ("User likes jazz", day(7))
+    assert [t.created_at for t in await shop.turns() if t.source.role == "user"] == [day(7)]
+    await jazz(shop, 1)
+    assert await words(shop) == ["User likes jazz", "I like jazz"]
+
+
+async def test_what_was_given_up_late_stands_where_it_was_told_again(shop: Workshop) -> None:
+    await jazz(shop, 3)
+    await jazz(shop, 7)
+    ended = fact("", action="retract", target=1)
+    await shop.learn("I can't stand jazz any more", facts=[ended], at=day(5))
+    chain = [(m.status, m.created_at) for m in await shop.memories()]
+    assert chain == [("superseded", day(3)), ("active", day(7))]
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "keyed"),
+    [
+        ("I like jazz", {"text": "User is a jazz lover", "key": None, "value": None}, False),
+        ("Jazz is what I like", {"text": "User enjoys jazz"}, False),
+        ("Jazz, that's mine", {"text": "User is into it", "value": "Jazz"}, True),
+    ],
+    ids=["the user's own words", "the same words in another order", "the same value"],
+)
+async def test_it_is_known_again_by_its_words_its_value_or_what_it_rested_on(
+    shop: Workshop, text: str, answer: Mapping[str, Any], keyed: bool
+) -> None:
+    known = JAZZ if keyed else {**JAZZ, "key": None, "value": None}
+    await jazz(shop, 3, known)
+    await forget(shop, 5)
+    await shop.learn(text, facts=[{**known, "quote": text, **answer}], at=day(1))
+    assert await words(shop) == []
+
+
+async def test_what_else_was_said_in_the_same_words_is_kept(shop: Workshop) -> None:
+    said = "I like jazz and live in Rome"
+    home = fact("User lives in Rome", key="home", value="Rome", quote=said)
+    both = [{**JAZZ, "quote": said}, home]
+    await shop.learn(said, facts=both[:1], at=day(3))
+    await forget(shop, 5)
+    await shop.learn(said, facts=both, at=day(1))
+    assert await shop.active() == ["User lives in Rome"]
+
+
+async def test_a_fact_deleted_through_the_api_is_not_learned_from_what_was_said_before(
+    shop: Workshop,
+) -> None:
+    await jazz(shop, 3)
+    await shop.said("I like jazz")
+    (memory,) = await shop.memories()
+    await curate.forget(shop.services, await shop.owner(), memory.id, now=shop.now + 1)
+    shop.model.answers = [[JAZZ], [JAZZ]]
+    await shop.distilled()
+    assert await words(shop) == []
+    await shop.said("I like jazz")
+    await shop.distilled()
+    assert await words(shop) == ["User likes jazz", "I like jazz"]
+
+
+async def test_what_it_had_put_an_end_to_does_not_hold_again(shop: Workshop) -> None:
+    def home(place: str) -> dict[str, Any]:
+        return fact(f"User lives in {place}", key="home", value=place)
+
+    await shop.learn("I live in Linz", facts=[home("Linz")], at=day(2))
+    await shop.learn("I live in Rome", facts=[home("Rome")], at=day(6))
+    gone = fact("", action="retract", target=1)
+    await shop.learn("Forget where I live", facts=[gone], at=day(7))
+    await shop.learn("I live in Bonn", facts=[home("Bonn")], at=day(4))
+    assert await shop.active() == [], "Rome had taken its place, and nothing took Rome's"
+    bonn = next(m for m in await shop.memories() if m.value == "Bonn")
+    assert (bonn.status, bonn.valid_to) == ("superseded", day(6))
+
+
+async def test_a_late_value_that_was_forgotten_ends_the_one_before_it(shop: Workshop) -> None:
+    def home(place: str) -> dict[str, Any]:
+        return fact(f"User lives in {place}", key="home", value=place)
+
+    await shop.learn("I live in Bonn", facts=[home("Bonn")], at=day(3))
+    gone = fact("", action="retract", target=1)
+    await shop.learn("Forget where I live", facts=[gone], at=day(4))
+    await shop.learn("I live in Linz", facts=[home("Linz")], at=day(1))
+    await shop.learn("I live in Bonn", facts=[home("Bonn")], at=day(2))
+    assert [(m.value, m.status) for m in await shop.memories() if m.value] == [
+        ("Linz", "superseded")
+    ]
+
+
+async def test_prints_say_nothing_and_are_the_owners_alone(shop: Workshop) -> None:
+    await jazz(shop, 3)
+    await forget(shop, 5)
+    (stone,) = await shop.memories()
+    body = body_of(stone).decode().casefold()
+    assert not any(word in body for word in ("jazz", "likes", "i like"))
+    assert json.loads(body), "and nothing is hidden in it either"
+    other = new_owner((await shop.owner()).person)
+    late = _known_again(stone)
+    assert Forgotten(await shop.owner(), [stone]).since(late)
+    assert not Forgotten(other, [stone]).since(late)
+
+
+def _known_again(stone: Memory) -> Any:
+    from gateway.core.exchange import Exchange, Turn
+    from tests.core.test_reconcile import fact as judged
+
+    said = Exchange("exc_late", "s", day(1), (Turn(0, "user", "I like jazz", day(1)),))
+    return judged("User likes jazz", said, type="preference", key="likes", value="jazz")
+
+
+async def test_it_stays_forgotten_where_a_user_has_more_memories_than_one_look_shows(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.flows.distil.KNOWN_PAGE", 3)
+    await jazz(shop, 1)
+    await forget(shop, 2)
+    for n in range(4):
+        await shop.know(f"User owns boat number {n}", at=day(3 + n))
+    await jazz(shop, 0)
+    assert "User likes jazz" not in await words(shop)
+
+
+async def test_a_question_about_it_leaves_the_receipts_too(shop: Workshop) -> None:
+    owner = await shop.owner()
+    await jazz(shop, 3)
+    receipt = {
+        "id": "rcp_" + "0" * 24,
+        "exchange_id": "exc_9",
+        "query": "I like jazz",
+        "before": "",
+    }
+    await shop.services.receipts.keep(owner, receipt)
+    await forget(shop, 5)
+    kept = await shop.services.receipts.get(owner, receipt["id"])
+    assert kept is not None
+    assert kept["query"] == ""
