@@ -91,8 +91,16 @@ def _parser() -> _Parser:
     evaluate.add_argument("--kinds", default="turn,fact", help="what may be found: turn,fact")
     evaluate.add_argument("--placement", choices=["system", "split", "tail"])
 
-    replay = command("replay", "lab.replay:main", "re-run recorded recalls under these settings")
+    replay = command(
+        "replay", "lab.replay_command:main", "re-run recorded recalls under these settings"
+    )
     replay.add_argument("file", type=Path, metavar="FILE", help="as `users recordings` writes")
+    replay.add_argument(
+        "--distil", action="store_true", help="draw facts from the recorded exchanges again, too"
+    )
+    replay.add_argument(
+        "--prompt", type=Path, metavar="FILE", help="distil under this prompt of extraction"
+    )
     return parser
 
 

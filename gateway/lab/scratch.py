@@ -15,7 +15,7 @@ from gateway.core.errors import Unavailable
 from gateway.core.identity import Owner, Person
 from gateway.core.memory import Entry, Memory, Vector
 from gateway.core.windows import dense_text, dense_window_text, windows_of
-from gateway.ports import Embedder, Reranker, Services
+from gateway.ports import Embedder, EmbeddingModel, Reranker, Services
 
 BATCH = 64
 
@@ -84,3 +84,28 @@ async def load(
         for m in memories
     ]
     await services.store.put(owner, entries)
+
+
+class Once:
+    """Implements ports.Embedder over another: no text is embedded twice."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self._embedder = embedder
+        self._vectors: dict[tuple[str, bool], Vector] = {}
+
+    @property
+    def model(self) -> EmbeddingModel | None:
+        return self._embedder.model
+
+    async def embed(self, texts: Sequence[str], *, query: bool = False) -> list[Vector]:
+        missing = [t for t in dict.fromkeys(texts) if (t, query) not in self._vectors]
+        if missing:
+            vectors = await self._embedder.embed(missing, query=query)
+            self._vectors |= {(t, query): v for t, v in zip(missing, vectors, strict=True)}
+        return [self._vectors[t, query] for t in texts]
+
+    async def ping(self) -> None:
+        await self._embedder.ping()
+
+    async def close(self) -> None:
+        """The other is its maker's to close."""

@@ -16,7 +16,7 @@ from gateway.adapters.embed_none import NoEmbedder
 from gateway.config import Settings
 from gateway.core.errors import BadRequest
 from gateway.lab import replay
-from gateway.lab.replay import read
+from gateway.lab.recordings import read
 from gateway.lab.scripted_upstream import ScriptedUpstream
 from tests.gateway_process import GatewayProcess, until
 

@@ -1,0 +1,135 @@
+"""Recorded recalls as `users recordings USER` writes them: a line of JSON for each user, with the
+memories that recall looks through (turns among them) and the recalls themselves.
+
+A recall says what it rested on and which memories it brought. A person may add `evidence` to it:
+the ids of the memories that answer the question.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from gateway.core.errors import BadRequest
+from gateway.core.memory import Instant, Memory, parse_rfc3339
+from gateway.core.records import from_export
+from gateway.flows.recall import Question
+from gateway.ports import Conversation
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """One recall as it was: what it rested on, and the ids that it brought."""
+
+    id: str
+    at: Instant
+    question: Question
+    brought: tuple[str, ...]
+    tokens: int
+    ms: float
+    evidence: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class UserRecordings:
+    user: str
+    app: str
+    memories: tuple[Memory, ...]
+    recalls: tuple[Recording, ...]
+
+
+def read(path: Path) -> list[UserRecordings]:
+    """Raises BadRequest, naming the line, where the file is not of this format."""
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise BadRequest(f"{path} cannot be read: {exc}") from exc
+    return list(_users(text, path))
+
+
+def _users(text: str, path: Path) -> Iterator[UserRecordings]:
+    for n, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            recalls = sorted((_recording(r) for r in row["recalls"]), key=lambda r: r.at)
+            memories = tuple(from_export(memory) for memory in row["memories"])
+            yield UserRecordings(
+                str(row["user"]), str(row.get("app", "default")), memories, tuple(recalls)
+            )
+        except BadRequest as exc:
+            raise BadRequest(f"{path}, line {n}: {exc.message}") from exc
+        except KeyError as exc:
+            raise BadRequest(
+                f"{path}, line {n}: {exc.args[0]!r} is missing;"
+                " `users recordings` writes such files"
+            ) from exc
+        except (ValueError, TypeError, AttributeError) as exc:
+            raise BadRequest(f"{path}, line {n}: {exc}") from exc
+
+
+def _recording(row: Mapping[str, Any]) -> Recording:
+    recorded = row["recorded"]
+    session = recorded.get("session")
+    held = tuple(str(ref) for ref in recorded.get("held", ()))
+    as_of = row.get("as_of")
+    return Recording(
+        id=str(row["id"]),
+        at=parse_rfc3339(row["at"]),
+        question=Question(
+            str(row["query"]),
+            str(row.get("before") or ""),
+            conversation=Conversation(str(session), fresh=1, injected=held) if session else None,
+            as_of=parse_rfc3339(as_of) if as_of else None,
+            timezone=row.get("timezone"),
+            present=tuple(str(text) for text in recorded.get("present", ())),
+            max_tokens=recorded.get("max_tokens"),
+        ),
+        brought=tuple(str(id) for id in recorded["would_inject"]),
+        tokens=int(recorded.get("tokens") or 0),
+        ms=float(row.get("latency_ms") or 0.0),
+        evidence=frozenset(str(id) for id in row.get("evidence", ())),
+    )
+
+
+# --- what was known when ------------------------------------------------------------------------
+
+
+class Known:
+    """What was known when: memories as they came, and as they were superseded."""
+
+    def __init__(self, memories: Sequence[Memory]) -> None:
+        self._memories = sorted(memories, key=lambda m: (m.created_at, m.id))
+        self._held: dict[str, Memory] = {}
+
+    def until(self, at: Instant) -> list[Memory]:
+        """What is new or different since the call before; turns with their whole session, for
+        the windows beside them."""
+        changed = {}
+        for memory in self._memories:
+            if memory.created_at >= at:
+                break
+            then = as_known(memory, at)
+            if self._held.get(memory.id) != then:
+                changed[memory.id] = then
+        self._held |= changed
+        sessions = {m.session for m in changed.values() if m.kind == "turn"}
+        beside = [
+            m
+            for m in self._held.values()
+            if m.id in changed or (m.session and m.session in sessions)
+        ]
+        return beside if changed else []
+
+
+def as_known(memory: Memory, at: Instant) -> Memory:
+    """A memory that was superseded later was in force then."""
+    if memory.superseded_at is not None and memory.superseded_at > at:
+        return replace(
+            memory, status="active", superseded_at=None, superseded_by=None, valid_to=None
+        )
+    return memory
