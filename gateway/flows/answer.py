@@ -244,10 +244,18 @@ class Journeys:
         copy = None
         if visit.request is not None and (visit.writes or visit.report.receipt_id is not None):
             copy = Copy(visit.request, response.status, response.headers)
+
+        def take(chunk: bytes) -> bool:
+            if not client.take(chunk):
+                return False
+            if copy is not None:
+                copy.feed(chunk)
+            return True
+
         outcome: Outcome = "cut_off"
         try:
             await client.start(response.status, response.headers, visit.report)
-            async for chunk in response.chunks():
+            async for chunk in response.chunks(take):  # those that could not go out at once
                 await client.chunk(chunk)
                 if copy is not None:
                     copy.feed(chunk)

@@ -89,6 +89,10 @@ class Client(Protocol):
 
     async def chunk(self, data: bytes) -> None: ...
 
+    def take(self, data: bytes) -> bool:
+        """A chunk, if it can go out without waiting; False: it did not, it is `chunk`'s."""
+        ...
+
     async def end(self) -> None: ...
 
     async def broke(self, error: GatewayError) -> None:

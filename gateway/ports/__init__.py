@@ -11,13 +11,13 @@ the two words of `core` that ports speak in.
 from gateway.core.extraction import ExtractionBatch
 from gateway.core.keys import GatewayKey
 from gateway.ports.deployment import Background, Clock, Deployment, Health, Services
-from gateway.ports.directory import Cipher, Directory, JwksSource, KeyStore
+from gateway.ports.directory import Cipher, Directory, JwksSource, KeyStore, Revocations
 from gateway.ports.exchanges import DeadLetter, ExchangeQueue, Lease, QueueStatus, Spool
 from gateway.ports.models import Budget, Embedder, EmbeddingModel, Extractor, Reranker
 from gateway.ports.records import GROUPS, Group, GroupCounts, Receipts, Tally
 from gateway.ports.state import Conversation, ConversationState, Opening
 from gateway.ports.store import Lexicon, MemoryStore, Sparse
-from gateway.ports.upstream import Headers, Upstream, UpstreamRequest, UpstreamResponse
+from gateway.ports.upstream import Headers, Take, Upstream, UpstreamRequest, UpstreamResponse
 
 __all__ = [
     "GROUPS",
@@ -49,9 +49,11 @@ __all__ = [
     "QueueStatus",
     "Receipts",
     "Reranker",
+    "Revocations",
     "Services",
     "Sparse",
     "Spool",
+    "Take",
     "Tally",
     "Upstream",
     "UpstreamRequest",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 Headers = Sequence[tuple[bytes, bytes]]
+Take = Callable[[bytes], bool]
+"""Takes a chunk and says True, or leaves it and says False. It never waits and never raises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,10 @@ class UpstreamRequest:
 
 class UpstreamResponse(Protocol):
     """An answer whose head has arrived. `chunks` yields raw bytes as they come; leaving it
-    early or calling `close` ends the upstream's work. Raises UpstreamFailed while reading."""
+    early or calling `close` ends the upstream's work. Raises UpstreamFailed while reading.
+
+    `take` is offered each chunk first, in its order, and what it takes is not yielded: whoever
+    can write at once need not be woken for each. An adapter may do without it."""
 
     @property
     def status(self) -> int: ...
@@ -32,7 +37,7 @@ class UpstreamResponse(Protocol):
     @property
     def headers(self) -> Headers: ...
 
-    def chunks(self) -> AsyncIterator[bytes]: ...
+    def chunks(self, take: Take | None = None) -> AsyncIterator[bytes]: ...
 
     async def close(self) -> None: ...
 

@@ -50,7 +50,7 @@ class ChatEndpoint:
             return status
 
     async def _answered(self, scope: Scope, receive: Receive, send: Send) -> int:
-        client = HttpClient(send)
+        client = HttpClient(send, scope)
         server = self._deployment.settings.server
         try:
             body, unpacked = await read_whole(scope["headers"], receive, server)

@@ -32,7 +32,7 @@ class PassThrough:
         self._failures = deployment.metrics.upstream_failures
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> int:
-        client = HttpClient(send)
+        client = HttpClient(send, scope)
         try:
             upstream, request, upload = await self._prepared(scope, receive)
             # While a body passes through, reading it is what tells of a client that leaves.
@@ -92,7 +92,7 @@ class PassThrough:
     async def _relay(self, response: UpstreamResponse, client: HttpClient) -> None:
         try:
             await client.start(response.status, response.headers, None)
-            async for chunk in response.chunks():
+            async for chunk in response.chunks(client.take):
                 await client.chunk(chunk)
             await client.end()
         except UpstreamFailed as error:

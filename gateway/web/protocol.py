@@ -7,15 +7,20 @@ none. `serve` runs the app with `http=GatewayHttpProtocol`.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Final
 
 import orjson
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from starlette.types import Scope
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 MAX_HEAD_BYTES: Final = 64 * 1024
 """Request line and headers together. Bodies have limits of their own (`[server]`)."""
 HEAD_TIMEOUT_S: Final = 20.0
 """From a connection's begin, or a request's first byte, to the end of its head."""
+
+AT_ONCE: Final = "gateway.write_at_once"
+"""The extension of the ASGI scope that a relay writes chunks with (`AtOnce`)."""
 
 
 class GatewayHttpProtocol(HttpToolsProtocol):
@@ -50,6 +55,7 @@ class GatewayHttpProtocol(HttpToolsProtocol):
         self._head_came()
         if not self._refused:
             super().on_headers_complete()
+            self.scope["extensions"] = {AT_ONCE: {"write": AtOnce(self.cycle).write}}
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 (uvicorn's plain text)
         if not self._refused:
@@ -88,6 +94,38 @@ class GatewayHttpProtocol(HttpToolsProtocol):
         reason = b"Bad Request" if status == 400 else b"Request Header Fields Too Large"
         self.transport.write(head % (status, reason, len(body)) + body)
         self.transport.close()
+
+
+class AtOnce:
+    """Writes chunks of one answer without a task that waits for it, as `send` would write them.
+
+    Where `send` might wait, or has something to say against it, nothing is written.
+    """
+
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        self._cycle = cycle
+        self._flow = cycle.flow
+        self._transport = cycle.transport
+
+    def write(self, data: bytes) -> bool:
+        """Whether it was written."""
+        cycle = self._cycle
+        if (
+            not cycle.chunked_encoding  # the head is not out, or said a length that `send` checks
+            or self._flow.write_paused
+            or cycle.disconnected
+            or cycle.response_complete
+            or not data
+        ):
+            return False
+        self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        return True
+
+
+def writer_at_once(scope: Scope) -> Callable[[bytes], bool] | None:
+    """The writer of the server that has one; None under any other ASGI server."""
+    extension = scope.get("extensions", {}).get(AT_ONCE)
+    return extension["write"] if extension and scope["method"] != "HEAD" else None
 
 
 class HeadRefused(Exception):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from starlette.types import Send
+from starlette.types import Scope, Send
 
 from gateway.core.errors import GatewayError
 from gateway.flows.visit import ClientGone, Report
 from gateway.ports import Headers
 from gateway.web.errors import error_event, send_error
 from gateway.web.headers import is_event_stream, to_client, value_of
+from gateway.web.protocol import writer_at_once
 
 LEFT: Final = 499
 """The status under which a client that left is counted (nginx's; nothing is sent)."""
@@ -24,8 +25,9 @@ class HttpClient:
     `status` is what was answered; 0 until the head is out.
     """
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, scope: Scope) -> None:
         self._send = send
+        self._at_once = writer_at_once(scope)
         self._stream = False
         self._tail = b""
         self.status = 0
@@ -40,10 +42,19 @@ class HttpClient:
             shown.append((b"x-accel-buffering", b"no"))  # nginx and its kin pass chunks on
         await self._out({"type": "http.response.start", "status": status, "headers": shown})
 
+    def take(self, data: bytes) -> bool:
+        if self._at_once is None or not self._at_once(data):
+            return False
+        self._remember_end(data)
+        return True
+
     async def chunk(self, data: bytes) -> None:
+        self._remember_end(data)
+        await self._out({"type": "http.response.body", "body": data, "more_body": True})
+
+    def _remember_end(self, data: bytes) -> None:
         if self._stream:
             self._tail = data[-4:] if len(data) >= 4 else (self._tail + data)[-4:]
-        await self._out({"type": "http.response.body", "body": data, "more_body": True})
 
     async def end(self) -> None:
         await self._out({"type": "http.response.body", "body": b""})

@@ -12,7 +12,8 @@ import httpx
 import pytest
 from aiohttp import http_exceptions
 
-from gateway.adapters.upstream import FOREIGN, HttpUpstream, as_httpx
+from gateway.adapters.upstream import HttpUpstream
+from gateway.adapters.upstream.foreign import FOREIGN, as_httpx
 from gateway.config import UpstreamSettings
 from gateway.core.errors import UpstreamFailed, UpstreamTimedOut, UpstreamUnreachable
 from gateway.lab.scripted_upstream import Die, Gate, Raw, Say, ScriptedUpstream, Stall, sse

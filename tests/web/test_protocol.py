@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.lab.scripted_upstream import ScriptedUpstream
+from gateway.lab.scripted_upstream import Gate, ScriptedUpstream, sse
 from gateway.web import protocol
-from tests.web.house import House
+from tests.adapters.raw_server import Peer, raw_server
+from tests.web.house import House, house
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+
+def address(gateway: House) -> tuple[str, int]:
+    host, _, port = gateway.base_url.removeprefix("http://").partition(":")
+    return host, int(port)
 
 
 async def talk(gateway: House, *parts: bytes) -> bytes:
     """Send these, and read until the server closes the connection."""
-    host, _, port = gateway.base_url.removeprefix("http://").partition(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
+    reader, writer = await asyncio.open_connection(*address(gateway))
     for part in parts:
         writer.write(part)
         await asyncio.sleep(0.01)
@@ -75,3 +86,63 @@ async def test_a_connection_that_is_kept_open_serves_more_than_one_request(
         for _ in range(3):
             assert (await client.get("/healthz")).status_code == 200
             await asyncio.sleep(0.06)  # idle between requests: no head is awaited
+
+
+# --- chunks that are written at once --------------------------------------------------------------
+
+STREAM = b"POST /v1/%b HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}"
+
+
+async def body_of(reader: asyncio.StreamReader) -> bytes:
+    """The next answer's body, which is chunked."""
+    await reader.readuntil(b"\r\n\r\n")
+    body = b""
+    while size := int(await reader.readline(), 16):
+        body += await reader.readexactly(size)
+        await reader.readexactly(2)
+    await reader.readline()
+    return body
+
+
+async def test_a_client_that_reads_slowly_gets_all_of_it_and_the_upstream_waits(
+    tmp_path: Path, redis: Redis
+) -> None:
+    piece, count, sent = bytes(range(256)) * 256, 250, 0  # more than buffers on the way hold
+
+    async def talk(peer: Peer) -> None:
+        nonlocal sent
+        await peer.request()
+        await peer.send(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+        for _ in range(count):
+            await peer.send(b"%x\r\n%b\r\n" % (len(piece), piece))
+            sent += 1
+        await peer.send(b"0\r\n\r\n")
+
+    async with raw_server(talk) as url, house(tmp_path, url, redis) as gateway:
+        with socket.create_connection(address(gateway)) as slow:
+            slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
+            slow.setblocking(False)
+            reader, writer = await asyncio.open_connection(sock=slow)
+            writer.write(STREAM % b"audio/speech")
+            async with asyncio.timeout(20):
+                before = -1
+                while not sent or sent > before:
+                    before = sent
+                    await asyncio.sleep(0.05)
+                assert sent < count
+                assert await body_of(reader) == piece * count
+            writer.close()
+
+
+async def test_requests_sent_at_once_are_answered_in_their_order(
+    gateway: House, upstream: ScriptedUpstream
+) -> None:
+    gates = [Gate(), Gate()]
+    upstream.script(sse(b"a", gates[0], b"b"), sse(b"c", gates[1], b"d"))
+    reader, writer = await asyncio.open_connection(*address(gateway))
+    writer.write(STREAM % b"completions" + STREAM % b"completions")
+    async with asyncio.timeout(5):
+        for gate, whole in zip(gates, (b"ab", b"cd"), strict=True):
+            gate.open()
+            assert await body_of(reader) == whole
+    writer.close()
