@@ -466,19 +466,19 @@ async def test_a_chat_goes_on_with_any_part_of_memory_away(
 ) -> None:
     await gateway.know("The user is allergic to peanuts")
     real = getattr(gateway.services, part)
-    gateway.without(**{part: Away(PARTS[part], hangs=hangs)})
+    gateway.put_in(**{part: Away(PARTS[part], hangs=hangs)})
     answer = await chat(gateway, user("a snack?"), x_memory_deadline_ms="60")
     assert answer.json()["choices"][0]["message"]["content"] == "Gladly."
     expected = {"receipts": "ok", "state": "partial"}.get(part, "degraded")
     assert hangs or answer.headers["x-memory-status"] == expected
-    gateway.without(**{part: real})
+    gateway.put_in(**{part: real})
     await gateway.background.drain(0.05)  # what tries to hand over would go on for minutes
 
 
 @pytest.mark.parametrize("part", ["store", "state", "receipts"])
 async def test_what_was_said_is_kept_though_a_part_is_away(gateway: House, part: str) -> None:
     await gateway.owner()
-    gateway.without(**{part: Away(PARTS[part])})
+    gateway.put_in(**{part: Away(PARTS[part])})
     await chat(gateway, user("I live in Rome"))
     said = await gateway.handed_over()
     assert [turn.text for turn in said[0].turns] == ["I live in Rome", "Gladly."]
@@ -486,18 +486,18 @@ async def test_what_was_said_is_kept_though_a_part_is_away(gateway: House, part:
 
 async def test_what_was_said_waits_on_disk_while_the_queue_is_away(gateway: House) -> None:
     real = gateway.services.queue
-    gateway.without(queue=Away(QueueUnavailable("away")))
+    gateway.put_in(queue=Away(QueueUnavailable("away")))
     answer = await chat(gateway, user("I live in Rome"))
     assert answer.status_code == 200
     await gateway.background.drain(5)
     assert await gateway.services.spool.count() == 1
-    gateway.without(queue=real)
+    gateway.put_in(queue=real)
 
 
 async def test_without_shared_state_only_the_last_words_of_a_history_are_new(
     gateway: House,
 ) -> None:
-    gateway.without(state=Away(StateUnavailable("away")))
+    gateway.put_in(state=Away(StateUnavailable("away")))
     await chat(gateway, user("I live in Rome"), assistant("Nice."), user("and I like tea"))
     said = await gateway.handed_over()
     assert [turn.text for turn in said[0].turns] == ["and I like tea", "Gladly."]

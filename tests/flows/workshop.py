@@ -15,27 +15,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gateway.adapters.bm25 import Bm25Lexicon
-from gateway.adapters.cipher import AesGcmCipher
-from gateway.adapters.directory_sqlite import SqliteDirectory
-from gateway.adapters.embed_none import NoEmbedder
 from gateway.adapters.embed_openai import OpenAIEmbedder
 from gateway.adapters.extract_openai import OpenAIExtractor
 from gateway.adapters.inmemory import InMemoryStore
 from gateway.adapters.redis_budget import RedisBudget
-from gateway.adapters.redis_queue import RedisQueue
-from gateway.adapters.redis_receipts import RedisReceipts
-from gateway.adapters.redis_state import RedisState
-from gateway.adapters.spool import FileSpool
-from gateway.adapters.upstream import HttpUpstream
-from gateway.config import AppSettings, Settings
+from gateway.config import Settings
 from gateway.core.exchange import Exchange, Turn
-from gateway.core.identity import Owner, Person
-from gateway.core.memory import Entry, Instant, Memory, Source, Where, parse_rfc3339
+from gateway.core.memory import Instant, Memory, Where, parse_rfc3339
 from gateway.flows.remember import Desk, remember_next
-from gateway.flows.tasks import TaskGroupOfBackground
 from gateway.lab.scripted_upstream import Raw, Recorded, Say, Scripted, ScriptedUpstream
 from gateway.ports import EmbeddingModel, MemoryStore, Services
-from gateway.telemetry.metrics import Metrics
+from tests.parts import Premises, opened
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -104,31 +94,14 @@ def fact(text: str, **fields: Any) -> dict[str, Any]:
     }
 
 
-class Workshop:
-    """Implements `ports.Deployment`."""
+class Workshop(Premises):
+    """Premises with a model, and with somebody at work."""
 
     def __init__(self, settings: Settings, services: Services, model: ScriptedModel) -> None:
-        self.settings = settings
-        self.services = services
+        super().__init__(settings, services, now=NOW)
         self.model = model
-        self.metrics = Metrics()
-        self.background = TaskGroupOfBackground()
-        self.draining = False
-        self.now = NOW
         self.desk = self.new_desk()
         self._said = 0
-
-    def clock(self) -> Instant:
-        return self.now
-
-    def settings_for(self, app: str) -> AppSettings:
-        return self.settings.app(app)
-
-    def services_for(self, app: str) -> Services:
-        return self.services
-
-    def all_services(self) -> Sequence[Services]:
-        return [self.services]
 
     # --- what a test does ---
 
@@ -140,15 +113,6 @@ class Workshop:
             metrics=self.metrics,
             dice=lambda: 0.5,
         )
-
-    def put_in(self, **parts: Any) -> None:
-        """Other parts in the place of these (`store=...`)."""
-        self.services = replace(self.services, **parts)
-
-    async def owner(self, user: str = "ana") -> Owner:
-        owner = await self.services.directory.owner(Person("default", user), create=True)
-        assert owner is not None
-        return owner
 
     def exchange(self, *texts: str | Turn, at: Instant | None = None, **fields: Any) -> Exchange:
         """An exchange; plain texts are the user's and the assistant's in turn."""
@@ -204,22 +168,7 @@ class Workshop:
 
     async def know(self, text: str, **fields: Any) -> Memory:
         """Have something known that a person wrote through the API."""
-        at = fields.pop("at", self.now - DAY)
-        memory = Memory(
-            **{
-                "id": f"mem_known_{abs(hash(text)):x}",
-                "kind": "fact",
-                "type": "profile",
-                "text": text,
-                "created_at": at,
-                "updated_at": at,
-                "valid_from": at,
-                "source": Source(via="api"),
-                **fields,
-            }
-        )
-        await self.services.store.put(await self.owner(), [Entry(memory)])
-        return memory
+        return await self.keep(text, **{"user": "ana", "at": self.now - DAY, **fields})
 
     def count(self, metric: str, **labels: str) -> float:
         value = self.metrics.registry.get_sample_value(f"memory_gateway_{metric}_total", labels)
@@ -263,54 +212,21 @@ async def workshop(
 ) -> AsyncIterator[Workshop]:
     """All parts open; `embeds` has texts embedded by the scripted model."""
     settings = settings_of(tmp_path, model.base_url, **sections)
-    settings.data_dir.mkdir(mode=0o700, exist_ok=True)
-
-    def clock() -> Instant:
-        return opened.now
-
-    async with AsyncExitStack() as parts:
-        cipher = AesGcmCipher()
-        directory = SqliteDirectory(
-            settings.data_dir / "directory.sqlite", clock=clock, settings=settings
-        )
-        parts.push_async_callback(directory.close)
-        spool = FileSpool(
-            settings.data_dir / "spool",
-            cipher=cipher,
-            by_tenant=directory.by_tenant,
-            max_bytes=settings.queue.spool_max_bytes,
-        )
-        await spool.open()
-        parts.push_async_callback(spool.close)
-        upstream = HttpUpstream(settings.upstream)
-        parts.push_async_callback(upstream.close)
-        embedder: Any = NoEmbedder("none in this test")
+    extractor = OpenAIExtractor(model.base_url, api_key=None, model="test", timeout_s=5)
+    others: dict[str, Any] = {
+        "store": store or InMemoryStore(Bm25Lexicon(), model=EmbeddingModel("openai", "test", 64)),
+        "extractor": extractor,
+        "budget": RedisBudget(redis),
+    }
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(extractor.close)
         if embeds:
             embedder = OpenAIEmbedder(model.base_url, api_key=None, model="test", dimensions=64)
-            parts.push_async_callback(embedder.close)
-        extractor = OpenAIExtractor(model.base_url, api_key=None, model="test", timeout_s=5)
-        parts.push_async_callback(extractor.close)
-        services = Services(
-            upstream=upstream,
-            cipher=cipher,
-            directory=directory,
-            keys=directory,
-            store=store or InMemoryStore(Bm25Lexicon(), model=EmbeddingModel("openai", "test", 64)),
-            queue=RedisQueue(
-                redis,
-                cipher=cipher,
-                by_tenant=directory.by_tenant,
-                settings=settings.queue,
-                extraction_for=lambda app: settings.app(app).extraction,
-            ),
-            spool=spool,
-            state=RedisState(redis, cipher),
-            receipts=RedisReceipts(redis, cipher, settings.app),
-            embedder=embedder,
-            extractor=extractor,
-            clock=clock,
-            budget=RedisBudget(redis),
+            stack.push_async_callback(embedder.close)
+            others["embedder"] = embedder
+        services = await stack.enter_async_context(
+            opened(settings, redis, lambda: running.now, **others)
         )
-        opened = Workshop(settings, services, model)
-        yield opened
-        await opened.background.drain(5)
+        running = Workshop(settings, services, model)
+        yield running
+        await running.background.drain(5)

@@ -50,7 +50,7 @@ async def gateway(
             return
         store = QdrantEdgeStore(tmp_path / "qdrant", cipher=AesGcmCipher(), lexicon=Bm25Lexicon())
         await store.open()
-        opened.without(store=store)
+        opened.put_in(store=store)
         try:
             yield opened
         finally:
@@ -238,18 +238,18 @@ async def test_what_stands_is_kept_for_each_alone_when_the_store_is_away(
 
                 return refuse
 
-        gateway.without(store=Away())
+        gateway.put_in(store=Away())
         answer = await ana.post("/v1/chat/completions", json=question(2))
         assert answer.headers["x-memory-stage"] == "profile"
         assert MARK.encode() in upstream.requests[-1].body
         await bob.post("/v1/chat/completions", json=question(3))
         assert MARK.encode() not in upstream.requests[-1].body
-        gateway.without(store=real)
+        gateway.put_in(store=real)
         await ana.delete("/v1/memories")
-        gateway.without(store=Away())
+        gateway.put_in(store=Away())
         await ana.post("/v1/chat/completions", json=question(4))
         assert MARK.encode() not in upstream.requests[-1].body
-        gateway.without(store=real)
+        gateway.put_in(store=real)
 
 
 async def test_anothers_words_move_no_score(gateway: House) -> None:

@@ -782,7 +782,7 @@ class Away:
 async def test_a_store_that_is_away_is_told_and_never_empty(gateway: House) -> None:
     async with ana(gateway) as client:
         await made(client, fact())
-        gateway.without(store=Away(StoreUnavailable))
+        gateway.put_in(store=Away(StoreUnavailable))
         for answer in (
             await client.get("/v1/memories"),
             await client.post("/v1/memories", json=fact()),
@@ -794,11 +794,11 @@ async def test_a_store_that_is_away_is_told_and_never_empty(gateway: House) -> N
 
 async def test_memories_are_written_while_shared_state_is_away(gateway: House) -> None:
     real = gateway.services.state
-    gateway.without(state=Away(StateUnavailable))
+    gateway.put_in(state=Away(StateUnavailable))
     async with ana(gateway) as client:
         one = await made(client, fact(), **{"Idempotency-Key": "k"})
         assert await made(client, fact(), **{"Idempotency-Key": "k"}) == one
-        gateway.without(state=real)
+        gateway.put_in(state=real)
         assert len(await listed(client)) == 1
 
 
@@ -808,12 +808,12 @@ async def test_an_erasure_while_a_part_is_away_says_so_and_is_finished_later(
     real = gateway.services.store
     async with ana(gateway) as client:
         await made(client, fact())
-        gateway.without(store=Away(StoreUnavailable))
+        gateway.put_in(store=Away(StoreUnavailable))
         answer = await client.delete("/v1/memories")
         assert answer.status_code == 202
         assert answer.json()["completed"] is False
         assert answer.json()["left"] == ["memories"]
-        gateway.without(store=real)
+        gateway.put_in(store=real)
         assert await listed(client) == []
         verify = f"/v1/erasures/{answer.json()['id']}?verify=true"
         look = (await client.get(verify)).json()
@@ -824,7 +824,7 @@ async def test_an_erasure_while_a_part_is_away_says_so_and_is_finished_later(
 
 
 async def test_an_erasure_promises_nothing_while_the_directory_is_away(gateway: House) -> None:
-    gateway.without(directory=Away(DirectoryUnavailable))
+    gateway.put_in(directory=Away(DirectoryUnavailable))
     async with ana(gateway) as client:
         error_of(await client.delete("/v1/memories"), 503)
 

@@ -186,7 +186,7 @@ async def test_a_client_that_leaves_during_its_upload_is_noticed(
         slow = type(gateway.services.upstream)(
             gateway.settings.upstream.model_copy(update={"base_url": url})
         )
-        gateway.without(upstream=slow)
+        gateway.put_in(upstream=slow)
         async with gateway.client() as client:
             sending = asyncio.create_task(client.post("/v1/files", content=body()))
             async with asyncio.timeout(SOON_S):
@@ -220,7 +220,7 @@ async def test_an_upload_goes_on_as_it_comes(gateway: House) -> None:
         slow = type(gateway.services.upstream)(
             gateway.settings.upstream.model_copy(update={"base_url": url})
         )
-        gateway.without(upstream=slow)
+        gateway.put_in(upstream=slow)
         async with gateway.client() as client:
             answer = await client.post("/v1/files", content=body())
         assert answer.status_code == 200
