@@ -51,7 +51,7 @@ from gateway.telemetry.logs import log
 from gateway.telemetry.metrics import Metrics
 from gateway.wiring_models import choose_embedder, choose_extractor
 from gateway.wiring_upkeep import Copy, back_up, change_embedder, with_breaker
-from gateway.worker import Worker
+from gateway.worker import Worker, drain_spools
 
 _log = log("wiring")
 
@@ -147,6 +147,10 @@ class GatewayDeployment:
         worker = Worker(self, concurrency)
         self._worker = asyncio.create_task(worker.run(self._stop), name="worker")
 
+    def start_draining(self) -> None:
+        """Distil elsewhere; what waits on this machine's disk is handed over from here."""
+        self._worker = asyncio.create_task(drain_spools(self, self._stop), name="drain the spool")
+
     def drain(self) -> None:
         """An end was asked for: say so on `/readyz`, begin no new work."""
         self._draining = True
@@ -186,6 +190,8 @@ async def open_deployment(
         raise
     if settings.embedded if worker is None else worker:
         deployment.start_worker(settings.extraction.concurrency)
+    else:
+        deployment.start_draining()
     return deployment
 
 

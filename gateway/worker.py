@@ -53,7 +53,7 @@ class Worker:
         """
         hands = [beside(self._hand(n, stop), f"worker hand {n}") for n in range(self._concurrency)]
         round_ = beside(self._sweeps(stop), "sweep")
-        spool = beside(self._spools(stop), "drain the spool")
+        spool = beside(drain_spools(self._deployment, stop), "drain the spool")
         try:
             await asyncio.gather(*hands)
         finally:
@@ -113,23 +113,29 @@ class Worker:
         every_s = self._deployment.settings.retention.sweep_every_s
         while not stop.is_set():
             for services in self._deployment.all_services():
-                await self._guarded("sweep", sweep(services, self._deployment.metrics))
+                await _guarded("sweep", sweep(services, self._deployment.metrics))
             await _rest(stop, every_s)
 
-    async def _spools(self, stop: asyncio.Event) -> None:
-        while not stop.is_set():
-            for services in self._deployment.all_services():
-                await self._guarded("spool", drain_spool(services))
-            await _rest(stop, SPOOL_EVERY_S)
 
-    async def _guarded(self, what: str, work: Awaitable[object]) -> None:
-        try:
-            await work
-        except Unavailable:
-            return  # it is said where chats and hands meet it
-        except Exception as exc:  # noqa: BLE001
-            # A sweep that met a fault must not end all later sweeps of this process.
-            _log.error("round_failed", what=what, error=type(exc).__name__)
+async def drain_spools(deployment: Deployment, stop: asyncio.Event) -> None:
+    """Hand what waits on this machine's disk to the queue, again and again until `stop`, and
+    once more then. Also where workers are processes of their own, for they see other disks."""
+    ending = False
+    while not ending:
+        ending = stop.is_set()
+        for services in deployment.all_services():
+            await _guarded("spool", drain_spool(services))
+        await _rest(stop, SPOOL_EVERY_S)
+
+
+async def _guarded(what: str, work: Awaitable[object]) -> None:
+    try:
+        await work
+    except Unavailable:
+        return  # it is said where chats and hands meet it
+    except Exception as exc:  # noqa: BLE001
+        # A round that met a fault must not end all later rounds of this process.
+        _log.error("round_failed", what=what, error=type(exc).__name__)
 
 
 async def _rest(stop: asyncio.Event, seconds: float) -> None:

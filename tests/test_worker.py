@@ -13,7 +13,7 @@ import pytest
 from gateway.adapters.redis_queue import RedisQueue
 from gateway.core.errors import QueueUnavailable
 from gateway.lab.scripted_upstream import Raw, Stall
-from gateway.worker import Worker
+from gateway.worker import Worker, drain_spools
 from tests.flows.workshop import ScriptedModel, Workshop, fact, workshop
 
 if TYPE_CHECKING:
@@ -162,3 +162,15 @@ async def test_it_works_for_every_set_of_services(
         async with Running(shop):
             await until(shop.active)
             await until(other.active)
+
+
+async def test_where_nobody_distils_what_waits_on_disk_is_handed_over_all_the_same(
+    shop: Workshop,
+) -> None:
+    stop = asyncio.Event()
+    task = asyncio.create_task(drain_spools(shop, stop))
+    await shop.services.spool.append(await shop.owner(), shop.exchange("I like tea"))
+    stop.set()
+    await asyncio.wait_for(task, 10)
+    assert await shop.services.spool.count() == 0
+    assert (await shop.services.queue.status(now=shop.services.clock())).pending == 1
