@@ -13,7 +13,7 @@ import random
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final
+from typing import Final, NamedTuple
 
 from structlog.contextvars import bound_contextvars
 
@@ -47,6 +47,17 @@ REST_S: Final = (1.0, 60.0)
 _log = log("remember")
 
 
+class _Rest(NamedTuple):
+    """How often an extractor failed in a row, until when it is left alone, and since when."""
+
+    failures: int
+    until: Instant
+    noted: Instant
+
+
+_NO_REST: Final = _Rest(0, 0.0, float("-inf"))
+
+
 class Desk:
     """What a process keeps between batches: whom to ask, what to count, who is away.
 
@@ -65,17 +76,17 @@ class Desk:
         self.extractor_for = extractor_for
         self.metrics = metrics or Metrics()
         self.dice = dice
-        self._rests: dict[str, tuple[int, Instant]] = {}
+        self._rests: dict[str, _Rest] = {}
         self._outages: dict[str, Outage] = {}
 
     def check_rest(self, extractor: Extractor, now: Instant) -> None:
         """Raises ExtractorUnavailable while this one is left alone after it failed."""
-        _, until = self._rests.get(extractor.name, (0, 0.0))
-        if now < until:
+        rest = self._rests.get(extractor.name)
+        if rest is not None and now < rest.until:
             raise ExtractorUnavailable(
                 f"{extractor.name} failed a moment ago and is left alone",
                 counts_as_try=False,
-                retry_after_s=until - now,
+                retry_after_s=rest.until - now,
                 code="resting",
             )
 
@@ -83,14 +94,20 @@ class Desk:
         self._rests.pop(extractor.name, None)
         self._outage("extractor").recovered()
 
-    def away(self, extractor: Extractor, error: ExtractorUnavailable, now: Instant) -> None:
-        """It failed for reasons that other batches will meet too."""
+    def away(
+        self, extractor: Extractor, error: ExtractorUnavailable, *, begun: Instant, now: Instant
+    ) -> None:
+        """It failed for reasons that other batches will meet too. Calls that were under way when
+        that was noted meet the same trouble: they prove nothing new."""
         if error.counts_as_try or error.code == "resting":
             return
-        failures, _ = self._rests.get(extractor.name, (0, 0.0))
+        known = self._rests.get(extractor.name, _NO_REST)
+        if begun < known.noted and error.retry_after_s is None:
+            return
+        failures = known.failures + (begun >= known.noted)
         least, most = REST_S
-        rest = max(min(most, least * 2.0**failures), error.retry_after_s or 0.0)
-        self._rests[extractor.name] = (failures + 1, now + rest)
+        rest = max(min(most, least * 2.0 ** (failures - 1)), error.retry_after_s or 0.0)
+        self._rests[extractor.name] = _Rest(failures, max(known.until, now + rest), now)
 
     def failed(self, error: Exception) -> None:
         """Say it once, not once a batch."""
@@ -197,7 +214,7 @@ async def _planned(
             )
     except ExtractorUnavailable as exc:
         desk.metrics.extractor_calls.labels("failed").inc()
-        desk.away(extractor, exc, now)
+        desk.away(extractor, exc, begun=now, now=services.clock())
         raise
     if "skipped.trivial" not in dict(plan.notes):
         desk.metrics.extractor_calls.labels("ok").inc()

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gateway.core.errors import QueueUnavailable, StoreUnavailable
+from gateway.core.errors import ExtractorUnavailable, QueueUnavailable, StoreUnavailable
 from gateway.core.exchange import Turn, turn_memory_id
 from gateway.core.identity import Owner
 from gateway.core.memory import Entry, Memory, Probe, Source, Version, Where
-from gateway.flows.remember import remember_next
+from gateway.flows.remember import Desk, remember_next
 from gateway.lab.scripted_upstream import Raw, Stall, refusal
 from tests.flows.workshop import BERLIN, DAY, NOW, ScriptedModel, Workshop, fact, workshop
 
@@ -387,6 +387,24 @@ async def test_an_extractor_that_is_away_is_left_alone_by_all_users(shop: Worksh
     assert len(shop.model.asked) == 1
     await shop.distilled()
     assert len(shop.model.asked) == 6
+
+
+async def test_calls_that_fail_together_are_one_failure_and_rest_the_extractor_once(
+    shop: Workshop,
+) -> None:
+    extractor = shop.services.extractor
+    assert extractor is not None
+    desk = Desk(shop.settings_for, lambda _: extractor)
+    away = ExtractorUnavailable("no answer", counts_as_try=False)
+    for _ in range(8):
+        desk.away(extractor, away, begun=0.0, now=3.0)
+    with pytest.raises(ExtractorUnavailable, match="left alone"):
+        desk.check_rest(extractor, 3.9)
+    desk.check_rest(extractor, 4.0)
+    desk.away(extractor, away, begun=4.0, now=7.0)
+    with pytest.raises(ExtractorUnavailable, match="left alone"):
+        desk.check_rest(extractor, 8.9)
+    desk.check_rest(extractor, 9.0)
 
 
 async def test_what_cannot_be_distilled_is_dead_lettered_whole_and_can_be_retried(
