@@ -91,15 +91,23 @@ chromium:
 
 # --- tests ---------------------------------------------------------------------------------
 # A process for each part: the browser's driver keeps an event loop running in its process for
-# good, beside which no other test could run one.
-test: test-unit test-clients test-browser test-faults ## everything, in under ten minutes
+# good, beside which no other test could run one. Where tests need nothing in common they share the
+# cores, each process with a Redis, an upstream and ports of its own; `make test-unit WORKERS=0`
+# runs them one after the other.
+WORKERS ?= auto
+SHARED  := -n $(WORKERS) --maxprocesses 8 --dist worksteal
+
+test: test-unit test-clients test-browser test-faults ## everything, in some six minutes
 
 test-unit: $(VENV)/.dev $(VENV)/.redis ## the suite without browsers, foreign clients and killed processes
-	$(PYTEST) -q -m "not browser and not clients and not faults"
+	$(PYTEST) -q $(SHARED) -m "not browser and not clients and not faults"
+
+test-faults: $(VENV)/.dev $(VENV)/.redis ## with parts killed, stalled and corrupted
+	$(PYTEST) -q $(SHARED) -m faults
 
 test-clients: $(CLIENTS)/.ready node
 test-browser: chromium
-test-clients test-browser test-faults: $(VENV)/.dev $(VENV)/.redis
+test-clients test-browser: $(VENV)/.dev $(VENV)/.redis
 	$(PYTEST) -q -m $(@:test-%=%)
 
 bench: $(VENV)/.dev $(VENV)/.redis ## speed beside other gateways: bench/, docs/performance.md
