@@ -34,6 +34,7 @@ from gateway.core.errors import (
 from gateway.core.identity import DEFAULT_APP
 from gateway.core.memory import Instant
 from gateway.flows.endings import Endings
+from gateway.flows import telling
 from gateway.flows.guarded import guard
 from gateway.flows.tasks import TaskGroupOfBackground
 from gateway.ports import (
@@ -220,6 +221,9 @@ async def _open(deployment: GatewayDeployment) -> None:
     deployment.use(DEFAULT_APP, first)
     for name in settings.apps:
         deployment.use(name, await _services_of_app(deployment, name, first))
+    if not settings.embedded:
+        told = telling.tell(deployment.all_services, deployment.metrics)
+        deployment.beside(told, "tell what was counted")
     for services in deployment.all_services():
         for part, note in services.notes.items():
             _log.info("chosen", part=part, what=note)

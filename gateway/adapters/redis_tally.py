@@ -7,6 +7,8 @@ Keys of one app share a slot; every one ends by itself:
     {tally:<app>}:<day>:<group>:people         HyperLogLog of tenants                100 days
     {tally:<app>}:<month>:made                 HyperLogLog of fact ids               70 days
     {tally:<app>}:<month>:injected             HyperLogLog of memory ids             70 days
+    {tally}:processes                          zset    processes by when they told    1 hour
+    {tally}:process:<name>                     string  what it has counted            15 s
 
 A HyperLogLog holds no id that could be read back, and its count errs by about 0.8%.
 """
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 
 DAYS_S: Final = 100 * 86_400
 MONTHS_S: Final = 70 * 86_400
+TOLD_S: Final = 15
+"""A process that has not told for so long is taken to have ended."""
+HOUR_S: Final = 3600
 
 
 class RedisTally:
@@ -108,6 +113,29 @@ class RedisTally:
         pipe.execute_command("PFCOUNT", *made, *injected)
         facts, seen, either = (int(n) for n in await answered(pipe.execute()))
         return facts, min(facts, max(0, either - seen))
+
+    async def tell(self, process: str, counted: bytes, *, now: Instant) -> None:
+        pipe = self._client.pipeline(transaction=False)
+        pipe.execute_command("SET", f"{_PROCESS}{process}", counted, "EX", TOLD_S)
+        pipe.execute_command("ZADD", _PROCESSES, now, process)
+        pipe.execute_command("ZREMRANGEBYSCORE", _PROCESSES, "-inf", now - HOUR_S)
+        pipe.execute_command("EXPIRE", _PROCESSES, HOUR_S)
+        await answered(pipe.execute())
+
+    async def told(self) -> list[bytes]:
+        pipe = self._client.pipeline(transaction=False)
+        pipe.execute_command("ZRANGE", _PROCESSES, 0, -1)
+        (names,) = await answered(pipe.execute())
+        if not names:
+            return []
+        pipe = self._client.pipeline(transaction=False)
+        pipe.execute_command("MGET", *(f"{_PROCESS}{name.decode()}" for name in names))
+        (told,) = await answered(pipe.execute())
+        return [raw for raw in told if raw is not None]
+
+
+_PROCESSES: Final = "{tally}:processes"
+_PROCESS: Final = "{tally}:process:"
 
 
 def _fields(row: Any) -> dict[bytes, Any]:

@@ -76,3 +76,12 @@ class Tally(Protocol):
         """Of the facts made this month and last: how many, and how many of them were never
         injected. Estimates."""
         ...
+
+    async def tell(self, process: str, counted: bytes, *, now: Instant) -> None:
+        """What a process has counted so far, in place of what it told before; it is gone some
+        seconds after the last time."""
+        ...
+
+    async def told(self) -> list[bytes]:
+        """What each process that runs told last."""
+        ...

@@ -1,31 +1,26 @@
 """The figures of a running gateway in one look: for `/metrics` and for the console's overview.
 
 What Redis knows (the queue, what was never injected) is asked at most once in two seconds,
-however often these figures are. Counters and histograms are this process's own, since its start;
-with several processes Prometheus adds them up, the console shows the one that answers.
+however often these figures are. Counters and histograms on `/metrics` are this process's own,
+since its start. The overview adds up what all processes told of themselves (`flows/telling`);
+where nobody tells, there is only this one.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Mapping
 from typing import Any, Final
-
-from prometheus_client import Histogram
-from prometheus_client.metrics import MetricWrapperBase
 
 from gateway import __version__
 from gateway.core.errors import Unavailable
-from gateway.core.memory import rfc3339
+from gateway.core.identity import DEFAULT_APP
+from gateway.core.memory import Instant, rfc3339
+from gateway.flows import telling
 from gateway.ports import Deployment, QueueStatus
+from gateway.telemetry.counts import Counting, Counts, added, quantile_ms
 from gateway.web.health import Readiness
 
 CACHED_S: Final = 2.0
-WINDOW_S: Final = 300.0
-"""Latencies are those of the last five minutes, as far as anybody looked that long."""
-
-Buckets = dict[float, float]
 
 
 class Figures:
@@ -39,8 +34,7 @@ class Figures:
         self._facts: tuple[int, int] = (0, 0)
         self._until = 0.0
         self._asking = asyncio.Lock()
-        self._began = deployment.clock()
-        self._samples: deque[tuple[float, Mapping[str, Buckets]]] = deque(maxlen=400)
+        self._counting = Counting(deployment.metrics, began=deployment.clock())
 
     async def refresh(self) -> None:
         """Ask Redis what the gauges say. What is away keeps its last value."""
@@ -100,118 +94,65 @@ class Figures:
         """Everything that the console's first page shows."""
         await self.refresh()
         parts = await self._readiness.checks()
-        m = self._deployment.metrics
         now = self._deployment.clock()
-        recent = self._recent(now, {"recall": m.recall_seconds, "added": m.added_seconds})
-        recalls = _by_labels(m.recalls)
+        c = await self._counts(now)
+        recalls = c.of("recalls")
         made, never = self._facts
         return {
             "at": rfc3339(now),
-            "since": rfc3339(self._began),
+            "since": rfc3339(c.since),
+            "processes": c.processes,
             "version": __version__,
             "draining": self._deployment.draining,
             "traffic": {
-                "requests": _sum(m.requests),
-                "by_route": _by_labels(m.requests),
-                "open": _sum(m.open_requests),
+                "requests": c.sum("requests"),
+                "by_route": c.of("requests"),
+                "open": c.sum("open_requests"),
             },
             "recall": {
                 "count": sum(recalls.values()),
                 "by_status": recalls,
-                "with_memories": _sum(m.recall_hits),
-                "p50_ms": _quantile_ms(recent["recall"], 0.5),
-                "p95_ms": _quantile_ms(recent["recall"], 0.95),
-                "added_p50_ms": _quantile_ms(recent["added"], 0.5),
-                "added_p95_ms": _quantile_ms(recent["added"], 0.95),
-                "scores": list(_buckets(m.recall_score).items())[:-1],
+                "with_memories": c.sum("recall_hits"),
+                "p50_ms": quantile_ms(c.recall, 0.5),
+                "p95_ms": quantile_ms(c.recall, 0.95),
+                "added_p50_ms": quantile_ms(c.added, 0.5),
+                "added_p95_ms": quantile_ms(c.added, 0.95),
+                "scores": [[float(edge), n] for edge, n in c.scores.items() if edge != "inf"],
             },
             "memory": {
-                "facts": _by_labels(m.facts),
-                "turns": _sum(m.written_turns),
-                "quarantined": _by_labels(m.quarantined),
-                "refused": _by_labels(m.dropped_facts),
-                "superseded_soon": _sum(m.superseded_soon),
-                "expired": _sum(m.expired),
-                "erasures": _sum(m.erasures),
+                "facts": c.of("facts"),
+                "turns": c.sum("written_turns"),
+                "quarantined": c.of("quarantined"),
+                "refused": c.of("dropped_facts"),
+                "superseded_soon": c.sum("superseded_soon"),
+                "expired": c.sum("expired"),
+                "erasures": c.sum("erasures"),
                 "made": made,
                 "never_injected": never,
             },
-            "queue": None if self._queue is None else _queue(self._queue, self._spooled),
+            "queue": None if self._queue is None else self._queue_of(self._queue, c),
             "failures": {
-                "upstream": _by_labels(m.upstream_failures),
-                "sent_again_plain": _by_labels(m.upstream_retries),
-                "refused": _by_labels(m.refused_requests),
-                "without_memory": _by_labels(m.skipped_memory),
-                "handovers": {k: n for k, n in _by_labels(m.handovers).items() if k == "dropped"},
-                "batches": {k: n for k, n in _by_labels(m.batches).items() if k != "done"},
+                "upstream": c.of("upstream_failures"),
+                "sent_again_plain": c.of("upstream_retries"),
+                "refused": c.of("refused_requests"),
+                "without_memory": c.of("skipped_memory"),
+                "handovers": {k: n for k, n in c.of("handovers").items() if k == "dropped"},
+                "batches": {k: n for k, n in c.of("batches").items() if k != "done"},
             },
             "parts": parts,
         }
 
-    def _recent(self, now: float, histograms: Mapping[str, Histogram]) -> Mapping[str, Buckets]:
-        """Each histogram's counts of the last minutes: now, less what they were then."""
-        current = {name: _buckets(histogram) for name, histogram in histograms.items()}
-        while len(self._samples) > 1 and self._samples[1][0] <= now - WINDOW_S:
-            self._samples.popleft()
-        before = self._samples[0][1] if self._samples else {}
-        if not self._samples or now - self._samples[-1][0] >= 1.0:
-            self._samples.append((now, current))
-        recent = {
-            name: {edge: n - before.get(name, {}).get(edge, 0.0) for edge, n in counts.items()}
-            for name, counts in current.items()
+    async def _counts(self, now: Instant) -> Counts:
+        """What all processes have counted; this one alone where no process tells."""
+        told = await telling.told(self._deployment.services_for(DEFAULT_APP))
+        return added(told or [self._counting.counts(now, spooled=self._spooled)])
+
+    def _queue_of(self, status: QueueStatus, counts: Counts) -> dict[str, float]:
+        return {
+            "pending": status.pending,
+            "leased": status.leased,
+            "dead": status.dead,
+            "oldest_s": round(status.oldest_s, 1),
+            "bytes": status.bytes,
+            "spooled": sum(counts.spooled.values()),
         }
-        # Nothing new since somebody first looked: what there was before says more than nothing.
-        return {name: c if any(c.values()) else current[name] for name, c in recent.items()}
-
-
-def _queue(status: QueueStatus, spooled: int) -> dict[str, float]:
-    return {
-        "pending": status.pending,
-        "leased": status.leased,
-        "dead": status.dead,
-        "oldest_s": round(status.oldest_s, 1),
-        "bytes": status.bytes,
-        "spooled": spooled,
-    }
-
-
-def _by_labels(metric: MetricWrapperBase) -> dict[str, float]:
-    """Values by their labels, joined; without what only says when it began."""
-    return {
-        " ".join(sample.labels.values()): sample.value
-        for family in metric.collect()
-        for sample in family.samples
-        if not sample.name.endswith("_created") and sample.value
-    }
-
-
-def _sum(metric: MetricWrapperBase) -> float:
-    return sum(_by_labels(metric).values())
-
-
-def _buckets(histogram: Histogram) -> Buckets:
-    """How many fell into each bucket, by its upper edge; not cumulative."""
-    found: Buckets = {}
-    before = 0.0
-    for family in histogram.collect():
-        for sample in family.samples:
-            if sample.name.endswith("_bucket"):
-                found[float(sample.labels["le"])] = sample.value - before
-                before = sample.value
-    return found
-
-
-def _quantile_ms(buckets: Buckets, share: float) -> float | None:
-    """By straight lines within buckets; what lies above the last edge counts as that edge."""
-    total = sum(buckets.values())
-    if not total:
-        return None
-    wanted, seen, low = share * total, 0.0, 0.0
-    for edge, count in buckets.items():
-        if count and seen + count >= wanted:
-            if edge == float("inf"):
-                return round(low * 1000, 2)
-            return round((low + (edge - low) * (wanted - seen) / count) * 1000, 2)
-        seen += count
-        low = edge if edge != float("inf") else low
-    return round(low * 1000, 2)

@@ -45,7 +45,7 @@ function drawn(o) {
   const down = Object.entries(o.parts).filter(([, p]) => !["ok", "off"].includes(p.status));
   const failures = Object.entries(o.failures).flatMap(([group, values]) => Object.entries(values).map(([what, n]) => ({ group: group.replaceAll("_", " "), what, n })));
   return [
-    h("p", { class: "quiet" }, "As of ", time(o.at), ", counted by this process since ", time(o.since), "."),
+    h("p", { class: "quiet" }, "As of ", time(o.at), `, counted by ${o.processes === 1 ? "one process" : `${number(o.processes)} processes`} since `, time(o.since), "."),
     o.draining && h("p", { class: "warn" }, "This gateway was asked to end: it serves what is open and takes nothing new."),
     h("h2", {}, "Parts"),
     h("p", {}, down.length ? badge(`${down.length} degraded`, "bad") : badge("all parts answer", "good"),
