@@ -20,11 +20,13 @@ import threading
 import time
 from collections.abc import Iterator
 from ipaddress import ip_address
+from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import Any
 
 import uvicorn
 import uvloop
+from prometheus_client.multiprocess import mark_process_dead
 
 from gateway import config
 from gateway.asgi import GatewayApp
@@ -233,9 +235,13 @@ def _supervise(settings: Settings, listener: socket.socket, asked: argparse.Name
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ending.set())
     listener.listen(BACKLOG)
-    children = [_child(listener, asked) for _ in range(settings.server.workers)]
     code = 0
-    with announced(settings.data_dir, _url(listener)):
+    with (
+        # Where they count together; in memory, as far as the system's temporary files are.
+        TemporaryDirectory(prefix="memory-gateway-metrics-") as counts,
+        announced(settings.data_dir, _url(listener)),
+    ):
+        children = [_child(listener, asked, counts) for _ in range(settings.server.workers)]
         while not ending.wait(0.2):
             for n, child in enumerate(children):
                 if child.poll() is None:
@@ -245,14 +251,17 @@ def _supervise(settings: Settings, listener: socket.socket, asked: argparse.Name
                     ending.set()
                     break
                 _log.warning("process_died", pid=child.pid, code=child.returncode)
+                mark_process_dead(child.pid, counts)  # type: ignore[no-untyped-call]
                 ending.wait(RESTART_PAUSE_S)
-                children[n] = _child(listener, asked)
+                children[n] = _child(listener, asked, counts)
         listener.close()
         _end(children, settings.server.grace_s + EXTRA_GRACE_S)
     return code
 
 
-def _child(listener: socket.socket, asked: argparse.Namespace) -> subprocess.Popen[bytes]:
+def _child(
+    listener: socket.socket, asked: argparse.Namespace, counts: str
+) -> subprocess.Popen[bytes]:
     fd = listener.fileno()
     arguments = ["serve", "--workers", "1", "--listen-fd", str(fd)]
     for name in ("config", "host", "port"):
@@ -261,7 +270,10 @@ def _child(listener: socket.socket, asked: argparse.Namespace) -> subprocess.Pop
     arguments += ["--no-worker"] if asked.no_worker else []
     # The pipe to its stdin closes when this process dies, however it dies: the child's sign.
     return subprocess.Popen(  # noqa: S603 - our own program, our own arguments
-        [sys.executable, "-m", "gateway", *arguments], pass_fds=[fd], stdin=subprocess.PIPE
+        [sys.executable, "-m", "gateway", *arguments],
+        pass_fds=[fd],
+        stdin=subprocess.PIPE,
+        env=config.environment_and({"PROMETHEUS_MULTIPROC_DIR": counts}),
     )
 
 

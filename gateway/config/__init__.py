@@ -5,7 +5,7 @@ the setting, what was given and what is allowed. `config/gateway.toml` documents
 test holds the two together. A setting that is added goes to `settings`.
 """
 
-from gateway.config.loading import extraction_prompt, load, shipped
+from gateway.config.loading import environment_and, extraction_prompt, load, shipped
 from gateway.config.settings import (
     DAY_S,
     AdminSettings,
@@ -49,6 +49,7 @@ __all__ = [
     "Settings",
     "UpstreamSettings",
     "allowed",
+    "environment_and",
     "every_setting",
     "extraction_prompt",
     "load",

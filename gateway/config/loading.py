@@ -168,6 +168,11 @@ def extraction_prompt(path: Path | None) -> str:
 # --- the environment -----------------------------------------------------------------------
 
 
+def environment_and(more: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment with something more: for a process of our own."""
+    return {**os.environ, **more}
+
+
 def _from_environment(env: Mapping[str, str]) -> dict[str, Any]:
     """`GATEWAY_<SECTION>__<KEY>`, read as what the setting holds. App names are lower case
     here, as nothing tells their case (`GATEWAY_APPS__SUPPORT__MEMORY__MAX_TOKENS`)."""

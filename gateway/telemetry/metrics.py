@@ -10,6 +10,7 @@ here is read back to decide anything. A new figure is made here and nowhere else
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final, Literal
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -20,11 +21,17 @@ from prometheus_client import (
     PlatformCollector,
     ProcessCollector,
     generate_latest,
+    values,
 )
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from gateway import __version__
 
 PREFIX = "memory_gateway"
+TOGETHER: Final[bool] = values.ValueClass._multiprocess  # nothing public tells
+"""Several processes on one port (`serve --workers`): values stand in files that all of them read,
+so that whichever is asked answers for all. The supervisor chooses it, by the variable
+PROMETHEUS_MULTIPROC_DIR, which counts when prometheus_client is imported."""
 
 QUICK_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5)
 """Buckets for what happens before the upstream is asked; 0.15 s is the default deadline."""
@@ -51,8 +58,14 @@ class Metrics:
         self._parts()
 
     def render(self) -> bytes:
-        """All figures in Prometheus' text format (`content_type`)."""
-        return generate_latest(self.registry)
+        """All figures in Prometheus' text format (`content_type`): of all processes that share
+        the port. There, figures of a process (`process_…`) are left out: they would be any one's.
+        """
+        if not TOGETHER:
+            return generate_latest(self.registry)
+        every = CollectorRegistry()
+        MultiProcessCollector(every)  # type: ignore[no-untyped-call]
+        return generate_latest(every)
 
     # --- HTTP ------------------------------------------------------------------------------
 
@@ -66,7 +79,9 @@ class Metrics:
             SLOW_S,
             ["route"],
         )
-        self.open_requests = self._gauge("open_requests", "Requests being served now.")
+        self.open_requests = self._gauge(
+            "open_requests", "Requests being served now.", together="livesum"
+        )
         self.refused_requests = self._counter(
             "refused_requests", "Requests that the gateway itself refused.", ["code"]
         )
@@ -204,10 +219,16 @@ class Metrics:
 
     def _parts(self) -> None:
         self.part_up = self._gauge(
-            "part_up", "1 while a part answers: upstream, store, queue, embedder, …", ["part"]
+            "part_up",
+            "1 while a part answers: upstream, store, queue, embedder, …",
+            ["part"],
+            together="livemin",
         )
         self.breaker_open = self._gauge(
-            "breaker_open", "1 while a part is not asked because it failed.", ["part"]
+            "breaker_open",
+            "1 while a part is not asked because it failed.",
+            ["part"],
+            together="livemax",
         )
         build = self._gauge("build_info", "Always 1; the version as a label.", ["version"])
         build.labels(__version__).set(1)
@@ -217,8 +238,17 @@ class Metrics:
     def _counter(self, name: str, text: str, labels: Sequence[str] = ()) -> Counter:
         return Counter(f"{PREFIX}_{name}", text, labels, registry=self.registry)
 
-    def _gauge(self, name: str, text: str, labels: Sequence[str] = ()) -> Gauge:
-        return Gauge(f"{PREFIX}_{name}", text, labels, registry=self.registry)
+    def _gauge(
+        self,
+        name: str,
+        text: str,
+        labels: Sequence[str] = (),
+        together: Literal["livemostrecent", "livesum", "livemin", "livemax"] = "livemostrecent",
+    ) -> Gauge:
+        """`together`: what several processes' values come to; most are of what they share."""
+        return Gauge(
+            f"{PREFIX}_{name}", text, labels, registry=self.registry, multiprocess_mode=together
+        )
 
     def _histogram(
         self, name: str, text: str, buckets: Sequence[float], labels: Sequence[str] = ()
