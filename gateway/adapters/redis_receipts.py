@@ -12,13 +12,15 @@ All end with `retention.receipts`, the fence after 30 days.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
 
 from gateway.adapters.redis_script import Script, answered
 from gateway.config import AppSettings, seconds_of
+from gateway.core.considered import Packed, packed, unpacked
 from gateway.core.identity import Owner, partition_of
+from gateway.core.ranking import Scored
 from gateway.ports import Cipher
 
 if TYPE_CHECKING:
@@ -72,7 +74,7 @@ class RedisReceipts:
         found = await self._run(_READ, keys, kept_s, limit, *(i.encode() for i in id))
         pairs = zip(found[::2], found[1::2], strict=True)
         return [
-            orjson.loads(self._cipher.open(owner, sealed, _at(id.decode()))) for id, sealed in pairs
+            _receipt_in(self._cipher.open(owner, sealed, _at(id.decode()))) for id, sealed in pairs
         ]
 
     async def replace(self, owner: Owner, receipt: Mapping[str, Any]) -> None:
@@ -112,6 +114,13 @@ def _kept_s(settings: AppSettings) -> int:
     return NEVER_S if seconds is None else int(seconds)
 
 
+def _receipt_in(plain: bytes) -> dict[str, Any]:
+    receipt: dict[str, Any] = orjson.loads(plain)
+    if isinstance(considered := receipt.get("considered"), dict):
+        receipt["considered"] = unpacked(cast(Packed, considered))
+    return receipt
+
+
 def _fitting(receipt: Mapping[str, Any], most: int) -> bytes:
     """The receipt as JSON of at most so many bytes: what is long in it are lists of what was
     considered, best first, so their ends are what is missed least."""
@@ -128,4 +137,7 @@ def _fitting(receipt: Mapping[str, Any], most: int) -> bytes:
 
 
 def _json(body: Mapping[str, Any]) -> bytes:
+    considered = body.get("considered")
+    if considered and isinstance(considered[0], Scored):
+        body = {**body, "considered": packed(considered)}
     return orjson.dumps(body, default=dict)

@@ -24,7 +24,7 @@ from gateway.ports import EmbeddingModel, Services
 Stage = Literal["full", "lexical", "profile", "none"]
 """How far recall came."""
 
-BY_WORDS: Final = 40
+BY_WORDS: Final = 30
 BY_VECTOR: Final = 60
 """Results asked of each list. 100 of each find half a point more of LoCoMo's evidence (83.5% in
 ten results), but every candidate is opened and scored."""

@@ -185,6 +185,7 @@ class _Asking:
         self._text = asked_text(question.text, question.before)
         self.parts = Parts(seconds)
         self.candidates = Candidates(services, settings, owner, self._text, self.parts)
+        self._kept = self._kept_standing()
 
     # --- the journey -------------------------------------------------------------------------
 
@@ -195,12 +196,14 @@ class _Asking:
             return self._same_again(await self.parts.within(sticky, "sticky") or [])
         pending = self.parts.begin(self._pending(), "recall-pending")
         found, stage = await self.candidates.find(
-            self._where(), standing=self._settings.memory.standing_max, language=self._language()
+            self._where(), standing=self._standing_wanted(), language=self._language()
         )
         scale = await self.candidates.scale() if found.lists.get("dense") else None
         held = await self.parts.within(sticky, "sticky") or []
         waiting = await self.parts.within(pending, "pending") or ()
-        ranked = [s for s in await self.ranking(found) if self._counts(s.memory)]
+        ranked = await self.ranking(found)
+        if len(self._settings.memory.types) < len(TYPES) or self._settings.memory.turns == "off":
+            ranked = [s for s in ranked if self._counts(s.memory)]
         return self._chosen(found, stage, scale, ranked, held, waiting)
 
     async def ranking(self, found: Found) -> list[Scored]:
@@ -255,6 +258,8 @@ class _Asking:
             ),
             self._budget(),
         )
+        for scored in ranked:
+            scored.left_out = choice.left_out.get(scored.memory.id)
         self.parts.took("choice", began)
         self.parts.took("total", self.parts.began)
         return Recalled(
@@ -263,9 +268,7 @@ class _Asking:
             status="partial" if self.parts.missing else "ok",
             stage=stage,
             tokens=choice.tokens,
-            considered=tuple(
-                Scored(s.memory, s.score, s.why, choice.left_out.get(s.memory.id)) for s in ranked
-            ),
+            considered=tuple(ranked),
             stage_ms=self.parts.took_ms,
         )
 
@@ -353,28 +356,41 @@ class _Asking:
         overhead = 2 * frame if memory.placement == "split" else frame
         return Budget(tokens, memories, memory.standing_max, overhead)
 
-    def _standing_of(self, found: Found, stage: Stage) -> Sequence[Memory] | None:
-        """Profile, preferences and what is pinned: as found now, else as kept; None: unknown."""
+    def _kept_standing(self) -> Sequence[Memory] | None:
+        """What always counts, as an earlier recall found it and still holds; None: ask for it.
+
+        Where the state is away there is no version to go by, and what is kept serves for a
+        minute, but only if the store is away as well (`_standing_of`).
+        """
         conversation = self._question.conversation
+        if self._question.as_of is not None or self._is_narrowed():
+            return None
         version = conversation.standing_version if conversation is not None else ""
-        tenant = self._owner.tenant
-        if stage == "none":
-            return (
-                None
-                if self._question.as_of is not None
-                else _standing.get(tenant, version=version, now=self._now)
-            )
+        return _standing.get(self._owner.tenant, version=version, now=self._now)
+
+    def _standing_wanted(self) -> int:
+        conversation = self._question.conversation
+        known = conversation is not None and conversation.standing_version != ""
+        return 0 if known and self._kept is not None else self._settings.memory.standing_max
+
+    def _is_narrowed(self) -> bool:
+        question = self._question
+        return bool(question.metadata or question.kinds or question.types)
+
+    def _standing_of(self, found: Found, stage: Stage) -> Sequence[Memory] | None:
+        """Profile, preferences and what is pinned: as kept, else as found now; None: unknown."""
+        if stage == "none" or not self._standing_wanted():
+            return self._kept
         memories = [
             found.memories[id] for id, _ in found.lists.get("standing", ()) if id in found.memories
         ]
         standing = [m for m in memories if is_standing(m)]
-        if self._question.as_of is None and not self._question.metadata:
-            _standing.keep(tenant, standing, version=version, now=self._now)
+        if self._question.as_of is None and not self._is_narrowed():
+            conversation = self._question.conversation
+            version = conversation.standing_version if conversation is not None else ""
+            _standing.keep(self._owner.tenant, standing, version=version, now=self._now)
         return standing
 
     def _language(self) -> str | None:
         """The user's language, where a preference that is known here names it."""
-        conversation = self._question.conversation
-        version = conversation.standing_version if conversation is not None else ""
-        kept = _standing.get(self._owner.tenant, version=version, now=self._now) or ()
-        return next((m.value for m in kept if m.key == "language" and m.value), None)
+        return next((m.value for m in self._kept or () if m.key == "language" and m.value), None)

@@ -97,17 +97,7 @@ def receipt_of(
         "timezone": options.timezone,
         "status": report.status,
         "stage": report.stage,
-        "considered": [
-            {
-                "id": scored.memory.id,
-                "kind": scored.memory.kind,
-                "type": scored.memory.type,
-                "score": _millionths(scored.score),
-                "why": {name: _millionths(part) for name, part in scored.why.items()},
-                "left_out": scored.left_out,
-            }
-            for scored in (recalled.considered[:CONSIDERED] if recalled is not None else ())
-        ],
+        "considered": recalled.considered[:CONSIDERED] if recalled is not None else (),
         "injected": [memory.id for memory in shown],
         "refs": list(refs),
         "template": visit.settings.memory.template,
@@ -135,12 +125,6 @@ def _asked(visit: Visit, request: ChatRequest) -> tuple[str, str]:
     text, before = capture.query_text(request)
     hidden = visit.settings.privacy.redact
     return redact(text, hidden), redact(before, hidden)
-
-
-def _millionths(number: float) -> float:
-    """To six places: `round`, which looks for the nearest decimal, takes five times as long, and a
-    receipt has hundreds."""
-    return int(number * 1e6) / 1e6
 
 
 def _recorded(visit: Visit, request: ChatRequest) -> dict[str, Any]:
