@@ -23,6 +23,7 @@ from gateway.adapters.data_dir import DataDirLock, make_private
 from gateway.adapters.embed_cached import CachedEmbedder
 from gateway.config import AppSettings, Settings
 from gateway.config.settings import EmbeddingSettings
+from gateway.core.attempts import Attempts
 from gateway.core.breaker import Breaker
 from gateway.core.errors import (
     QueueUnavailable,
@@ -78,6 +79,7 @@ class GatewayDeployment:
         self._clock = clock
         self._background = TaskGroupOfBackground()
         self._metrics = Metrics()
+        self._attempts = Attempts(settings.server.wrong_credentials_per_minute)
         self._services: dict[str, Services] = {}
         self._draining = False
         self._changing = asyncio.Lock()
@@ -103,6 +105,10 @@ class GatewayDeployment:
     @property
     def metrics(self) -> Metrics:
         return self._metrics
+
+    @property
+    def attempts(self) -> Attempts:
+        return self._attempts
 
     @property
     def draining(self) -> bool:
@@ -239,6 +245,7 @@ async def _whole_services(deployment: GatewayDeployment, scope: AppSettings) -> 
     from gateway.adapters.redis_budget import RedisBudget
     from gateway.adapters.redis_queue import RedisQueue
     from gateway.adapters.redis_receipts import RedisReceipts
+    from gateway.adapters.redis_revocations import RedisRevocations
     from gateway.adapters.redis_state import RedisState
     from gateway.adapters.redis_tally import RedisTally
     from gateway.adapters.spool import FileSpool
@@ -297,6 +304,7 @@ async def _whole_services(deployment: GatewayDeployment, scope: AppSettings) -> 
         clock=deployment.clock,
         jwks=jwks,
         tally=RedisTally(state_client),
+        revocations=RedisRevocations(state_client),
         budget=RedisBudget(state_client),
         reranker=_reranker(deployment, scope),
         notes={"embedding": embedding_note, "extraction": extraction_note},

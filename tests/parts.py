@@ -22,6 +22,7 @@ from gateway.adapters.redis_state import RedisState
 from gateway.adapters.spool import FileSpool
 from gateway.adapters.upstream import HttpUpstream
 from gateway.config import AppSettings, Settings
+from gateway.core.attempts import Attempts
 from gateway.core.errors import SettingsError, Unprocessable
 from gateway.core.identity import Owner, Person
 from gateway.core.memory import Entry, Instant, Memory, Source
@@ -41,6 +42,7 @@ class Premises:
         self.services = services
         self.background = TaskGroupOfBackground()
         self.metrics = Metrics()
+        self.attempts = Attempts(settings.server.wrong_credentials_per_minute)
         self.draining = False
         self.now = now
 

@@ -84,6 +84,7 @@ class ServerSettings(Section):
     max_upload_bytes: int = Field(512 * 2**20, ge=1024, le=2**34)
     max_open_requests: int = Field(2048, ge=1, le=1_000_000)
     body_timeout_s: Seconds = 30.0
+    wrong_credentials_per_minute: int = Field(60, ge=0, le=1_000_000)
 
 
 class UpstreamSettings(Section):

@@ -29,7 +29,7 @@ MAX_SIGNATURES = 4
 
 _KEY = re.compile(r"mg_([0-9a-f]{12})_([A-Za-z0-9_-]{43})", re.ASCII)
 _KEY_IN_BYTES = re.compile(_KEY.pattern.encode())
-_LINK_DOMAIN = b"memory-gateway user link 1\0"
+_LINK_DOMAIN = b"memory-gateway user link 2\0"
 
 
 # --- gateway keys ------------------------------------------------------------------------
@@ -164,28 +164,43 @@ def _unsigned(why: str) -> Unauthenticated:
 # --- links to a user's own page -------------------------------------------------------------
 
 
-def make_link(secret: str, person: Person, *, until: Instant) -> str:
-    """A token, fit for a URL, that stands for this person until then."""
-    claims = json.dumps([person.app, person.user, int(until)], separators=(",", ":")).encode()
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What a link says: whom it stands for, from when until when, and a name to take it back by."""
+
+    person: Person
+    id: str
+    made_at: Instant
+    until: Instant
+
+
+def make_link(secret: str, link: Link) -> str:
+    """A token, fit for a URL, that stands for this link's person until its end."""
+    said = [link.person.app, link.person.user, int(link.until), link.id, link.made_at]
+    claims = json.dumps(said, separators=(",", ":")).encode()
     return f"{_base64(claims)}.{_base64(_link_mac(secret, claims))}"
 
 
-def check_link(secret: str, token: str, *, now: Instant) -> Person:
-    """Whom a link's token stands for. Raises Unauthenticated: forged, damaged or ended."""
-    refused = Unauthenticated(
-        "this link is not valid or has ended; ask for a new one", code="invalid_link"
-    )
+def check_link(secret: str, token: str, *, now: Instant) -> Link:
+    """What a link's token says. Raises Unauthenticated: forged, damaged or ended."""
     body, _, mac = token.partition(".")
     try:
         claims, given = _unbase64(body), _unbase64(mac)
     except ValueError:
-        raise refused from None
+        raise ended_link() from None
     if not hmac.compare_digest(_link_mac(secret, claims), given):
-        raise refused
-    app, user, until = json.loads(claims)
+        raise ended_link()
+    app, user, until, id, made_at = json.loads(claims)
     if now >= until:
-        raise refused
-    return Person(app, user)
+        raise ended_link()
+    return Link(Person(app, user), id, made_at, until)
+
+
+def ended_link() -> Unauthenticated:
+    """Forged, ended or taken back: one answer for all."""
+    return Unauthenticated(
+        "this link is not valid or has ended; ask for a new one", code="invalid_link"
+    )
 
 
 def _link_mac(secret: str, claims: bytes) -> bytes:

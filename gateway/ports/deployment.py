@@ -9,8 +9,9 @@ from typing import Any, Literal, Protocol
 
 from gateway.config import AppSettings, Settings
 from gateway.config.settings import EmbeddingSettings
+from gateway.core.attempts import Attempts
 from gateway.core.memory import Instant
-from gateway.ports.directory import Cipher, Directory, JwksSource, KeyStore
+from gateway.ports.directory import Cipher, Directory, JwksSource, KeyStore, Revocations
 from gateway.ports.exchanges import ExchangeQueue, Spool
 from gateway.ports.models import Budget, Embedder, Extractor, Reranker
 from gateway.ports.records import Receipts, Tally
@@ -49,6 +50,7 @@ class Services:
     reranker: Reranker | None = None
     budget: Budget | None = None
     tally: Tally | None = None
+    revocations: Revocations | None = None
     notes: Mapping[str, str] = field(default_factory=dict)
     """What was decided at the start and why (`embedding`, `extraction`): for `doctor`,
     `/readyz` and the log."""
@@ -80,6 +82,11 @@ class Deployment(Protocol):
 
     @property
     def metrics(self) -> Metrics: ...
+
+    @property
+    def attempts(self) -> Attempts:
+        """Which addresses sent wrong credentials too often."""
+        ...
 
     @property
     def draining(self) -> bool:

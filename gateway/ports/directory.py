@@ -122,6 +122,19 @@ class KeyStore(Protocol):
         ...
 
 
+class Revocations(Protocol):
+    """Sessions and links that were good and are no more, for all processes. Raises
+    StateUnavailable."""
+
+    async def revoke(self, name: str, *, now: Instant, until: Instant) -> None:
+        """Take back what this name stands for. Kept until then, when it would end by itself."""
+        ...
+
+    async def revoked_at(self, name: str) -> Instant | None:
+        """When it was last taken back; None where it was not."""
+        ...
+
+
 class JwksSource(Protocol):
     """The public keys that sign users' tokens (RFC 7517), by the URL they are published at."""
 

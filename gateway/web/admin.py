@@ -24,7 +24,7 @@ from gateway.web.browser_session import (
     BrowserSessions,
     require_own_page,
 )
-from gateway.web.callers import Caller, Handler
+from gateway.web.callers import Caller, Handler, peer_of
 from gateway.web.checked import check, read_json, read_json_of
 from gateway.web.identity import check_app, check_user, require_admin
 from gateway.web.schemas import Body, Name
@@ -58,22 +58,22 @@ def routes(deployment: Deployment, token: str, sessions: BrowserSessions) -> lis
     """Every operator's route; each asks for the admin token first, or for the session that one
     who knows it began in the console."""
 
-    def operator(request: Request) -> None:
+    async def operator(request: Request) -> None:
         headers = request.scope["headers"]
         if "authorization" not in request.headers:
-            session = sessions.operator(headers, now=deployment.clock())
+            session = await sessions.operator(headers, now=deployment.clock())
             if session is not None:
                 require_own_page(request.method, headers, session)
                 return
-        require_admin(headers, token)
+        require_admin(headers, token, deployment, peer_host=peer_of(request))
 
     async def caller(request: Request) -> Caller:
-        operator(request)
+        await operator(request)
         return Caller(_person(request), deployment, operator=True)
 
     def at(path: str, method: str, handler: Callable[..., Awaitable[Response]]) -> Route:
         async def endpoint(request: Request) -> Response:
-            operator(request)
+            await operator(request)
             return await handler(request, deployment)
 
         return Route(PREFIX + path, endpoint, methods=[method], name=handler.__name__)
@@ -89,7 +89,7 @@ def routes(deployment: Deployment, token: str, sessions: BrowserSessions) -> lis
         of_user("/identities", "GET", list_identities),
         of_user("/identities", "POST", link_identity),
         of_user("/identities/{identity}", "DELETE", unlink_identity),
-        of_user("/link", "POST", _link_maker(sessions)),
+        *(of_user(*route) for route in _link_routes(sessions)),
         at("/users", "GET", list_users),
         at("/queue", "GET", queue_status),
         at("/queue/dead", "GET", queue_dead),
@@ -161,19 +161,39 @@ class NewLink(Body):
     ttl_s: Annotated[float, Field(ge=60, le=MAX_LINK_S, strict=False)] = LINK_S
 
 
-def _link_maker(sessions: BrowserSessions) -> Handler:
+def _link_routes(sessions: BrowserSessions) -> Sequence[tuple[str, str, Handler]]:
     async def make_link(request: Request, caller: Caller) -> Response:
         """A link to this person's own page, which ends."""
         raw = await read_json_of(request, caller.deployment)
         body = check(NewLink, {} if raw is None else raw)
-        until = caller.now + body.ttl_s
-        token = sessions.link(caller.person, until=until)
-        await caller.audit("link.create", until=rfc3339(int(until)))
+        now = caller.now
+        until = now + body.ttl_s
+        token, id = sessions.link(caller.person, now=now, until=until)
+        ends = rfc3339(int(until))
+        await caller.audit("link.create", link=id, until=ends)
         # After the #, so that no server on the way and no log of one sees the token.
-        answer = {"url": f"/me#{token}", "token": token, "expires_at": rfc3339(int(until))}
-        return JSONResponse(answer, 201)
+        return JSONResponse(
+            {"id": id, "url": f"/me#{token}", "token": token, "expires_at": ends}, 201
+        )
 
-    return make_link
+    async def take_back_link(request: Request, caller: Caller) -> Response:
+        """From now on this link is refused."""
+        id = request.path_params["id"]
+        await sessions.take_back(caller.person, id, now=caller.now)
+        await caller.audit("link.revoke", link=id[:80])
+        return Response(status_code=204)
+
+    async def take_back_links(_: Request, caller: Caller) -> Response:
+        """From now on every link that was made for this person is refused."""
+        await sessions.take_back(caller.person, now=caller.now)
+        await caller.audit("link.revoke")
+        return Response(status_code=204)
+
+    return (
+        ("/link", "POST", make_link),
+        ("/link", "DELETE", take_back_links),
+        ("/link/{id}", "DELETE", take_back_link),
+    )
 
 
 # --- queue ---------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from starlette.routing import BaseRoute, Match, Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.core.errors import BadRequest, NotFound, Unauthenticated
+from gateway.core.identity import DEFAULT_APP
 from gateway.ports import Deployment
 from gateway.web import admin, console, health, memories, openapi
 from gateway.web.body import ClientLeft
@@ -49,7 +50,7 @@ def build_app(
     deployment: Deployment, *, admin_token: str = "", routes: Sequence[BaseRoute] = ()
 ) -> ASGIApp:
     """The ASGI application of an open deployment. `routes` are served beside its own."""
-    sessions = BrowserSessions(admin_token)
+    sessions = BrowserSessions(admin_token, deployment.services_for(DEFAULT_APP).revocations)
     figures = Figures(deployment)
     own = [
         *memories.routes(caller_from_headers(deployment, sessions), ROOT),

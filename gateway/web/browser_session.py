@@ -6,9 +6,10 @@ something must repeat a word that stands in the page (`X-CSRF-Token`); and a bro
 where a request comes from (`Sec-Fetch-Site`, `Origin`) must say: from here. Who sends
 `Authorization` needs none of this, for no browser adds that by itself.
 
-Nothing is stored: a session is its own end and a MAC under a key drawn from the admin token, so
-that every process with that token knows it, and changing the token ends them all. Signing out
-is remembered by the process that was told.
+A session or link is its own end and a MAC under a key drawn from the admin token, so that every
+process with that token knows it, and changing the token ends them all. What is stored is what
+was taken back before its end (`ports.Revocations`), which each use asks for. Where that cannot
+be asked a link is refused, and an operator is let in: an outage is when the console is needed.
 """
 
 from __future__ import annotations
@@ -18,14 +19,16 @@ import hmac
 import re
 import secrets
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 from typing import Final, Literal
 
-from gateway.core.errors import BadRequest, Forbidden, Unauthenticated
+from gateway.core.errors import BadRequest, Forbidden, StateUnavailable, Unauthenticated
 from gateway.core.identity import Person
-from gateway.core.keys import LINK_PREFIX, check_link, make_link
+from gateway.core.keys import LINK_PREFIX, Link, check_link, ended_link, make_link
 from gateway.core.memory import Instant
+from gateway.ports import Revocations
 from gateway.web.identity import is_admin_token
 
 OPERATOR_COOKIE: Final = "mg_console"
@@ -76,10 +79,11 @@ class BrowserSessions:
     """Makes and reads sessions and links, under one secret: the admin token. An empty one lets
     nobody in."""
 
-    def __init__(self, admin_token: str) -> None:
+    def __init__(self, admin_token: str, shared: Revocations | None = None) -> None:
         self._token = admin_token
         self._key = hmac.new(admin_token.encode(), b"browser sessions 1", hashlib.sha256).digest()
-        self._ended: dict[str, Instant] = {}
+        self._here = _OfThisProcess()
+        self._shared = self._here if shared is None else shared
 
     # --- operators ---------------------------------------------------------------------------
 
@@ -98,43 +102,62 @@ class BrowserSessions:
         claims = f"{int(now + SESSION_S)}.{secrets.token_urlsafe(16)}"
         return f"{claims}.{self._mac('session', claims).hex()}"
 
-    def operator(self, headers: RawHeaders, *, now: Instant) -> BrowserSession | None:
+    async def operator(self, headers: RawHeaders, *, now: Instant) -> BrowserSession | None:
         """The operator's session that these headers carry, if there is a good one."""
         value = cookie(headers, OPERATOR_COOKIE)
-        parts = _SESSION.fullmatch(value) if value is not None else None
-        if value is None or parts is None or not self._token:
+        claims = self._claims_of(value)
+        if value is None or claims is None or now >= _end_of(claims):
             return None
-        claims = f"{parts[1]}.{parts[2]}"
-        if not hmac.compare_digest(self._mac("session", claims).hex(), parts[3]):
+        if await self._here.revoked_at(f"session {claims}") is not None:
             return None
-        until = float(parts[1])
-        if now >= until or claims in self._ended:
-            return None
+        with suppress(StateUnavailable):
+            if await self._shared.revoked_at(f"session {claims}") is not None:
+                return None
         return BrowserSession("operator", self.csrf_of(value))
 
-    def sign_out(self, headers: RawHeaders, *, now: Instant) -> None:
-        """From now on the operator's session in these headers is none."""
-        session = self.operator(headers, now=now)
-        value = cookie(headers, OPERATOR_COOKIE)
-        if session is not None and value is not None:
-            self._ended = {c: until for c, until in self._ended.items() if until > now}
-            claims, _, _ = value.rpartition(".")
-            self._ended[claims] = float(claims.partition(".")[0])
+    def _claims_of(self, value: str | None) -> str | None:
+        """What a session's cookie says, where we made it."""
+        parts = _SESSION.fullmatch(value) if value is not None else None
+        if parts is None or not self._token:
+            return None
+        claims = f"{parts[1]}.{parts[2]}"
+        same = hmac.compare_digest(self._mac("session", claims).hex(), parts[3])
+        return claims if same else None
+
+    async def sign_out(self, headers: RawHeaders, *, now: Instant) -> None:
+        """From now on the operator's session in these headers is none, in any process; in this
+        one alone while shared state is away."""
+        claims = self._claims_of(cookie(headers, OPERATOR_COOKIE))
+        if claims is not None:
+            for place in (self._here, self._shared):
+                with suppress(StateUnavailable):
+                    await place.revoke(f"session {claims}", now=now, until=_end_of(claims))
 
     # --- a person's own page -------------------------------------------------------------------
 
-    def link(self, person: Person, *, until: Instant) -> str:
-        """A token that stands for this person on their own page until then."""
-        return LINK_PREFIX + make_link(self._link_secret(), person, until=until)
+    def link(self, person: Person, *, now: Instant, until: Instant) -> tuple[str, str]:
+        """A token that stands for this person on their own page until then, and the link's id."""
+        link = Link(person, secrets.token_hex(8), now, until)
+        return LINK_PREFIX + make_link(self._link_secret(), link), link.id
 
-    def person(self, token: str, *, now: Instant) -> BrowserSession:
-        """Whom a link's token stands for. Raises Unauthenticated: forged, damaged or ended."""
+    async def person(self, token: str, *, now: Instant) -> BrowserSession:
+        """Whom a link's token stands for. Raises Unauthenticated: forged, damaged, ended or
+        taken back; StateUnavailable where the last cannot be told."""
         if not self._token or not token.startswith(LINK_PREFIX):
-            raise Unauthenticated(
-                "this link is not valid or has ended; ask for a new one", code="invalid_link"
-            )
-        person = check_link(self._link_secret(), token.removeprefix(LINK_PREFIX), now=now)
-        return BrowserSession("person", self.csrf_of(token), person)
+            raise ended_link()
+        link = check_link(self._link_secret(), token.removeprefix(LINK_PREFIX), now=now)
+        if await self._shared.revoked_at(f"link {link.id}") is not None:
+            raise ended_link()
+        all_at = await self._shared.revoked_at(_links_of(link.person))
+        if all_at is not None and link.made_at <= all_at:
+            raise ended_link()
+        return BrowserSession("person", self.csrf_of(token), link.person)
+
+    async def take_back(self, person: Person, id: str | None = None, *, now: Instant) -> None:
+        """From now on a link, or every link that was made for this person, is none. Raises
+        StateUnavailable."""
+        name = _links_of(person) if id is None else f"link {id}"
+        await self._shared.revoke(name, now=now, until=now + MAX_LINK_S)
 
     # --- csrf ----------------------------------------------------------------------------------
 
@@ -147,6 +170,29 @@ class BrowserSessions:
 
     def _mac(self, purpose: str, text: str) -> bytes:
         return hmac.new(self._key, f"{purpose}\0{text}".encode(), hashlib.sha256).digest()
+
+
+class _OfThisProcess:
+    """Implements `ports.Revocations` for one process."""
+
+    def __init__(self) -> None:
+        self._ended: dict[str, tuple[Instant, Instant]] = {}
+
+    async def revoke(self, name: str, *, now: Instant, until: Instant) -> None:
+        self._ended = {n: ends for n, ends in self._ended.items() if ends[1] > now}
+        self._ended[name] = (now, until)
+
+    async def revoked_at(self, name: str) -> Instant | None:
+        ends = self._ended.get(name)
+        return None if ends is None else ends[0]
+
+
+def _end_of(claims: str) -> Instant:
+    return float(claims.partition(".")[0])
+
+
+def _links_of(person: Person) -> str:
+    return f"links {person.app} {person.user}"
 
 
 def require_own_page(

@@ -96,17 +96,22 @@ Handler = Callable[[Request, Caller], Awaitable[Response]]
 FindCaller = Callable[[Request], Awaitable[Caller]]
 
 
+def peer_of(request: Request) -> str | None:
+    """The address at the other end of the connection, not one that a header tells of."""
+    return request.client.host if request.client else None
+
+
 def caller_from_headers(deployment: Deployment, sessions: BrowserSessions) -> FindCaller:
     """Callers that name themselves as chat requests do, and people on their own page."""
 
     async def find(request: Request) -> Caller:
-        own = _on_own_page(request, deployment, sessions)
+        own = await _on_own_page(request, deployment, sessions)
         if own is not None:
             return own
         who = await identify(
             request.scope["headers"],
             body_user=None,
-            peer_host=request.client.host if request.client else None,
+            peer_host=peer_of(request),
             deployment=deployment,
             now=deployment.clock(),
         )
@@ -121,12 +126,12 @@ def caller_from_headers(deployment: Deployment, sessions: BrowserSessions) -> Fi
     return find
 
 
-def _on_own_page(
+async def _on_own_page(
     request: Request, deployment: Deployment, sessions: BrowserSessions
 ) -> Caller | None:
     """The person whose link (or the cookie made of it) this request carries, on the paths that
     a link opens. Raises Unauthenticated, Forbidden, and BadRequest where it names someone else
-    besides."""
+    besides; StateUnavailable where it cannot be told whether the link was taken back."""
     headers = request.scope["headers"]
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     by_cookie = False
@@ -135,7 +140,7 @@ def _on_own_page(
         by_cookie = True
         if not token or "authorization" in request.headers or "x-memory-user" in request.headers:
             return None  # who says who they are is not a page of ours
-    session = sessions.person(token.strip(), now=deployment.clock())
+    session = await sessions.person(token.strip(), now=deployment.clock())
     if session.person is None:
         return None
     if by_cookie:

@@ -7,7 +7,13 @@ import hmac
 from collections.abc import Iterable
 from typing import Final
 
-from gateway.core.errors import BadRequest, RateLimited, StateUnavailable, Unauthenticated
+from gateway.core.errors import (
+    BadRequest,
+    GatewayError,
+    RateLimited,
+    StateUnavailable,
+    Unauthenticated,
+)
 from gateway.core.identity import DEFAULT_APP
 from gateway.core.keys import KEY_PREFIX, GatewayKey, check_key, holds_key, key_id
 from gateway.core.memory import Instant
@@ -18,13 +24,48 @@ from gateway.web.claims import Given
 _KEY_HEADERS: Final = (b"authorization", b"api-key", b"x-api-key")
 
 
+class Attempt:
+    """One credential from one address, about to be looked at. Raises RateLimited where it is
+    not: too many wrong ones came from there, and this one is not known to be right."""
+
+    def __init__(
+        self, deployment: Deployment, peer_host: str | None, credential: str, now: Instant
+    ) -> None:
+        self._attempts, self._host = deployment.attempts, peer_host
+        self._credential, self._now = credential, now
+        wait_s = self._attempts.wait_s(peer_host, credential, now=now)
+        if wait_s > 0:
+            raise _too_many(wait_s)
+
+    def failed(self, refused: Unauthenticated) -> GatewayError:
+        """It was wrong: what to raise."""
+        wait_s = self._attempts.wait_s(self._host, "", now=self._now)
+        self._attempts.failed(self._host, now=self._now)
+        return _too_many(wait_s) if wait_s > 0 else refused
+
+    def succeeded(self) -> None:
+        """It was right."""
+        self._attempts.succeeded(self._host, self._credential, now=self._now)
+
+
+def _too_many(wait_s: float) -> RateLimited:
+    return RateLimited(
+        f"too many wrong keys or tokens came from this address; try again in {wait_s:.0f} s",
+        retry_after_s=wait_s,
+        code="too_many_failures",
+    )
+
+
 # --- gateway keys ----------------------------------------------------------------------------
 
 
 async def gateway_key(
-    given: Given, deployment: Deployment
+    given: Given, deployment: Deployment, *, peer_host: str | None, now: Instant
 ) -> tuple[GatewayKey | None, frozenset[bytes]]:
-    """The gateway key that was sent, checked, and the headers that held one."""
+    """The gateway key that was sent, checked, and the headers that held one.
+
+    Raises Unauthenticated, BadRequest, and RateLimited where too many wrong ones came from there.
+    """
     held_by = {name for name in _KEY_HEADERS if holds_key(given.values.get(name, b""))}
     bearer = given.bearer
     if bearer is not None and not bearer.startswith(KEY_PREFIX):
@@ -40,14 +81,18 @@ async def gateway_key(
     if shown is None:
         return None, frozenset(held_by)
     id = key_id(shown)
+    attempt = Attempt(deployment, peer_host, id or "", now)
     # Keys are the whole deployment's: an app is what a key leads to, so it cannot lead to keys.
     kept = await deployment.services_for(DEFAULT_APP).keys.find(id) if id is not None else None
     if not check_key(shown, kept) or kept is None:
-        raise Unauthenticated(
-            "this gateway key is unknown or revoked; make one with: memory-gateway keys create",
-            param="X-Memory-Key",
-            code="invalid_key",
+        raise attempt.failed(
+            Unauthenticated(
+                "this gateway key is unknown or revoked; make one with: memory-gateway keys create",
+                param="X-Memory-Key",
+                code="invalid_key",
+            )
         )
+    attempt.succeeded()
     return kept, frozenset(held_by)
 
 
@@ -97,19 +142,35 @@ def _tokens_bucket(key: GatewayKey) -> str:
 # --- operators ---------------------------------------------------------------------------------
 
 
-def require_admin(headers: Iterable[tuple[bytes, bytes]], token: str) -> None:
+def require_admin(
+    headers: Iterable[tuple[bytes, bytes]],
+    token: str,
+    deployment: Deployment,
+    *,
+    peer_host: str | None,
+) -> None:
     """Let an operator's request through: `Authorization: Bearer <admin token>`.
 
-    Raises Unauthenticated.
+    Raises Unauthenticated, and RateLimited where too many wrong ones came from there.
     """
+    refused = Unauthenticated(
+        "the admin token is needed: send it as Authorization: Bearer <token>; it is"
+        " admin.token, or the one kept in the data directory",
+        param="Authorization",
+        code="invalid_admin_token",
+    )
     given = Given.read(headers).bearer
-    if given is None or not is_admin_token(given, token):
-        raise Unauthenticated(
-            "the admin token is needed: send it as Authorization: Bearer <token>; it is"
-            " admin.token, or the one kept in the data directory",
-            param="Authorization",
-            code="invalid_admin_token",
-        )
+    if given is None:
+        raise refused
+    attempt = admin_attempt(deployment, peer_host)
+    if not is_admin_token(given, token):
+        raise attempt.failed(refused)
+    attempt.succeeded()
+
+
+def admin_attempt(deployment: Deployment, peer_host: str | None) -> Attempt:
+    """A try of the admin token, in a header or in the console's form. Raises RateLimited."""
+    return Attempt(deployment, peer_host, "admin", deployment.clock())
 
 
 def is_admin_token(given: str, token: str) -> bool:

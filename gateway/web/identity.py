@@ -75,7 +75,7 @@ async def identify(
             param="Authorization",
             code="invalid_link",
         )
-    key, key_headers = await gateway_key(given, deployment)
+    key, key_headers = await gateway_key(given, deployment, peer_host=peer_host, now=now)
     app = _app_of(given, key)
     settings = deployment.settings_for(app)
     identity = settings.identity

@@ -135,6 +135,8 @@ _OF_USER = (
         admin.NewLink,
         optional=True,
     ),
+    Operation("delete", "/link", "Take back every link of this person", "Nothing", 204),
+    Operation("delete", "/link/{id}", "Take back a link", "Nothing", 204),
 )
 
 _MEMORY = {

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gateway.core import keys
 from gateway.core.errors import Unauthenticated
 from gateway.core.identity import Person
-from gateway.core.keys import check_key, check_link, key_id, make_key, make_link, sign
+from gateway.core.keys import Link, check_key, check_link, key_id, make_key, make_link, sign
 from gateway.core.keys import verify_signature as verify
 
 NOON = 1_790_000_000.0
@@ -82,7 +82,7 @@ def test_secrets_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) 
     assert check_key(shown, kept)
     assert not check_key(shown, None)
     verify(sign(SECRET, "app", "ann", NOON), SECRET, "app", "ann", NOON)
-    check_link(SECRET, make_link(SECRET, ANN, until=NOON + 1), now=NOON)
+    check_link(SECRET, make_link(SECRET, link_of(ANN)), now=NOON)
     assert len(compared) == 4
     assert all(len(a) == len(b) for a, b in compared)
 
@@ -195,20 +195,25 @@ def test_no_header_raises_anything_else(header: str) -> None:
 # --- links ---------------------------------------------------------------------------------
 
 
+def link_of(person: Person) -> Link:
+    return Link(person, "a1", NOON, NOON + 60)
+
+
 def test_a_link_stands_for_its_person_until_it_ends() -> None:
-    token = make_link(SECRET, Person("app", "日本 ann/?&"), until=NOON + 60)
+    link = Link(Person("app", "日本 ann/?&"), "a1", NOON - 0.25, NOON + 60)
+    token = make_link(SECRET, link)
     assert token.isascii()
     assert not set(token) - set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.")
-    assert check_link(SECRET, token, now=NOON) == Person("app", "日本 ann/?&")
+    assert check_link(SECRET, token, now=NOON) == link
     for late in (60, 61, 9999):
         with pytest.raises(Unauthenticated):
             check_link(SECRET, token, now=NOON + late)
 
 
 def test_a_changed_cut_or_foreign_link_is_refused() -> None:
-    token = make_link(SECRET, ANN, until=NOON + 60)
+    token = make_link(SECRET, link_of(ANN))
     body, mac = token.split(".")
-    other = make_link(SECRET, Person("default", "bob"), until=NOON + 60)
+    other = make_link(SECRET, link_of(Person("default", "bob")))
     forged = [
         "",
         ".",
@@ -220,7 +225,7 @@ def test_a_changed_cut_or_foreign_link_is_refused() -> None:
         token + "A",
         token + "=",
         token[:-1],
-        make_link("another", ANN, until=NOON + 60),
+        make_link("another", link_of(ANN)),
         "é." + mac,
         "A" * 10_000,
     ]

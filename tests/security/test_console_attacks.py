@@ -45,7 +45,7 @@ async def test_nobody_sees_anything_without_a_session(gateway: House, cookie: st
 
 async def test_a_persons_link_opens_no_page_of_the_console(gateway: House) -> None:
     sessions = BrowserSessions(ADMIN_TOKEN)
-    token = sessions.link(Person("default", "ana"), until=gateway.now + 100)
+    token, _ = sessions.link(Person("default", "ana"), now=gateway.now, until=gateway.now + 100)
     for headers in (
         {"Cookie": f"{PERSON_COOKIE}={token}"},
         {"Cookie": f"{OPERATOR_COOKIE}={token}"},

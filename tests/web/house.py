@@ -17,6 +17,7 @@ import httpx
 from uvicorn import Config
 from uvicorn.server import ServerState
 
+from gateway.adapters.redis_revocations import RedisRevocations
 from gateway.adapters.redis_tally import RedisTally
 from gateway.config import Settings
 from gateway.core.exchange import Exchange
@@ -72,7 +73,11 @@ async def house(
 ) -> AsyncIterator[House]:
     """All parts open, and the app served; ended in order."""
     settings = settings_of(tmp_path, upstream_url, **sections)
-    others = {"tally": RedisTally(redis), "notes": {"embedding": "none in this test"}}
+    others = {
+        "tally": RedisTally(redis),
+        "revocations": RedisRevocations(redis),
+        "notes": {"embedding": "none in this test"},
+    }
     async with opened(settings, redis, lambda: running.now, **others) as services:
         running = House(settings, services)
         try:

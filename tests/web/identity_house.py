@@ -20,6 +20,7 @@ from gateway.adapters.directory_sqlite import SqliteDirectory
 from gateway.adapters.jwks import HttpJwks
 from gateway.adapters.redis_state import RedisState
 from gateway.config import AppSettings, Settings, load
+from gateway.core.attempts import Attempts
 from gateway.core.keys import GatewayKey, make_key
 from gateway.core.memory import Instant
 from gateway.ports import Services
@@ -36,6 +37,7 @@ class House:
     settings: Settings
     services: Services
     now: Instant = NOON
+    attempts: Attempts = field(default_factory=lambda: Attempts(60))
 
     def settings_for(self, app: str) -> AppSettings:
         return self.settings.app(app)

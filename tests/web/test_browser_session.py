@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 
-from gateway.core.errors import BadRequest, Forbidden, Unauthenticated
+from gateway.adapters.redis_revocations import RedisRevocations
+from gateway.core.errors import BadRequest, Forbidden, StateUnavailable, Unauthenticated
 from gateway.core.identity import Person
-from gateway.core.keys import LINK_PREFIX, make_link
+from gateway.core.keys import LINK_PREFIX, Link, make_link
 from gateway.web.browser_session import (
     OPERATOR_COOKIE,
     PAGE_HEADERS,
@@ -29,15 +31,21 @@ def carrying(value: str, name: str = OPERATOR_COOKIE) -> list[tuple[bytes, bytes
     return [(b"host", b"gateway.test"), (b"cookie", f"theme=dark; {name}={value}".encode())]
 
 
+def a_token(sessions: BrowserSessions = SESSIONS, *, now: float = NOW) -> str:
+    """A link's token for ana that ends after a hundred seconds."""
+    token, _ = sessions.link(ANA, now=now, until=NOW + 100)
+    return token
+
+
 # --- operators -------------------------------------------------------------------------------
 
 
-def test_the_admin_token_begins_a_session_that_ends() -> None:
+async def test_the_admin_token_begins_a_session_that_ends() -> None:
     value = SESSIONS.sign_in(ADMIN_TOKEN, now=NOW)
-    session = SESSIONS.operator(carrying(value), now=NOW)
+    session = await SESSIONS.operator(carrying(value), now=NOW)
     assert session is not None
     assert session.kind == "operator"
-    assert SESSIONS.operator(carrying(value), now=NOW + SESSION_S) is None
+    assert await SESSIONS.operator(carrying(value), now=NOW + SESSION_S) is None
     assert ADMIN_TOKEN not in value
 
 
@@ -47,17 +55,17 @@ def test_any_other_token_begins_none(token: str) -> None:
         SESSIONS.sign_in(token, now=NOW)
 
 
-def test_without_an_admin_token_nobody_gets_in() -> None:
+async def test_without_an_admin_token_nobody_gets_in() -> None:
     closed = BrowserSessions("")
     with pytest.raises(Unauthenticated):
         closed.sign_in("", now=NOW)
     with pytest.raises(Unauthenticated):
-        closed.person(closed.link(ANA, until=NOW + 100), now=NOW)
+        await closed.person(a_token(closed), now=NOW)
     forged = SESSIONS.sign_in(ADMIN_TOKEN, now=NOW)
-    assert closed.operator(carrying(forged), now=NOW) is None
+    assert await closed.operator(carrying(forged), now=NOW) is None
 
 
-def test_a_session_is_not_made_longer_nor_taken_to_another_gateway() -> None:
+async def test_a_session_is_not_made_longer_nor_taken_to_another_gateway() -> None:
     until, nonce, mac = SESSIONS.sign_in(ADMIN_TOKEN, now=NOW).split(".")
     for forged in (
         f"{int(until) + 1}.{nonce}.{mac}",
@@ -66,31 +74,31 @@ def test_a_session_is_not_made_longer_nor_taken_to_another_gateway() -> None:
         f"{until}.{nonce}",
         "",
     ):
-        assert SESSIONS.operator(carrying(forged), now=NOW) is None
+        assert await SESSIONS.operator(carrying(forged), now=NOW) is None
     whole = f"{until}.{nonce}.{mac}"
-    assert BrowserSessions("another token").operator(carrying(whole), now=NOW) is None
+    assert await BrowserSessions("another token").operator(carrying(whole), now=NOW) is None
 
 
-def test_who_signs_out_is_out() -> None:
+async def test_who_signs_out_is_out() -> None:
     sessions = BrowserSessions(ADMIN_TOKEN)
     one, two = (sessions.sign_in(ADMIN_TOKEN, now=NOW) for _ in range(2))
-    sessions.sign_out(carrying(one), now=NOW)
-    assert sessions.operator(carrying(one), now=NOW) is None
-    assert sessions.operator(carrying(two), now=NOW) is not None
+    await sessions.sign_out(carrying(one), now=NOW)
+    assert await sessions.operator(carrying(one), now=NOW) is None
+    assert await sessions.operator(carrying(two), now=NOW) is not None
 
 
-def test_a_cookie_that_came_twice_is_refused() -> None:
+async def test_a_cookie_that_came_twice_is_refused() -> None:
     value = SESSIONS.sign_in(ADMIN_TOKEN, now=NOW)
     with pytest.raises(BadRequest, match="twice"):
-        SESSIONS.operator([*carrying(value), *carrying("planted")], now=NOW)
+        await SESSIONS.operator([*carrying(value), *carrying("planted")], now=NOW)
 
 
 # --- what a page must show ---------------------------------------------------------------------
 
 
-def test_reading_needs_no_word_and_changing_needs_the_pages_own() -> None:
+async def test_reading_needs_no_word_and_changing_needs_the_pages_own() -> None:
     value = SESSIONS.sign_in(ADMIN_TOKEN, now=NOW)
-    session = SESSIONS.operator(carrying(value), now=NOW)
+    session = await SESSIONS.operator(carrying(value), now=NOW)
     assert session is not None
     require_own_page("GET", carrying(value), session)
     with pytest.raises(Forbidden, match="reload"):
@@ -98,7 +106,7 @@ def test_reading_needs_no_word_and_changing_needs_the_pages_own() -> None:
     word = (b"x-csrf-token", session.csrf.encode())
     require_own_page("DELETE", [*carrying(value), word], session)
     require_own_page("POST", carrying(value), session, form_token=session.csrf)
-    other = SESSIONS.operator(carrying(SESSIONS.sign_in(ADMIN_TOKEN, now=NOW)), now=NOW)
+    other = await SESSIONS.operator(carrying(SESSIONS.sign_in(ADMIN_TOKEN, now=NOW)), now=NOW)
     assert other is not None
     with pytest.raises(Forbidden):
         require_own_page("DELETE", [*carrying(value), word], other)
@@ -114,9 +122,9 @@ def test_reading_needs_no_word_and_changing_needs_the_pages_own() -> None:
         (b"origin", b"http://gateway.test.evil.test"),
     ],
 )
-def test_another_site_is_refused_even_with_the_word(header: tuple[bytes, bytes]) -> None:
+async def test_another_site_is_refused_even_with_the_word(header: tuple[bytes, bytes]) -> None:
     value = SESSIONS.sign_in(ADMIN_TOKEN, now=NOW)
-    session = SESSIONS.operator(carrying(value), now=NOW)
+    session = await SESSIONS.operator(carrying(value), now=NOW)
     assert session is not None
     with pytest.raises(Forbidden, match="not made by a page"):
         require_own_page(
@@ -146,13 +154,13 @@ def test_pages_run_no_script_but_our_own_files() -> None:
 # --- links -------------------------------------------------------------------------------------
 
 
-def test_a_link_stands_for_its_person_until_it_ends() -> None:
-    token = SESSIONS.link(ANA, until=NOW + 100)
+async def test_a_link_stands_for_its_person_until_it_ends() -> None:
+    token = a_token()
     assert token.startswith(LINK_PREFIX)
-    assert SESSIONS.person(token, now=NOW).person == ANA
+    assert (await SESSIONS.person(token, now=NOW)).person == ANA
     for late in (100, 101):
         with pytest.raises(Unauthenticated):
-            SESSIONS.person(token, now=NOW + late)
+            await SESSIONS.person(token, now=NOW + late)
 
 
 @pytest.mark.parametrize(
@@ -161,18 +169,105 @@ def test_a_link_stands_for_its_person_until_it_ends() -> None:
         "",
         "mgl_",
         "mgl_.",
-        LINK_PREFIX + make_link(ADMIN_TOKEN, ANA, until=NOW + 100),
-        BrowserSessions("another").link(ANA, until=NOW + 100),
+        LINK_PREFIX + make_link(ADMIN_TOKEN, Link(ANA, "a1", NOW, NOW + 100)),
+        a_token(BrowserSessions("another")),
         SESSIONS.sign_in(ADMIN_TOKEN, now=NOW),
     ],
     ids=["empty", "bare", "torn", "by the token itself", "by another's", "a sign-in"],
 )
-def test_nothing_else_is_a_link(token: str) -> None:
+async def test_nothing_else_is_a_link(token: str) -> None:
     with pytest.raises(Unauthenticated):
-        SESSIONS.person(token, now=NOW)
+        await SESSIONS.person(token, now=NOW)
+
+
+# --- taken back --------------------------------------------------------------------------------
+
+
+class Away:
+    """Revocations that cannot be asked."""
+
+    async def revoke(self, name: str, *, now: float, until: float) -> None:
+        raise StateUnavailable("away")
+
+    async def revoked_at(self, name: str) -> float | None:
+        raise StateUnavailable("away")
+
+
+async def test_who_signs_out_of_one_process_is_out_of_all(redis: Redis) -> None:
+    one, other = (BrowserSessions(ADMIN_TOKEN, RedisRevocations(redis)) for _ in range(2))
+    value = one.sign_in(ADMIN_TOKEN, now=NOW)
+    assert await other.operator(carrying(value), now=NOW) is not None
+    await one.sign_out(carrying(value), now=NOW)
+    assert await other.operator(carrying(value), now=NOW) is None
+
+
+async def test_a_link_taken_back_is_refused_by_all_and_the_others_stay(redis: Redis) -> None:
+    one, other = (BrowserSessions(ADMIN_TOKEN, RedisRevocations(redis)) for _ in range(2))
+    token, id = one.link(ANA, now=NOW, until=NOW + 100)
+    second, _ = one.link(ANA, now=NOW, until=NOW + 100)
+    await one.take_back(ANA, id, now=NOW + 1)
+    with pytest.raises(Unauthenticated):
+        await other.person(token, now=NOW + 1)
+    assert (await other.person(second, now=NOW + 1)).person == ANA
+
+
+async def test_all_links_of_a_person_are_taken_back_and_later_ones_are_good(redis: Redis) -> None:
+    sessions = BrowserSessions(ADMIN_TOKEN, RedisRevocations(redis))
+    bob = Person("default", "bob")
+    before = [sessions.link(ANA, now=NOW + n, until=NOW + 100)[0] for n in range(2)]
+    bobs, _ = sessions.link(bob, now=NOW, until=NOW + 100)
+    await sessions.take_back(ANA, now=NOW + 1)
+    after, _ = sessions.link(ANA, now=NOW + 1.000001, until=NOW + 100)
+    for token in before:
+        with pytest.raises(Unauthenticated):
+            await sessions.person(token, now=NOW + 2)
+    assert (await sessions.person(after, now=NOW + 2)).person == ANA
+    assert (await sessions.person(bobs, now=NOW + 2)).person == bob
+
+
+async def test_where_it_cannot_be_told_links_are_refused_and_operators_let_in() -> None:
+    sessions = BrowserSessions(ADMIN_TOKEN, Away())
+    with pytest.raises(StateUnavailable):
+        await sessions.person(a_token(), now=NOW)
+    value = sessions.sign_in(ADMIN_TOKEN, now=NOW)
+    assert await sessions.operator(carrying(value), now=NOW) is not None
+    await sessions.sign_out(carrying(value), now=NOW)
+    assert await sessions.operator(carrying(value), now=NOW) is None, "known here at least"
+
+
+async def test_what_was_taken_back_is_kept_no_longer_than_it_would_have_held(redis: Redis) -> None:
+    revocations = RedisRevocations(redis)
+    await revocations.revoke("link x", now=NOW, until=NOW + 100)
+    await revocations.revoke("ended", now=NOW, until=NOW)
+    assert await revocations.revoked_at("link x") == NOW
+    [key] = await redis.keys()
+    assert 0 < await redis.pttl(key) <= 100_001
+    assert b"x" not in key.split(b":")[-1]
 
 
 # --- over the API ------------------------------------------------------------------------------
+
+
+async def test_an_operator_takes_links_back_one_or_all(gateway: House) -> None:
+    base = "/admin/v1/apps/default/users/ana/link"
+    async with gateway.client(Authorization=f"Bearer {ADMIN_TOKEN}") as operator:
+        made = [(await operator.post(base)).json() for _ in range(3)]
+
+        async def open_ones() -> list[bool]:
+            found = []
+            for link in made:
+                headers = {"Authorization": f"Bearer {link['token']}"}
+                answer = await operator.get("/v1/memories", headers=headers)
+                found.append(answer.status_code == 200)
+            return found
+
+        assert await open_ones() == [True, True, True]
+        assert (await operator.delete(f"{base}/{made[0]['id']}")).status_code == 204
+        assert await open_ones() == [False, True, True]
+        assert (await operator.delete(base)).status_code == 204
+        assert await open_ones() == [False, False, False]
+        audit = (await operator.get("/admin/v1/audit")).json()["entries"]
+        assert [entry["action"] for entry in audit[:2]] == ["link.revoke", "link.revoke"]
 
 
 async def a_link(gateway: House, user: str = "ana", **body: Any) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
+from gateway.core.attempts import Attempts
 from gateway.core.errors import BadRequest, Forbidden, RateLimited, Unauthenticated
 from gateway.core.identity import Person
 from gateway.core.keys import sign
@@ -394,8 +396,13 @@ async def test_an_app_with_rules_of_its_own_checks_tokens_by_them(
 # --- operators -------------------------------------------------------------------------------
 
 
+def admitted(headers: list[tuple[bytes, bytes]], token: str) -> None:
+    deployment: Any = SimpleNamespace(attempts=Attempts(0), clock=lambda: NOON)
+    require_admin(headers, token, deployment, peer_host=None)
+
+
 def test_the_admin_token_lets_an_operator_in() -> None:
-    require_admin([(b"authorization", b"Bearer the-token")], "the-token")
+    admitted([(b"authorization", b"Bearer the-token")], "the-token")
     assert is_admin_token("the-token", "the-token")
 
 
@@ -412,10 +419,10 @@ def test_the_admin_token_lets_an_operator_in() -> None:
 )
 def test_anything_else_is_refused(headers: list[tuple[bytes, bytes]]) -> None:
     with pytest.raises(Unauthenticated, match="admin token"):
-        require_admin(headers, "the-token")
+        admitted(headers, "the-token")
 
 
 def test_an_empty_admin_token_lets_nobody_in() -> None:
     assert not is_admin_token("", "")
     with pytest.raises(Unauthenticated):
-        require_admin([(b"authorization", b"Bearer ")], "")
+        admitted([(b"authorization", b"Bearer ")], "")

@@ -9,6 +9,7 @@ console needs (figures, settings in force, receipts by id alone, groups) stands 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from functools import lru_cache
@@ -24,7 +25,7 @@ from starlette.routing import Route
 
 from gateway import __version__
 from gateway.config import every_setting
-from gateway.core.errors import BadRequest, Forbidden, NotFound, Unauthenticated
+from gateway.core.errors import BadRequest, Forbidden, NotFound, RateLimited, Unauthenticated
 from gateway.core.identity import Person
 from gateway.flows import receipts
 from gateway.ports import Deployment
@@ -41,7 +42,9 @@ from gateway.web.browser_session import (
     require_own_page,
     set_cookie,
 )
+from gateway.web.callers import peer_of
 from gateway.web.context import read_body
+from gateway.web.credentials import admin_attempt
 from gateway.web.figures import Figures
 from gateway.web.identity import check_app
 
@@ -142,8 +145,8 @@ class Console:
         self._sessions = sessions
         self._figures = figures
 
-    def _session(self, request: Request) -> BrowserSession | None:
-        return self._sessions.operator(request.scope["headers"], now=self._deployment.clock())
+    async def _session(self, request: Request) -> BrowserSession | None:
+        return await self._sessions.operator(request.scope["headers"], now=self._deployment.clock())
 
     async def page(self, request: Request) -> Response:
         """The shell of a page, or the form that asks for the admin token."""
@@ -151,7 +154,7 @@ class Console:
         known = {**PAGES, "user": "User", "receipt": "Receipt"}
         if name not in known:
             raise NotFound("there is no such page of the console", code="unknown_path")
-        session = self._session(request)
+        session = await self._session(request)
         if session is None:
             return _page("login", to=_back(request), wrong=False)
         return _page(
@@ -169,11 +172,16 @@ class Console:
         body = await read_body(request, self._deployment.settings.server)
         form = parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True)
         to = _safe(form.get("to", [""])[0])
+        token = form.get("token", [""])[0].strip()
         try:
-            token = form.get("token", [""])[0].strip()
-            value = self._sessions.sign_in(token, now=self._deployment.clock())
-        except Unauthenticated:
-            return _page("login", 401, to=to, wrong=True)
+            attempt = admin_attempt(self._deployment, peer_of(request))
+            try:
+                value = self._sessions.sign_in(token, now=self._deployment.clock())
+            except Unauthenticated as exc:
+                raise attempt.failed(exc) from None
+        except (Unauthenticated, RateLimited) as exc:
+            return _refused(to, exc)
+        attempt.succeeded()
         answer = _answer(RedirectResponse(to, 303))
         answer.headers["set-cookie"] = set_cookie(
             OPERATOR_COOKIE, value, max_age_s=SESSION_S, secure=_is_secure(request)
@@ -182,12 +190,12 @@ class Console:
 
     async def sign_out(self, request: Request) -> Response:
         headers = request.scope["headers"]
-        session = self._session(request)
+        session = await self._session(request)
         if session is not None:
             body = await read_body(request, self._deployment.settings.server)
             word = parse_qs(body.decode("utf-8", "replace")).get("csrf_token", [""])[0]
             require_own_page("POST", headers, session, form_token=word)
-            self._sessions.sign_out(headers, now=self._deployment.clock())
+            await self._sessions.sign_out(headers, now=self._deployment.clock())
         answer = _answer(RedirectResponse("/console", 303))
         answer.headers["set-cookie"] = clear_cookie(OPERATOR_COOKIE, secure=_is_secure(request))
         return answer
@@ -196,7 +204,7 @@ class Console:
         """A question of a page: answered as JSON, to an operator's session alone."""
 
         async def endpoint(request: Request) -> Response:
-            if self._session(request) is None:
+            if await self._session(request) is None:
                 raise Unauthenticated("sign in at /console first", code="signed_out")
             return _answer(JSONResponse(await handler(request)))
 
@@ -290,6 +298,15 @@ class Console:
         return found[:limit]
 
 
+def _refused(to: str, why: Unauthenticated | RateLimited) -> Response:
+    """The form again, and why its token was not taken."""
+    if isinstance(why, RateLimited):
+        answer = _page("login", 429, to=to, wrong=False, wait_s=math.ceil(why.retry_after_s))
+        answer.headers["retry-after"] = str(math.ceil(why.retry_after_s))
+        return answer
+    return _page("login", 401, to=to, wrong=True)
+
+
 def _back(request: Request) -> str:
     query = f"?{request.url.query}" if request.url.query else ""
     return _safe(request.url.path + query)
@@ -370,7 +387,7 @@ class OwnPage:
         _same_site(request)
         body = await read_body(request, self._deployment.settings.server)
         token = body.decode("ascii", "replace").strip()
-        session = self._sessions.person(token, now=self._deployment.clock())
+        session = await self._sessions.person(token, now=self._deployment.clock())
         answer = self._told(session)
         answer.headers["set-cookie"] = set_cookie(
             PERSON_COOKIE, token, max_age_s=MAX_LINK_S, secure=_is_secure(request)
@@ -379,22 +396,22 @@ class OwnPage:
 
     async def present(self, request: Request) -> Response:
         """Who is here. Raises Unauthenticated."""
-        return self._told(self._of(request))
+        return self._told(await self._of(request))
 
     async def end(self, request: Request) -> Response:
-        require_own_page("DELETE", request.scope["headers"], self._of(request))
+        require_own_page("DELETE", request.scope["headers"], await self._of(request))
         answer = _answer(Response(status_code=204))
         answer.headers["set-cookie"] = clear_cookie(PERSON_COOKIE, secure=_is_secure(request))
         return answer
 
-    def _of(self, request: Request) -> BrowserSession:
+    async def _of(self, request: Request) -> BrowserSession:
         token = cookie(request.scope["headers"], PERSON_COOKIE)
         if token is None:
             raise Unauthenticated(
                 "open the link that you were sent; it has ended, or this is another browser",
                 code="signed_out",
             )
-        return self._sessions.person(token, now=self._deployment.clock())
+        return await self._sessions.person(token, now=self._deployment.clock())
 
     def _told(self, session: BrowserSession) -> Response:
         person = session.person

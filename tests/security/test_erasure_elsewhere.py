@@ -1,0 +1,130 @@
+"""Erased through one gateway: what the others hold for speed goes too.
+
+Two whole deployments in the server mode share one Redis and a stand-in for a Qdrant server. They
+live in this one process, where what stands of a user is kept once, so that the erasure itself is
+done part by part, without the step that lets go of it here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.adapters import cipher
+from gateway.config import Settings
+from gateway.core.exchange import Exchange, Turn
+from gateway.core.identity import Owner, Person
+from gateway.core.memory import Probe, Where
+from gateway.flows import curate, endings, recall
+from gateway.lab.scripted_upstream import ScriptedUpstream
+from gateway.ports import Services
+from gateway.wiring import GatewayDeployment, open_deployment
+from tests.qdrant_over_http import QdrantOverHttp
+
+ANA = Person("default", "ana")
+Two = tuple[GatewayDeployment, GatewayDeployment]
+
+
+@pytest.fixture(scope="module")
+def qdrant() -> Iterator[str]:
+    with QdrantOverHttp() as running:
+        yield running.url
+
+
+@pytest.fixture
+async def two(
+    tmp_path: Path,
+    qdrant: str,
+    redis_url: str,
+    upstream: ScriptedUpstream,
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncIterator[Two]:
+    monkeypatch.setattr(endings, "LOOK_S", 0.05)
+    async with AsyncExitStack() as opened:
+        both = []
+        for name in ("one", "other"):
+            settings = Settings.model_validate(
+                {
+                    "data_dir": str(tmp_path / name),
+                    "upstream": {"base_url": upstream.base_url},
+                    "embedding": {"provider": "none"},
+                    "admin": {"token": "an-admin-token-for-tests"},
+                    "qdrant": {"url": qdrant, "collection": "erased-elsewhere"},
+                    "redis": {"url": redis_url},
+                    "extraction": {"provider": "none", "idle_s": 3600, "max_wait_s": 3600},
+                }
+            )
+            deployment = await open_deployment(settings, worker=False)
+            opened.push_async_callback(deployment.close)
+            both.append(deployment)
+        yield both[0], both[1]
+
+
+def held(services: Services, owner: Owner) -> dict[str, bool]:
+    """What this process holds of an owner, cache by cache."""
+    store: Any = services.store
+    queue: Any = services.queue
+    directory: Any = services.directory
+    return {
+        "opened memories": store._opened.holds(owner.tenant),
+        "opened exchanges": bool(queue._held_open.of(owner.tenant)),
+        "standing memories": owner.tenant in recall._standing._kept,
+        "owners": any(kept.tenant == owner.tenant for _, kept in directory._cache.values()),
+        "keys": cipher._aead.cache_info().currsize > 0,
+    }
+
+
+async def warmed(deployment: GatewayDeployment) -> Owner:
+    """Have everything there is of ana opened and held in this process."""
+    services, now = deployment.services_for("default"), deployment.clock()
+    owner = await services.directory.owner(ANA)
+    assert owner is not None
+    found = await services.store.search(owner, Probe("Where is home?", Where()))
+    assert [memory.text for memory in found.memories.values()] == ["home is Porto"]
+    assert len(await services.queue.pending(owner)) == 1
+    recall._standing.keep(owner.tenant, tuple(found.memories.values()), version="v", now=now)
+    return owner
+
+
+async def test_what_another_process_holds_of_the_erased_goes_within_seconds(two: Two) -> None:
+    one, other = (deployment.services_for("default") for deployment in two)
+    now = two[0].clock()
+    owner = await one.directory.owner(ANA, create=True)
+    assert owner is not None
+    draft = curate.Draft("home is Porto", "profile")
+    await curate.create(one, two[0].settings_for("default"), owner, [draft], via="api", now=now)
+    said = Exchange("exc_1", "s", now, (Turn(0, "user", "my home is Porto", now),))
+    await one.queue.put(owner, said, now=now)
+    assert await warmed(two[1]) == owner
+    assert all(held(other, owner).values())
+
+    # As an erasure does, but for the one step that lets go of it in the process that erases.
+    await one.directory.drop(owner)
+    await one.queue.erase(owner.tenant)
+    await one.store.erase(owner.tenant)
+
+    async with asyncio.timeout(10):
+        while any(held(other, owner).values()):
+            await asyncio.sleep(0.01)
+
+
+async def test_what_a_request_under_way_puts_back_goes_with_a_later_look(two: Two) -> None:
+    one, other = (deployment.services_for("default") for deployment in two)
+    owner = await one.directory.owner(ANA, create=True)
+    assert owner is not None
+    await other.directory.ended()
+    watching = endings.Endings(other)
+    await watching.look()
+    await one.directory.drop(owner)
+    await watching.look()
+    recall._standing.keep(owner.tenant, (), version="v", now=two[1].clock())
+    await watching.look()
+    assert not held(other, owner)["standing memories"]
+    for _ in range(endings.LOOKS):
+        await watching.look()
+    assert not watching._looks_left, "a tenant is let go of for ever"
