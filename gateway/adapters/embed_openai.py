@@ -24,6 +24,7 @@ import orjson
 from gateway.core.errors import EmbedderUnavailable
 from gateway.core.memory import Vector
 from gateway.ports import EmbeddingModel
+from gateway.telemetry import tracing
 
 BATCH_TEXTS = 128
 BATCH_CHARS = 100_000
@@ -106,7 +107,11 @@ class OpenAIEmbedder:
         asked: dict[str, Any] = {"model": self._name, "input": [text or " " for text in texts]}
         if self._asked_dimensions is not None:
             asked["dimensions"] = self._asked_dimensions
-        status, answer = await self._post(orjson.dumps(_encodable(asked)))
+        about = tracing.model_call("embeddings", self._name, self._url)
+        with tracing.span(f"embeddings {self._name}", "client", about) as span:
+            status, answer = await self._post(orjson.dumps(_encodable(asked)))
+            if status != 200:
+                span.failed(str(status))
         if status != 200:
             raise _refusal(status, self._url, self._name)
         vectors = self._read(answer, len(texts))

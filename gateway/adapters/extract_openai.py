@@ -31,6 +31,7 @@ from gateway.core.extraction import (
     response_schema,
     salvage,
 )
+from gateway.telemetry import tracing
 from gateway.telemetry.logs import log
 from gateway.telemetry.metrics import Metrics
 
@@ -154,15 +155,17 @@ class OpenAIExtractor:
 
         client = await self._opened()
         extra: dict[str, Any] = {} if form is None else {"response_format": form}
+        about = tracing.model_call("chat", self._model, self._base_url)
         try:
-            raw = await client.chat.completions.with_raw_response.create(
-                model=self._model,
-                messages=[
-                    {"role": "system", "content": system},
-                    {"role": "user", "content": request},
-                ],
-                **extra,
-            )
+            with tracing.span(f"chat {self._model}", "client", about):
+                raw = await client.chat.completions.with_raw_response.create(
+                    model=self._model,
+                    messages=[
+                        {"role": "system", "content": system},
+                        {"role": "user", "content": request},
+                    ],
+                    **extra,
+                )
         except openai.APIStatusError as exc:
             if (
                 form is not None

@@ -290,21 +290,16 @@ def _told(visit: Visit) -> dict[str, tracing.Value]:
 
 def _begun(visit: Visit) -> tracing.Span:
     """The upstream's call as the GenAI semantic conventions have it."""
-    if not tracing.is_on():
-        return tracing.NO_SPAN
     model = visit.request.model if visit.request is not None else ""
-    return tracing.begin(
-        f"chat {model}".strip(),
-        "client",
-        {
-            "gen_ai.operation.name": "chat",
-            "gen_ai.provider.name": "openai",
-            "gen_ai.request.model": model or None,
-            "memory.injected": visit.report.injected,
-            "memory.tokens": visit.report.tokens,
-            "memory.receipt_id": visit.report.receipt_id,
-        },
-    )
+    about = tracing.model_call("chat", model, visit.settings.upstream.base_url)
+    if about is None:
+        return tracing.NO_SPAN
+    memory: dict[str, tracing.Value] = {
+        "memory.injected": visit.report.injected,
+        "memory.tokens": visit.report.tokens,
+        "memory.receipt_id": visit.report.receipt_id,
+    }
+    return tracing.begin(f"chat {model}".strip(), "client", about | memory)
 
 
 async def _read(ask: Ask) -> ChatRequest:

@@ -1,7 +1,8 @@
 """The parts of a recall: begun side by side, waited for until one common deadline.
 
 A part that is late or away is noted and left out. Nothing that was begun here outlives the
-recall, and nobody waits for what is late.
+recall, and nobody waits for what is late. In traces each part is a span of its own, below the
+recall's.
 """
 
 from __future__ import annotations
@@ -9,13 +10,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from gateway.core.errors import EmbedderUnavailable, Unavailable
 from gateway.flows.tasks import beside
+from gateway.telemetry import tracing
 from gateway.telemetry.logs import log
 
 T = TypeVar("T")
+
+DONE_HERE: Final = ("scoring", "choice")
+"""Parts that are computed between the others; those that are waited for were begun as tasks."""
 
 _log = log("recall")
 
@@ -35,7 +40,7 @@ class Parts:
         self.missing = False
 
     def begin(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
-        task = beside(work, name)
+        task = beside(_traced(work, name) if tracing.is_on() else work, name)
         self._tasks.append(task)
         return task
 
@@ -66,7 +71,10 @@ class Parts:
         return None
 
     def took(self, part: str, began: float) -> None:
-        self.took_ms[part] = (perf_counter() - began) * 1000.0
+        seconds = perf_counter() - began
+        self.took_ms[part] = seconds * 1000.0
+        if part in DONE_HERE and tracing.is_on():
+            tracing.past(f"recall-{part}", seconds)
 
     def end(self) -> None:
         """Nothing that was begun outlives the recall; nobody waits for what is late."""
@@ -77,6 +85,11 @@ class Parts:
             else:
                 task.cancel()
                 task.add_done_callback(_looked_at)
+
+
+async def _traced(work: Coroutine[Any, Any, T], name: str) -> T:
+    with tracing.span(name):
+        return await work
 
 
 def _looked_at(task: asyncio.Task[Any]) -> None:

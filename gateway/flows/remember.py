@@ -204,11 +204,7 @@ async def _planned(
     await _within_budget(services, settings, owner, lease, now)
     begun = time.perf_counter()
     try:
-        asked: dict[str, tracing.Value] = {
-            "gen_ai.operation.name": "chat",
-            "gen_ai.request.model": extractor.name,
-        }
-        with tracing.span(f"chat {extractor.name}", "client", asked):
+        with tracing.span("plan", attributes={"memory.extractor": extractor.name}):
             plan = await plan_for(
                 services, settings, extractor, owner, lease.exchanges, vectors, now=now
             )

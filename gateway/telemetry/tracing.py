@@ -8,9 +8,12 @@ spans link to it: what is distilled a minute later is no child of a request that
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from urllib.parse import urlsplit
 
 from gateway import __version__
 from gateway.core.errors import SettingsError
@@ -22,6 +25,9 @@ if TYPE_CHECKING:
 
 Kind: TypeAlias = Literal["internal", "server", "client", "consumer"]
 Value: TypeAlias = str | int | float | bool | None
+
+LISTS: Final = frozenset({"gen_ai.response.finish_reasons"})
+"""Attributes that the conventions have as lists, though we know of one value alone."""
 
 
 class _State:
@@ -42,7 +48,7 @@ class Span:
         if self._span is not None:
             for name, value in attributes.items():
                 if value is not None:
-                    self._span.set_attribute(name, value)
+                    self._span.set_attribute(name, [str(value)] if name in LISTS else value)
 
     def failed(self, kind: str) -> None:
         """What the span stands for went wrong; `kind` is a name without content."""
@@ -125,9 +131,37 @@ def span(
     ):
         try:
             yield opened
+        except asyncio.CancelledError:
+            opened.failed("cancelled")
+            raise
         except BaseException as exc:
             opened.failed(type(exc).__name__)
             raise
+
+
+def past(name: str, seconds: float) -> None:
+    """A span of what has just ended, and took so long."""
+    if _State.tracer is not None:
+        now_ns = time.time_ns()
+        begun_ns = now_ns - int(seconds * 1e9)
+        _State.tracer.start_span(name, start_time=begun_ns).end(now_ns)
+
+
+def model_call(operation: str, model: str, url: str) -> dict[str, Value] | None:
+    """The attributes of a call of a model, by the GenAI conventions; None while tracing is off.
+
+    `openai` is the API that is spoken, whoever answers.
+    """
+    if _State.tracer is None:
+        return None
+    place = urlsplit(url)
+    return {
+        "gen_ai.operation.name": operation,
+        "gen_ai.provider.name": "openai",
+        "gen_ai.request.model": model or None,
+        "server.address": place.hostname,
+        "server.port": place.port or {"https": 443, "http": 80}.get(place.scheme),
+    }
 
 
 def _context_of(traceparent: str | None) -> Any:
