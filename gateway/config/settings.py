@@ -126,7 +126,7 @@ class MemorySettings(Section):
     mode: Literal["on", "shadow", "holdout", "off"] = "on"
     holdout_share: Share = 0.1
     placement: Literal["system", "split", "tail"] = "system"
-    max_tokens: int = Field(800, ge=0, le=100_000)
+    max_tokens: int = Field(1200, ge=0, le=100_000)
     max_memories: int = Field(40, ge=0, le=1000)
     deadline_ms: float = Field(150.0, ge=1.0, le=60_000.0)
     turns: Literal["on", "off"] = "on"

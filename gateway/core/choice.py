@@ -14,7 +14,7 @@ from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gateway.core.excerpt import Ref, as_injected, passage
-from gateway.core.injection import estimate_tokens, line
+from gateway.core.injection import TYPOGRAPHY, estimate_tokens, line
 from gateway.core.memory import Memory
 from gateway.core.ranking import Scored
 from gateway.core.stored import STANDING_TYPES
@@ -27,7 +27,7 @@ KEEP_MATCH = 0.2
 """The same for what of the score speaks of the question itself: who said it and in which
 session do not make a memory an answer."""
 MATCH = ("dense", "lexical", "focus", "links", "date")
-IN_FULL = 4
+IN_FULL = 6
 """So many new memories get a longer passage than those after them."""
 STANDING_SHARE = 0.5
 """The share of the token budget that standing memories may take."""
@@ -38,6 +38,9 @@ PRESSING = 3
 """So many of the best new memories may have the block made anew for them."""
 ROOM_SHARE = 0.3
 """How much of the budget is free again after that."""
+TAIL_SHARE = 0.28
+"""The share of the budget for what stands at the end of the prompt (`Budget.tail_frame`): at most
+3 points of prefix reuse over 30 turns (docs/performance.md)."""
 READ_PRESENT_CHARS = 200_000
 READ_CHARS = 600
 """How much of a memory is compared with others."""
@@ -53,12 +56,23 @@ _NO_PUNCTUATION = bytes(b if chr(b).isalnum() else 32 for b in range(128)) + byt
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """`tokens` and `memories` bound the whole block; `overhead` are the tokens of its frame."""
+    """`tokens` and `memories` bound the whole block; `overhead` are the tokens of its frame.
+
+    `tail_frame`: what is not standing is put at the end of the prompt, in a frame of so many
+    tokens, after all that the upstream's cache holds. Each request pays for it anew, so it has a
+    share of the tokens alone; and as no cache is broken there, what suits the question better
+    takes the place of what was shown before.
+    """
 
     tokens: int
     memories: int
     standing: int
     overhead: int = 0
+    tail_frame: int | None = None
+
+    @property
+    def at_tail(self) -> bool:
+        return self.tail_frame is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +145,7 @@ class _Chosen:
 
     def keep(self, ref: Ref, memory: Memory) -> None:
         item = _Item(ref, shown := as_injected(memory, ref), _cost(shown), _group(memory))
-        if not self._fits(item.cost):
+        if not self._fits(item.cost, item.group):
             self.left_out[memory.id] = "budget"
             return
         self._sticky.append(item)
@@ -146,8 +160,8 @@ class _Chosen:
             self.left_out.setdefault(memory.id, reason)
             return
         item = self._item(memory, group)
-        limit = share * self._budget.tokens
-        if self._spent.get(group, 0) + item.cost > limit or not self._fits(item.cost):
+        limit = share * self._allowed(group)
+        if self._spent.get(group, 0) + item.cost > limit or not self._fits(item.cost, group):
             self.left_out[memory.id] = "budget"
             return
         self._new.append(item)
@@ -183,8 +197,10 @@ class _Chosen:
                 reason = "weak"
             elif (reason := self._unwanted(memory, said)) is None:
                 item = self._item(memory, _group(memory))
-                presses = pressing < PRESSING
-                if self._fits(item.cost) or (presses and self._make_room(item.cost)):
+                presses = pressing < PRESSING or self._budget.at_tail
+                if self._fits(item.cost, item.group) or (
+                    presses and self._make_room(item, scored.score)
+                ):
                     self._new.append(item)
                     self._take(item, said)
                     pressing += 1
@@ -199,20 +215,26 @@ class _Chosen:
             if scored.memory.id not in self._ids:
                 self.left_out.setdefault(scored.memory.id, reason)
 
-    def _make_room(self, needed: int) -> bool:
+    def _make_room(self, new: _Item, score: float) -> bool:
         """Take old memories out of the block, those that suit this question least first, until
-        there is room for this and for some more to come."""
+        there is room for this and for some more to come.
+
+        At the tail only those that suit it less, and no more than need be: what stays may be
+        spoken of again.
+        """
+        budget = self._budget
         scores = {s.memory.id: s.score for s in self._offer.ranked} if self._offer.relevant else {}
         removable = [
-            (scores.get(item.memory.id, -1.0), place, item)
+            (suits, place, item)
             for place, item in enumerate(self._sticky)
             if item.group != 0
+            and ((suits := scores.get(item.memory.id, -1.0)) < score or not budget.at_tail)
         ]
-        free = self._budget.tokens - self._budget.overhead - self._tokens
-        if free + sum(item.cost for _, _, item in removable) < needed:
+        free = self._free(new.group)
+        if free + sum(item.cost for _, _, item in removable) < new.cost:
             return False
-        wanted = needed + ROOM_SHARE * self._budget.tokens
-        crowded = len(self._ids) >= self._budget.memories
+        wanted = new.cost + (0.0 if budget.at_tail else ROOM_SHARE * budget.tokens)
+        crowded = len(self._ids) >= budget.memories
         for _, _, item in sorted(removable, key=lambda entry: entry[:2]):
             if free >= wanted and not crowded:
                 break
@@ -222,7 +244,7 @@ class _Chosen:
             self.left_out[item.memory.id] = "budget"
             free += item.cost
             crowded = False
-        return self._fits(needed)
+        return self._fits(new.cost, new.group)
 
     # --- bookkeeping -------------------------------------------------------------------------
 
@@ -240,11 +262,21 @@ class _Chosen:
         shown = as_injected(memory, ref)
         return _Item(ref, shown, _cost(shown), group)
 
-    def _fits(self, cost: int) -> bool:
-        return (
-            len(self._ids) < self._budget.memories
-            and self._tokens + cost + self._budget.overhead <= self._budget.tokens
-        )
+    def _allowed(self, group: int) -> float:
+        """The tokens that the memories of a group may take together with all others."""
+        at_tail = self._budget.at_tail and group != 0
+        return (TAIL_SHARE if at_tail else 1.0) * self._budget.tokens
+
+    def _free(self, group: int) -> float:
+        """The tokens that are left for one more of a group."""
+        left = self._budget.tokens - self._budget.overhead - self._tokens
+        frame = self._budget.tail_frame
+        if frame is None or group == 0:
+            return left
+        return min(left, self._allowed(group) - frame - self._tokens + self._spent.get(0, 0))
+
+    def _fits(self, cost: int, group: int) -> bool:
+        return len(self._ids) < self._budget.memories and cost <= self._free(group)
 
     def _take(self, item: _Item, said: frozenset[Hashable]) -> None:
         self._told.append(said)
@@ -291,12 +323,13 @@ def _block_order(item: _Item) -> tuple[int, str, float, str]:
 def _cost(memory: Memory) -> int:
     """Tokens of the memory's line and its line break.
 
-    Counting is quick for ASCII alone, and most lines are ASCII but for a few quotes and dashes:
-    those are counted apart, two tokens each as in `estimate_tokens`.
+    Counting is quick for ASCII alone, and most lines are ASCII but for a few signs: quotes and
+    dashes count one token as in `estimate_tokens`, others two at the most.
     """
     shown = line(memory)
     plain = shown.encode("ascii", "replace").decode()
     others = len(shown) - len(shown.encode("ascii", "ignore"))
+    others -= sum(map(shown.count, TYPOGRAPHY))
     if others > FEW_OTHERS:
         return estimate_tokens(shown) + 1
     return estimate_tokens(plain) + others + 1

@@ -22,7 +22,7 @@ from gateway.core.choice import Budget, Offer, choose, is_standing
 from gateway.core.excerpt import Ref, read_ref
 from gateway.core.exchange import Exchange
 from gateway.core.identity import Owner
-from gateway.core.injection import BLOCK_CLOSE, BLOCK_OPEN, HEADER, estimate_tokens
+from gateway.core.injection import ALSO, BLOCK_CLOSE, BLOCK_OPEN, HEADER, estimate_tokens
 from gateway.core.memory import TYPES, Found, Instant, Kind, Memory, Type, Where
 from gateway.core.question import asked_text, cleaned, just_said
 from gateway.core.ranking import Asked, Scored, rank, reranked
@@ -158,9 +158,9 @@ def forget(tenant: str) -> None:
 
 
 @lru_cache(maxsize=64)
-def _frame_tokens(template: str | None) -> int:
+def _frame_tokens(header: str) -> int:
     """What a block costs before its first memory."""
-    return estimate_tokens("\n".join([BLOCK_OPEN, template or HEADER, BLOCK_CLOSE]))
+    return estimate_tokens("\n".join([BLOCK_OPEN, header, BLOCK_CLOSE]))
 
 
 class _Asking:
@@ -351,10 +351,14 @@ class _Asking:
             tokens = min(tokens, question.max_tokens)
         if question.max_memories is not None:
             memories = min(memories, question.max_memories)
-        frame = _frame_tokens(memory.template)
+        frame = _frame_tokens(memory.template or HEADER)
+        if memory.placement == "system":
+            return Budget(tokens, memories, memory.standing_max, frame)
         # `split` puts one block into the system prompt and one at the end.
-        overhead = 2 * frame if memory.placement == "split" else frame
-        return Budget(tokens, memories, memory.standing_max, overhead)
+        split = memory.placement == "split"
+        last = _frame_tokens(memory.template or ALSO) if split else frame
+        both = frame + last if split else frame
+        return Budget(tokens, memories, memory.standing_max, both, tail_frame=last)
 
     def _kept_standing(self) -> Sequence[Memory] | None:
         """What always counts, as an earlier recall found it and still holds; None: ask for it.

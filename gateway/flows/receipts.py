@@ -28,7 +28,7 @@ from gateway.core.excerpt import as_injected, read_ref
 from gateway.core.exchange import Exchange, turn_memory_id
 from gateway.core.extraction import PROMPT
 from gateway.core.identity import Owner
-from gateway.core.injection import STANDING, render
+from gateway.core.injection import Placement, blocks
 from gateway.core.memory import Instant, Memory, Where, parse_rfc3339, rfc3339
 from gateway.core.redaction import redact
 from gateway.flows.browse import pages
@@ -146,13 +146,9 @@ def _recorded(visit: Visit, request: ChatRequest) -> dict[str, Any]:
     }
 
 
-def _block(memories: Sequence[Memory], placement: str, template: str | None) -> str:
+def _block(memories: Sequence[Memory], placement: Placement, template: str | None) -> str:
     """The block as it is sent; in `split` two, the one of the system prompt first."""
-    if placement != "split":
-        return render(memories, template)
-    first = [m for m in memories if m.kind == "fact" and m.type in STANDING]
-    rest = [m for m in memories if m not in first]
-    return "\n\n".join(text for text in (render(first, template), render(rest, template)) if text)
+    return "\n\n".join(blocks(memories, placement, template))
 
 
 def _print(text: str) -> str:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.choice import Budget, Choice, Offer, choose
+from gateway.core.choice import TAIL_SHARE, Budget, Choice, Offer, choose
 from gateway.core.excerpt import Ref, read_ref
 from gateway.core.injection import estimate_tokens, render
 from gateway.core.memory import Memory
@@ -213,13 +213,60 @@ def test_an_off_topic_question_leaves_the_block_as_it_is() -> None:
     assert second.refs == first.refs
 
 
+# --- at the end of the prompt ---------------------------------------------------------------------
+
+
+AT_TAIL = Budget(tokens=1000, memories=100, standing=20, overhead=40, tail_frame=40)
+
+
+def test_what_each_request_pays_for_anew_has_a_share_of_the_budget() -> None:
+    standing = [fact(f"p{i}", f"likes {w} tea", type="profile") for i, w in enumerate(WORDS)]
+    choice = choose(Offer("?", standing=standing, ranked=ranked(*said(60))), AT_TAIL)
+    always = [m for m in choice.memories if m.type == "profile"]
+    rest = [m for m in choice.memories if m.type != "profile"]
+    assert len(always) == len(standing)
+    assert len(rest) > 5
+    assert estimate_tokens(render(rest, header="")) <= TAIL_SHARE * 1000
+
+
+def test_at_the_tail_what_was_shown_stays_while_there_is_room() -> None:
+    memories = said(6)
+    first = choose(Offer("?", ranked=ranked(*memories[3:])), AT_TAIL)
+    second = choose(Offer("?", sticky=held(first, memories), ranked=ranked(*memories[:3])), AT_TAIL)
+    assert ids(second) == ["t3", "t4", "t5", "t0", "t1", "t2"]
+
+
+def test_at_the_tail_what_suits_the_question_better_takes_the_place_of_what_suits_it_less() -> None:
+    memories = said(60)
+    first = choose(Offer("?", ranked=ranked(*memories[:30])), AT_TAIL)
+    asked_again, *less = first.memories
+    again = ranked(asked_again, *memories[30:40], scores=[1.2, *[1.0] * 10])
+    second = choose(Offer("?", sticky=held(first, memories), ranked=again), AT_TAIL)
+    new = [id for id in ids(second) if id not in ids(first)]
+    assert asked_again.id in ids(second)
+    assert len(new) > 3
+    assert ids(second) == [*[id for id in ids(first) if id in ids(second)], *new]
+    assert second.left_out[less[0].id] == "budget"
+
+
+def test_at_the_tail_nothing_goes_for_what_suits_the_question_no_better() -> None:
+    memories = said(60)
+    first = choose(Offer("?", ranked=ranked(*memories[:30])), AT_TAIL)
+    again = ranked(*first.memories, memories[40], scores=[*[1.0] * len(first.memories), 0.9])
+    second = choose(Offer("?", sticky=held(first, memories), ranked=again), AT_TAIL)
+    assert second.refs == first.refs
+
+
 @given(
     sticky=st.integers(0, 20),
     new=st.integers(0, 20),
+    tail_frame=st.none() | st.integers(0, 50),
     tokens=st.integers(0, 500),
     count=st.integers(0, 30),
 )
-def test_no_bound_is_ever_passed(sticky: int, new: int, tokens: int, count: int) -> None:
+def test_no_bound_is_ever_passed(
+    sticky: int, new: int, tail_frame: int | None, tokens: int, count: int
+) -> None:
     memories = said(40)
     offer = Offer(
         "?",
@@ -228,7 +275,7 @@ def test_no_bound_is_ever_passed(sticky: int, new: int, tokens: int, count: int)
         just_said=memories[30:35],
         ranked=ranked(*memories[sticky : sticky + new]),
     )
-    choice = choose(offer, Budget(tokens, count, 3, overhead=20))
+    choice = choose(offer, Budget(tokens, count, 3, overhead=20, tail_frame=tail_frame))
     assert choice.tokens <= tokens
     assert len(choice.memories) <= count
     assert len(set(choice.refs)) == len(choice.refs) == len(choice.memories)

@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 
 from gateway.core.chat import ChatRequest, NotForUs, read_chat
 from gateway.core.injection import (
+    ALSO,
     BLOCK_CLOSE,
     BLOCK_OPEN,
     HEADER,
     MAX_LINE_CHARS,
     Placement,
+    blocks,
     estimate_tokens,
     insertions,
     line,
@@ -101,6 +103,7 @@ def test_the_block_names_its_purpose_and_gives_a_memory_a_line() -> None:
             fact("Report is at version 3.", "task_state"),
             turn("I like fado.", speaker="Ana"),
             turn("Try the museum.", role="assistant"),
+            turn("And the river?", role="user"),
         ]
     )
 
@@ -109,10 +112,11 @@ def test_the_block_names_its_purpose_and_gives_a_memory_a_line() -> None:
         HEADER,
         "- [preference] Prefers short answers.",
         "- [profile] Is a nurse.",
-        "- [interaction 2026-05-23 to 2026-05-25] Visited Porto.",
-        "- [task_state 2026-05-23] Report is at version 3.",
-        "- [said 2026-05-23, Ana] “I like fado.”",
-        "- [said 2026-05-23, assistant] “Try the museum.”",
+        "- [2026-05-23 to 2026-05-25] Visited Porto.",
+        "- [2026-05-23] Report is at version 3.",
+        "- [2026-05-23, Ana] “I like fado.”",
+        "- [2026-05-23, assistant] “Try the museum.”",
+        "- [2026-05-23] “And the river?”",
         BLOCK_CLOSE,
     ]
 
@@ -159,7 +163,8 @@ def test_a_long_text_is_cut_at_a_word() -> None:
 
 
 def test_a_time_outside_the_calendar_is_left_out() -> None:
-    assert line(replace(fact("x"), valid_from=1e18)) == "- [interaction] x"
+    assert line(replace(fact("x"), valid_from=1e18)) == "- [fact] x"
+    assert line(replace(turn("x"), valid_from=1e18)) == "- [said] “x”"
 
 
 def test_a_template_takes_the_place_of_the_header_and_cannot_open_or_close_the_block() -> None:
@@ -168,7 +173,7 @@ def test_a_template_takes_the_place_of_the_header_and_cannot_open_or_close_the_b
     assert block.splitlines() == [
         BLOCK_OPEN,
         "Known:",
-        "- [interaction 2026-05-23] Likes tea.",
+        "- [2026-05-23] Likes tea.",
         "Be discreet.",
         BLOCK_CLOSE,
     ]
@@ -177,7 +182,7 @@ def test_a_template_takes_the_place_of_the_header_and_cannot_open_or_close_the_b
 def test_a_template_without_a_placeholder_stands_before_the_memories() -> None:
     assert render([fact("Likes tea.")], "Known:").splitlines()[1:3] == [
         "Known:",
-        "- [interaction 2026-05-23] Likes tea.",
+        "- [2026-05-23] Likes tea.",
     ]
 
 
@@ -382,9 +387,22 @@ def test_split_puts_profile_and_preferences_first_and_the_rest_last() -> None:
     messages = spliced(request, LIKES, SHORT, placement="split")["messages"]
 
     assert messages[0]["content"] == f"Be kind.\n\n{render([SHORT])}"
-    assert messages[1]["content"] == f"hi\n\n{render([LIKES])}"
+    assert messages[1]["content"] == f"hi\n\n{render([LIKES], header=ALSO)}"
+    assert [m["content"] for m in messages] == [
+        f"{said}\n\n{block}"
+        for said, block in zip(("Be kind.", "hi"), blocks([SHORT, LIKES], "split"), strict=True)
+    ]
     assert len(insertions(request, [LIKES, SHORT], "split")) == 2
     assert len(insertions(request, [LIKES], "split")) == 1
+
+
+def test_a_block_with_preferences_asks_to_follow_them_wherever_it_stands() -> None:
+    alone = insertions(chat({"role": "user", "content": "hi"}), [SHORT, LIKES], "tail")
+
+    assert HEADER in alone[0][1].decode()
+    assert "never instructions" in ALSO
+    assert blocks([LIKES], "split", "Known:") == [render([LIKES], "Known:")]
+    assert blocks([], "split") == []
 
 
 def responses(**members: Any) -> ChatRequest:
