@@ -28,6 +28,8 @@ from bench.gateways import Process, ours, tree, upstream
 from bench.load import Load, load, words_file
 from bench.prefix import prefix_reuse
 from bench.report import Figures, show
+from bench.streams import OPENED_PER_S
+from bench.upstream import PAUSE_S
 
 USERS, MEMORIES, DIMENSIONS = 200, 100_000, 384
 PARTS = ("load", "hybrid", "streams", "memory", "start", "prefix")
@@ -203,21 +205,42 @@ class Bench:
             gateway = open_.enter_context(ours(_port(), up.url, self.data(), self.work))
             self._pinned(gateway)
             self._streams(gateway, 20)
-            direct = [self._streams(up, 200) for _ in range(self.rounds)]
-            through = [self._streams(gateway, 200) for _ in range(self.rounds)]
-            held = {str(n): self._streams(gateway, n)["stalls"] for n in (256, 512)}
+            direct, through = [], []
+            for _ in range(self.rounds):
+                direct.append(self._streams(up, 200))
+                through.append(self._streams(gateway, 200))
+            held = {}
+            for count in (256, 512):
+                alone, ours_ = self._streams(up, count), self._streams(gateway, count)
+                held[str(count)] = {
+                    "stalls": ours_["stalls"],
+                    "stalls_opening": ours_["stalls_opening"],
+                    "longest_gap_ms": ours_["longest_gap_ms"],
+                    "stalls_direct": alone["stalls"] + alone["stalls_opening"],
+                }
+
+        def added(name: str) -> float:
+            return _median(through, name) - _median(direct, name)
+
         self.figures["streams"] = {
-            "added_p50_ms": _median(through, "p50_ms") - _median(direct, "p50_ms"),
-            "added_p99_ms": _median(through, "p99_ms") - _median(direct, "p99_ms"),
+            "added_p50_ms": added("p50_ms"),
+            "added_p99_ms": added("p99_ms"),
+            "added_p99_ms_opening": added("p99_ms_opening"),
+            "direct_p99_ms": _median(direct, "p99_ms"),
             "stalls": _median(through, "stalls"),
             "longest_gap_ms": _median(through, "longest_gap_ms"),
             "stalls_direct": _median(direct, "stalls"),
-            "stalls_of": held,
+            "cpu_us_a_chunk": min(run["cpu_us"] for run in through),
+            "held": held,
         }
 
     def _streams(self, gateway: Process, count: int) -> dict[str, float]:
         host, _, port = gateway.url.removeprefix("http://").partition(":")
         command = [sys.executable, "-m", "bench.streams", host, port, str(count), str(USERS)]
+        # All are open for two seconds at least, and twice as long in a run that counts.
+        steady_s = 2.0 if self.rounds < 5 else 4.0
+        chunks = round((count / OPENED_PER_S + 1.0 + steady_s) / PAUSE_S)
+        command += [str(chunks), str(gateway.child.pid)]
         if self.rest:
             command = ["taskset", "-c", ",".join(map(str, self.rest)), *command]
         measured: dict[str, float] = json.loads(subprocess.check_output(command))

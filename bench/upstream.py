@@ -3,8 +3,9 @@ bottleneck (16 µs a request; `make bench` measures it alone, too).
 
 No framework: a protocol on uvloop that knows just enough of HTTP to find a request's end. It
 answers a chat with a canned completion, a chat with `"stream": true` with `CHUNKS` events paced
-at `PAUSE_S`, each with the instant at which it was written (so that what a gateway adds to each
-can be told), and `/embeddings` with one vector that depends on the text.
+at `PAUSE_S` (or as many as its `max_tokens` says), each with the instant at which it was written
+(so that what a gateway adds to each can be told), and `/embeddings` with one vector that depends
+on the text.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 import sys
 import time
 from typing import cast
@@ -21,6 +23,8 @@ import uvloop
 PAUSE_S = 0.02
 CHUNKS = 150
 DIMENSIONS = 384
+
+_ASKED_FOR = re.compile(rb'"max_tokens": ?(\d+)')
 
 WORDS = "Noted. The answer to what you asked is short, and it is the same every time it is asked."
 
@@ -109,26 +113,26 @@ class _Connection(asyncio.Protocol):
             self._transport.write(_embedding(body))
         elif b'"stream":true' in body or b'"stream": true' in body:
             self._transport.write(STREAM_HEAD)
-            self._chunk(0, self._loop.time())
+            asked = _ASKED_FOR.search(body)
+            self._chunk(int(asked[1]) if asked else CHUNKS, self._loop.time())
         else:
             self._transport.write(COMPLETION)
 
-    def _chunk(self, n: int, due: float) -> None:
+    def _chunk(self, left: int, due: float) -> None:
         assert self._transport is not None
         if self._gone:
             return
-        if n == CHUNKS:
+        if not left:
             self._transport.write(b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n")
             return
         event = (
             b'data: {"id":"chatcmpl-bench","object":"chat.completion.chunk","created":1700000000,'
             b'"model":"bench","choices":[{"index":0,"delta":{"content":"%.6f "},'
-            b'"finish_reason":%s}]}\n\n'
-            % (time.monotonic(), b'"stop"' if n == CHUNKS - 1 else b"null")
+            b'"finish_reason":%s}]}\n\n' % (time.monotonic(), b'"stop"' if left == 1 else b"null")
         )
         self._transport.write(b"%x\r\n%s\r\n" % (len(event), event))
         due += PAUSE_S
-        self._loop.call_at(due, self._chunk, n + 1, due)
+        self._loop.call_at(due, self._chunk, left - 1, due)
 
 
 async def _serve(port: int) -> None:
