@@ -248,6 +248,7 @@ async def _whole_services(deployment: GatewayDeployment, scope: AppSettings) -> 
     from gateway.adapters.redis_revocations import RedisRevocations
     from gateway.adapters.redis_state import RedisState
     from gateway.adapters.redis_tally import RedisTally
+    from gateway.adapters.redis_writers import RedisWriters
     from gateway.adapters.spool import FileSpool
 
     settings, parts = deployment.settings, deployment.parts
@@ -305,6 +306,7 @@ async def _whole_services(deployment: GatewayDeployment, scope: AppSettings) -> 
         jwks=jwks,
         tally=RedisTally(state_client),
         revocations=RedisRevocations(state_client),
+        writers=None if scope.redis.url is None else RedisWriters(state_client),
         budget=RedisBudget(state_client),
         reranker=_reranker(deployment, scope),
         notes={"embedding": embedding_note, "extraction": extraction_note},

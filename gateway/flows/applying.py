@@ -35,7 +35,7 @@ async def apply(services: Services, owner: Owner, plan: Plan, vectors: Vectors) 
     await vectors.have(
         services, texts_of([_as_put(w) for w in plan.writes if not isinstance(w, Forget)])
     )
-    async with alone(owner.tenant):
+    async with alone(services, owner.tenant):
         ids = [w.id if isinstance(w, Forget) else w.memory.id for w in plan.writes]
         current = {m.id: m for m in await services.store.get(owner, ids)}
         puts = outcome(owner, plan, current)

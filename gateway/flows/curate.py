@@ -56,9 +56,6 @@ CORRECTABLE: Final = frozenset(
 
 T = TypeVar("T")
 
-TRIES: Final = 3
-"""How often a correction is made again that a worker of another process wrote over."""
-
 
 @dataclass(frozen=True, slots=True)
 class Draft:
@@ -109,7 +106,7 @@ async def create(
         ]
 
     memories = await _read(written_down, sum(len(draft.text) for draft in drafts))
-    async with alone(owner.tenant):
+    async with alone(services, owner.tenant):
         there = {}
         if once is not None:
             there = {m.id: m for m in await services.store.get(owner, [m.id for m in memories])}
@@ -272,21 +269,16 @@ async def correct(
     `changes` are fields of `CORRECTABLE` with checked values. Raises NotFound, and
     Unprocessable where the result would make no sense.
     """
-    async with alone(owner.tenant):
-        for _ in range(TRIES):
-            memory = await read(services, owner, id, now=now)
-            corrected = await _read(
-                partial(_corrected, memory, changes, settings, via=via, now=now),
-                len(changes.get("text", "")),
-            )
-            changed = {corrected.id: corrected}
-            if _slot(corrected) is not None:
-                changed |= await _replacing(services, owner, [corrected], now=now)
-            await store(services, owner, list(changed.values()))
-            # A worker of another process may have written between our look and our write.
-            stands = next(iter(await services.store.get(owner, [id])), None)
-            if stands is None or stands.updated_at == corrected.updated_at:
-                break
+    async with alone(services, owner.tenant):
+        memory = await read(services, owner, id, now=now)
+        corrected = await _read(
+            partial(_corrected, memory, changes, settings, via=via, now=now),
+            len(changes.get("text", "")),
+        )
+        changed = {corrected.id: corrected}
+        if _slot(corrected) is not None:
+            changed |= await _replacing(services, owner, [corrected], now=now)
+        await store(services, owner, list(changed.values()))
         return changed[id]
 
 
@@ -328,7 +320,7 @@ async def forget(services: Services, owner: Owner, id: str, *, now: Instant) -> 
     Raises NotFound. What is left is a tombstone without content, by which an older exchange
     that arrives later is kept from bringing it back.
     """
-    async with alone(owner.tenant):
+    async with alone(services, owner.tenant):
         memory = await read(services, owner, id, now=now)
         gone = [memory, *await _turns_that_say_it(services, owner, memory)]
         await store(services, owner, [tombstone(owner, m, now=now) for m in gone], gone=gone)
@@ -370,7 +362,7 @@ async def bring_back(
         }
 
     kept = await _read(still_kept, sum(len(memory.text) for memory in memories))
-    async with alone(owner.tenant):
+    async with alone(services, owner.tenant):
         changed = dict(kept)
         if any(_slot(memory) for memory in kept.values()):
             for held in await keyed(services, owner):

@@ -2,8 +2,9 @@
 who was erased meanwhile.
 
 Whoever reads a memory, decides and writes it back does so within `alone`, so that of two writers
-of one person none undoes the other's. That holds within a process; between processes a
-correction looks again at what it wrote (`curate.correct`).
+of one person, in whichever processes, none undoes the other's. A writer that stands still for
+longer than its turn lasts (15 s: a process that was stopped, not one that is slow) is the
+exception: Qdrant knows no fencing.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from gateway.core.errors import EmbedderUnavailable, OwnerGone, StateUnavailable
 from gateway.core.identity import Owner
 from gateway.core.memory import Entry, Instant, Memory, Vector, Where
 from gateway.core.windows import AFTER, BEFORE, dense_text, dense_window_text, windows_of
-from gateway.ports import Services
+from gateway.flows.tasks import beside, ended
+from gateway.ports import Services, Writers
 
 CHUNK: Final = 256
 """Memories written, and texts embedded, in one call."""
@@ -28,17 +30,44 @@ SESSION_PAGES: Final = (16, 500, 1000)
 """How far back the neighbours of a turn that arrives late are looked for; further, and it does
 without."""
 
+KEEP_S: Final = 4.0
+"""How often a writer says that it is still at it: embedding can take seconds."""
+
 _locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
 
 @asynccontextmanager
-async def alone(tenant: str) -> AsyncIterator[None]:
-    """While inside, no other writer of this tenant in this process is."""
+async def alone(services: Services, tenant: str) -> AsyncIterator[None]:
+    """While inside, no other writer of this tenant is. Raises StateUnavailable where processes
+    share the stores and cannot agree on whose turn it is."""
     lock = _locks.get(tenant)
     if lock is None:
         lock = _locks[tenant] = asyncio.Lock()
     async with lock:
+        if services.writers is None:
+            yield
+            return
+        async with _in_turn(services.writers, tenant):
+            yield
+
+
+@asynccontextmanager
+async def _in_turn(writers: Writers, tenant: str) -> AsyncIterator[None]:
+    token = await writers.take(tenant)
+    keeping = beside(_keep(writers, tenant, token), "keep one's turn to write")
+    try:
         yield
+    finally:
+        await ended(keeping)
+        with suppress(StateUnavailable):
+            await writers.leave(tenant, token)  # else it ends by itself
+
+
+async def _keep(writers: Writers, tenant: str, token: str) -> None:
+    while True:
+        await asyncio.sleep(KEEP_S)
+        with suppress(StateUnavailable):
+            await writers.keep(tenant, token)
 
 
 async def store(

@@ -16,7 +16,7 @@ from gateway.ports.exchanges import DeadLetter, ExchangeQueue, Lease, QueueStatu
 from gateway.ports.models import Budget, Embedder, EmbeddingModel, Extractor, Reranker
 from gateway.ports.records import GROUPS, Group, GroupCounts, Receipts, Tally
 from gateway.ports.state import Conversation, ConversationState, Opening
-from gateway.ports.store import Lexicon, MemoryStore, Sparse
+from gateway.ports.store import Lexicon, MemoryStore, Sparse, Writers
 from gateway.ports.upstream import Headers, Take, Upstream, UpstreamRequest, UpstreamResponse
 
 __all__ = [
@@ -58,4 +58,5 @@ __all__ = [
     "Upstream",
     "UpstreamRequest",
     "UpstreamResponse",
+    "Writers",
 ]

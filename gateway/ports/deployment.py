@@ -16,7 +16,7 @@ from gateway.ports.exchanges import ExchangeQueue, Spool
 from gateway.ports.models import Budget, Embedder, Extractor, Reranker
 from gateway.ports.records import Receipts, Tally
 from gateway.ports.state import ConversationState
-from gateway.ports.store import MemoryStore
+from gateway.ports.store import MemoryStore, Writers
 from gateway.ports.upstream import Upstream
 from gateway.telemetry.metrics import Metrics
 
@@ -51,6 +51,8 @@ class Services:
     budget: Budget | None = None
     tally: Tally | None = None
     revocations: Revocations | None = None
+    writers: Writers | None = None
+    """None where this process alone writes."""
     notes: Mapping[str, str] = field(default_factory=dict)
     """What was decided at the start and why (`embedding`, `extraction`): for `doctor`,
     `/readyz` and the log."""

@@ -125,3 +125,20 @@ class MemoryStore(Protocol):
     async def ping(self) -> None: ...
 
     async def close(self) -> None: ...
+
+
+class Writers(Protocol):
+    """Of all processes, who may change a tenant's memories now. Raises StateUnavailable."""
+
+    async def take(self, tenant: str) -> str:
+        """Wait for one's turn; the token that one holds it by. It ends some seconds after its
+        holder was last heard of."""
+        ...
+
+    async def keep(self, tenant: str, token: str) -> bool:
+        """Hold it for longer; whether it was still held."""
+        ...
+
+    async def leave(self, tenant: str, token: str) -> None:
+        """Let the next one in. Harmless where it is not held any more."""
+        ...

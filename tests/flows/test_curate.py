@@ -7,10 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 
+from gateway.adapters.redis_writers import RedisWriters
 from gateway.core.errors import NotFound, OwnerGone
 from gateway.core.memory import Entry, Source, Where
-from gateway.flows import browse, curate
+from gateway.flows import browse, curate, writing
 from gateway.flows.curate import Draft
 from gateway.flows.erase import erase
 from gateway.flows.writing import alone
@@ -110,35 +112,6 @@ async def test_two_corrections_at_once_both_stand_in_the_history(shop: Workshop)
     assert [v["current"] for v in versions] == [False, False, True]
 
 
-async def test_a_correction_that_another_process_wrote_over_is_made_again(
-    shop: Workshop,
-) -> None:
-    """The lock of this process does not hold a worker of another; the second look does."""
-    [memory] = await create(shop, Draft("one", "profile"))
-    owner = await shop.owner()
-    real = shop.services.store
-
-    class WrittenOver:
-        overs = 0
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(real, name)
-
-        async def put(self, owner: Any, entries: Any) -> None:
-            await real.put(owner, entries)
-            if self.overs == 0:
-                self.overs = 1
-                theirs = replace(memory, text="theirs", updated_at=shop.now + 1)
-                await real.put(owner, [Entry(theirs)])
-
-    shop.put_in(store=WrittenOver())
-    corrected = await correct(shop, memory.id, text="mine")
-    assert corrected.text == "mine"
-    [stands] = await real.get(owner, [memory.id])
-    assert stands.text == "mine"
-    assert [v.text for v in stands.history] == ["theirs"]
-
-
 async def test_what_a_person_wrote_is_not_replaced_by_what_was_said(shop: Workshop) -> None:
     await create(shop, Draft("Answers in German", "preference", key="language", value="de"))
     await shop.learn(
@@ -208,11 +181,13 @@ def _probe(text: str, where: Where) -> Any:
     return Probe(text, where)
 
 
-async def test_writers_of_one_person_wait_for_one_another_and_not_for_others() -> None:
+async def test_writers_of_one_person_wait_for_one_another_and_not_for_others(
+    shop: Workshop,
+) -> None:
     order: list[str] = []
 
     async def write(tenant: str, name: str, held: asyncio.Event) -> None:
-        async with alone(tenant):
+        async with alone(shop.services, tenant):
             order.append(f"{name} in")
             await held.wait()
             order.append(f"{name} out")
@@ -227,6 +202,53 @@ async def test_writers_of_one_person_wait_for_one_another_and_not_for_others() -
     first.set()
     await asyncio.gather(*tasks)
     assert order == ["one in", "other in", "other out", "one out", "two in", "two out"]
+
+
+class Asked(RedisWriters):
+    """Tells when somebody asks for a turn."""
+
+    def __init__(self, redis: Redis) -> None:
+        super().__init__(redis)
+        self.by = 0
+        self.again = asyncio.Event()
+
+    async def take(self, tenant: str) -> str:
+        self.by += 1
+        if self.by == 2:
+            self.again.set()
+        return await super().take(tenant)
+
+
+@pytest.mark.parametrize("first", ["worker", "person"])
+async def test_a_correction_in_one_process_and_a_worker_in_another_undo_nothing(
+    shop: Workshop, redis: Redis, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    await shop.learn("I live in Porto", facts=[fact("lives in Porto", key="home", value="Porto")])
+    [held] = await shop.memories()
+    slow, writers = Slow(shop.services.store), Asked(redis)
+    shop.put_in(store=slow, writers=writers)
+    refined = fact("lives in Porto, by the river", key="home", value="Porto", quote="by the river")
+    shop.model.answers.append([{**refined, "action": "refine", "target": 1}])
+    await shop.said("I live in Porto, by the river")
+    steps = {
+        "worker": lambda: shop.distilled(),
+        "person": lambda: correct(shop, held.id, text="lives in Braga", value="Braga"),
+    }
+
+    # Whoever comes first stands between its look and its write while the other begins.
+    begun = asyncio.ensure_future(steps.pop(first)())
+    await asyncio.wait_for(slow.reached.wait(), 5)
+    monkeypatch.setattr(writing, "_locks", {})  # another process has locks of its own
+    [other] = [asyncio.ensure_future(step()) for step in steps.values()]
+    asking = asyncio.ensure_future(writers.again.wait())
+    await asyncio.wait((other, asking), return_when=asyncio.FIRST_COMPLETED, timeout=5)
+    asking.cancel()
+    slow.go.set()
+    await asyncio.wait_for(asyncio.gather(begun, other), 10)
+
+    shop.put_in(writers=None)
+    assert await shop.active() == ["lives in Braga"]
+    assert await redis.keys("*:writing:*") == []
 
 
 async def test_a_fact_forgotten_leaves_turns_that_say_something_else(shop: Workshop) -> None:
