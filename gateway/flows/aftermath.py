@@ -25,6 +25,7 @@ from gateway.core.transcript import Transcript
 from gateway.flows import groups
 from gateway.flows.handover import hand_over, owner_at_last
 from gateway.flows.receipts import receipt_of
+from gateway.flows.unnoted import Note, Unnoted
 from gateway.flows.visit import Visit
 from gateway.ports import Deployment, Headers
 from gateway.telemetry.logs import Outage, log
@@ -84,14 +85,16 @@ class Copy:
         return self._transcript.finish(outcome)
 
 
-async def remember(deployment: Deployment, visit: Visit, copy: Copy, outcome: Outcome) -> None:
+async def remember(
+    deployment: Deployment, visit: Visit, copy: Copy, outcome: Outcome, unnoted: Unnoted
+) -> None:
     """Hand over the exchange, count what it cost, keep the receipt."""
     assert visit.request is not None  # noqa: S101 (for the type: without one nothing is kept)
     answer = await copy.finish(outcome)
     _end_span(visit, answer)
     if visit.who.charge is not None and answer.usage:
         await visit.who.charge(int(answer.usage.get("total_tokens") or 0))
-    exchange = await _handed_over(deployment, visit, visit.request, answer)
+    exchange = await _handed_over(deployment, visit, visit.request, answer, unnoted)
     _say(visit, answer, exchange)
     if visit.owner is not None:
         session = exchange.session if exchange is not None else session_of_visit(visit)
@@ -141,7 +144,7 @@ def _say(visit: Visit, answer: Answer, exchange: Exchange | None) -> None:
 
 
 async def _handed_over(
-    deployment: Deployment, visit: Visit, request: ChatRequest, answer: Answer
+    deployment: Deployment, visit: Visit, request: ChatRequest, answer: Answer, unnoted: Unnoted
 ) -> Exchange | None:
     """Whatever of this exchange is to be kept, on its way to the worker."""
     if not visit.writes:
@@ -162,14 +165,18 @@ async def _handed_over(
         marks, exchange = _exchange(visit, request, answer, owner)
     if exchange is None:
         return None
+    if answer.response_id is not None and request.api == "responses":
+        marks = (*marks, capture.response_mark(answer.response_id, owner.key))
+    note = Note(exchange.session, marks, visit.now)
+    # Before it is handed over: a next request, which may come meanwhile, has it noted first.
+    unnoted.keep(owner, note)
     result = await hand_over(services, visit.settings, owner, exchange, now=visit.now)
     deployment.metrics.handovers.labels(result).inc()
     if result == "dropped":
+        unnoted.drop(owner, note)
         return None
-    if answer.response_id is not None and request.api == "responses":
-        marks = (*marks, capture.response_mark(answer.response_id, owner.key))
     try:
-        await services.state.note_seen(owner, exchange.session, marks, now=visit.now)
+        await unnoted.pay(services.state, owner)
     except StateUnavailable as exc:
         _seen.failed(exc.message)
     else:

@@ -33,6 +33,7 @@ from gateway.flows.groups import held_out
 from gateway.flows.handover import Underway
 from gateway.flows.limits import ERROR_BYTES, REFUSALS, learned
 from gateway.flows.prepare import Preparation
+from gateway.flows.unnoted import Unnoted
 from gateway.flows.visit import Ask, Client, Report, Visit
 from gateway.ports import (
     Deployment,
@@ -54,7 +55,8 @@ class Journeys:
         self._deployment = deployment
         self._metrics = deployment.metrics
         self._underway = Underway(deployment.background)
-        self._preparation = Preparation(deployment, self._underway)
+        self._unnoted = Unnoted()
+        self._preparation = Preparation(deployment, self._underway, self._unnoted)
         self._open = 0
 
     async def answer(self, ask: Ask, client: Client) -> None:
@@ -270,7 +272,7 @@ class Journeys:
             if copy is not None:
                 self._underway.spawn(
                     visit.person,
-                    remember(self._deployment, visit, copy, outcome),
+                    remember(self._deployment, visit, copy, outcome, self._unnoted),
                     "hand over an exchange",
                 )
             else:

@@ -27,6 +27,9 @@ Result: TypeAlias = Literal["queued", "spooled", "duplicate", "dropped"]
 
 OFF_THE_LOOP_CHARS: Final = 4000
 
+QUEUE_S: Final = 0.5
+"""How long a queue that hangs is waited for: what was answered is durable within a second."""
+
 OWNER_RETRIES_S = (0.2, 1.0, 3.0, 10.0, 30.0, 60.0, 120.0)
 """Pauses between tries to learn whose an exchange is, while the directory is away."""
 
@@ -41,8 +44,10 @@ async def hand_over(
     """
     exchange = await _redacted(exchange, settings)
     try:
-        accepted = await services.queue.put(owner, exchange, now=now)
-    except QueueUnavailable:
+        # Given up, it may have been accepted all the same: the queue refuses the second one.
+        async with asyncio.timeout(QUEUE_S):
+            accepted = await services.queue.put(owner, exchange, now=now)
+    except (QueueUnavailable, TimeoutError):
         return await _spooled(services, owner, exchange)
     except OwnerGone:
         return "dropped"

@@ -24,6 +24,7 @@ from gateway.flows.aftermath import OFF_THE_LOOP_BYTES
 from gateway.flows.handover import Underway
 from gateway.flows.limits import Room, room
 from gateway.flows.recall import Question, recall
+from gateway.flows.unnoted import Unnoted
 from gateway.flows.visit import Report, Visit
 from gateway.ports import Conversation, Deployment, Opening
 from gateway.telemetry.logs import Outage, log
@@ -35,9 +36,10 @@ SETTLE_S: Final = 0.1
 class Preparation:
     """Recall as the chat needs it, for all requests of one process."""
 
-    def __init__(self, deployment: Deployment, underway: Underway) -> None:
+    def __init__(self, deployment: Deployment, underway: Underway, unnoted: Unnoted) -> None:
         self._metrics = deployment.metrics
         self._underway = underway
+        self._unnoted = unnoted
         self._away = Outage(log("answer"), "memory")
 
     async def recall(self, visit: Visit) -> None:
@@ -101,6 +103,7 @@ class Preparation:
                 idle_gap_s=visit.settings.identity.session_idle_gap_s,
             )
             try:
+                await self._unnoted.pay(visit.services.state, visit.owner)
                 return await visit.services.state.open(visit.owner, opening)
             except OwnerGone:
                 if again or not visit.writes:

@@ -1,0 +1,69 @@
+"""What this process has captured and shared state may not know of yet.
+
+Clients send their history again with every message; shared state tells what of it is new. What
+was captured while it was away, or whose note is still on its way, must not count as new in the
+next request: that would be said twice. So a note is kept here from before its exchange is
+handed over until shared state has it, and whoever opens a conversation has it noted first.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.core.identity import Owner
+from gateway.core.memory import Instant
+from gateway.ports import ConversationState
+
+MARKS: Final = 500_000
+"""Marks kept at most, some 50 MB; the longest unused go first."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Note:
+    """The arguments of `ConversationState.note_seen`."""
+
+    session: str
+    marks: tuple[str, ...]
+    now: Instant
+
+
+class Unnoted:
+    """Notes of one process, by tenant, in the order in which they were made."""
+
+    def __init__(self, most: int = MARKS) -> None:
+        self._of: OrderedDict[str, deque[Note]] = OrderedDict()
+        self._most = most
+        self._marks = 0
+
+    def __len__(self) -> int:
+        return sum(len(notes) for notes in self._of.values())
+
+    def keep(self, owner: Owner, note: Note) -> None:
+        self._of.setdefault(owner.tenant, deque()).append(note)
+        self._of.move_to_end(owner.tenant)
+        self._marks += len(note.marks)
+        while self._marks > self._most:
+            tenant, notes = next(iter(self._of.items()))
+            self._removed(tenant, notes.popleft())
+
+    def drop(self, owner: Owner, note: Note) -> None:
+        """It is noted, or was not captured after all."""
+        notes = self._of.get(owner.tenant, ())
+        if note in notes:
+            self._of[owner.tenant].remove(note)
+            self._removed(owner.tenant, note)
+
+    async def pay(self, state: ConversationState, owner: Owner) -> None:
+        """Have shared state note all that is kept for an owner. Raises StateUnavailable: what
+        is not noted then stays."""
+        while notes := self._of.get(owner.tenant):
+            note = notes[0]
+            await state.note_seen(owner, note.session, note.marks, now=note.now)
+            self.drop(owner, note)
+
+    def _removed(self, tenant: str, note: Note) -> None:
+        self._marks -= len(note.marks)
+        if not self._of[tenant]:
+            del self._of[tenant]

@@ -1,0 +1,78 @@
+"""Notes of what was seen wait for shared state, and are paid in order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import pytest
+
+from gateway.core.errors import StateUnavailable
+from gateway.core.identity import Owner, Person
+from gateway.flows.unnoted import Note, Unnoted
+from gateway.ports import ConversationState
+
+ANN = Owner(Person("default", "ann"), "t1")
+BOB = Owner(Person("default", "bob"), "t2")
+
+
+class State:
+    """Shared state that may be away."""
+
+    def __init__(self) -> None:
+        self.away = False
+        self.noted: list[tuple[str, str, Sequence[str]]] = []
+
+    async def note_seen(
+        self, owner: Owner, session: str, marks: Sequence[str], *, now: float
+    ) -> None:
+        if self.away:
+            raise StateUnavailable("away")
+        self.noted.append((owner.user, session, marks))
+
+
+def note(*marks: str, session: str = "s", **more: Any) -> Note:
+    return Note(session, marks, 1.0, **more)
+
+
+async def test_notes_are_paid_once_in_their_order_and_each_owners_apart() -> None:
+    unnoted, state = Unnoted(), State()
+    unnoted.keep(ANN, note("a"))
+    unnoted.keep(BOB, note("x"))
+    unnoted.keep(ANN, note("a", "b"))
+    for _ in range(2):
+        await unnoted.pay(cast(ConversationState, state), ANN)
+    assert state.noted == [("ann", "s", ("a",)), ("ann", "s", ("a", "b"))]
+    assert len(unnoted) == 1
+
+
+async def test_what_shared_state_could_not_be_told_stays_until_it_can() -> None:
+    unnoted, state = Unnoted(), State()
+    unnoted.keep(ANN, note("a"))
+    state.away = True
+    with pytest.raises(StateUnavailable):
+        await unnoted.pay(cast(ConversationState, state), ANN)
+    assert len(unnoted) == 1
+    state.away = False
+    await unnoted.pay(cast(ConversationState, state), ANN)
+    assert len(unnoted) == 0
+
+
+async def test_a_note_of_what_was_not_captured_is_never_paid() -> None:
+    unnoted, state = Unnoted(), State()
+    lost = note("a")
+    unnoted.keep(ANN, lost)
+    unnoted.drop(ANN, lost)
+    unnoted.drop(ANN, lost)
+    await unnoted.pay(cast(ConversationState, state), ANN)
+    assert state.noted == []
+
+
+async def test_the_bound_lets_go_of_what_was_unused_longest() -> None:
+    unnoted, state = Unnoted(most=4), State()
+    unnoted.keep(ANN, note("a", "b"))
+    unnoted.keep(BOB, note("x"))
+    unnoted.keep(BOB, note("y", "z"))
+    assert len(unnoted) == 2
+    await unnoted.pay(cast(ConversationState, state), ANN)
+    assert state.noted == []
