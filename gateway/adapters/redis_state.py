@@ -4,6 +4,8 @@ Keys (`n` is the tenant's partition, so that one tenant's keys share one slot):
 
     {p<n>}:conv:<tenant>       hash    born: when it was begun
                                        m<mark>: "1" seen or "0" on its way, then the session
+                                       u<mark>: how many messages were new in the request that
+                                                ends with it, where its answer broke off
                                        a<session>: when it was last active
                                        n<session>: its id, "p" ours, "s" a client's, sealed
                                        i<session>: what was injected there, sealed
@@ -149,13 +151,14 @@ class RedisState:
         await self._run(_NOTE_INJECTED, (of.conv, of.gone), now, IDLE_S, hashed, sealed)
 
     async def note_seen(
-        self, owner: Owner, session: str, marks: Sequence[str], *, now: Instant
+        self, owner: Owner, session: str, marks: Sequence[str], *, now: Instant, owed: int = 0
     ) -> None:
         of, hashed = _names(owner.tenant), _hashed(owner, session)
         marks = marks[-MOST_MARKS:]
         for end in range(len(marks), 0, -CHUNK):
             chunk = "\n".join(reversed(marks[max(0, end - CHUNK) : end]))
-            args = (now, IDLE_S, hashed, SEEN_IN_A_ROW, chunk)
+            asked = owed if end == len(marks) else -1
+            args = (now, IDLE_S, hashed, SEEN_IN_A_ROW, chunk, asked)
             if await self._run(_NOTE_SEEN, (of.conv, of.gone), *args):
                 return
 

@@ -15,6 +15,7 @@ from gateway.core.delivery import Put
 from gateway.core.exchange import Exchange, Turn, turn_memory_id
 from gateway.core.extraction import ExtractionTurn
 from gateway.core.memory import Instant, Memory, Source
+from gateway.core.slots import may_take_back
 from gateway.core.suspicion import suspicion, visible
 from gateway.core.timeline import is_zone
 from gateway.core.windows import AFTER, BEFORE, windows_of
@@ -50,7 +51,7 @@ def numbered_turns(exchanges: Sequence[Exchange]) -> tuple[ExtractionTurn, ...]:
                     at=turn.at,
                     text=turn.text,
                     exchange_id=exchange.id,
-                    turn_id=turn_memory_id(exchange.id, turn.n),
+                    turn_id=turn_memory_id(exchange.origin, turn.n),
                     speaker=turn.speaker,
                     session=exchange.session,
                     whole=not (
@@ -117,6 +118,17 @@ def holds_nothing(exchange: Exchange) -> bool:
     return all(_is_small(turn.text) for turn in exchange.turns if turn.role == "user")
 
 
+def takes_back_at(exchanges: Sequence[Exchange]) -> int | None:
+    """The first exchange, after the first of all, in which the user may ask to forget something.
+
+    What is to be forgotten has to be known by then: it may be what was said just before.
+    """
+    for i, exchange in enumerate(exchanges):
+        if i and any(t.role == "user" and may_take_back(t.text) for t in exchange.turns):
+            return i
+    return None
+
+
 def _is_small(text: str) -> bool:
     left = folded(_CODE.sub(" ", text[:MAX_TURN_CHARS]))
     bare = re.sub(r"[^\w' ]+", " ", left)
@@ -164,7 +176,7 @@ def kept_turns(
                 metadata["quarantine"] = reason
             kept.append(
                 Memory(
-                    id=turn_memory_id(exchange.id, turn.n),
+                    id=turn_memory_id(exchange.origin, turn.n),
                     kind="turn",
                     text=text,
                     created_at=turn.at,
@@ -176,7 +188,7 @@ def kept_turns(
                     source=Source(
                         role=turn.role,
                         via=exchange.via,
-                        exchange_id=exchange.id,
+                        exchange_id=exchange.origin,
                         session=exchange.session,
                     ),
                     metadata=metadata,

@@ -389,7 +389,7 @@ class Book:
         return Source(
             role=fact.turn.role,
             via=self.exchanges[fact.turn.exchange_id].via,
-            exchange_id=fact.turn.exchange_id,
+            exchange_id=self.exchanges[fact.turn.exchange_id].origin,
             session=fact.turn.session,
             quote=fact.quote,
         )
@@ -426,7 +426,7 @@ class Book:
         if kept:
             self.notes["turns"] = len(kept)
         return Plan(
-            exchange_ids=tuple(self.exchanges),
+            exchange_ids=tuple(dict.fromkeys(e.origin for e in self.exchanges.values())),
             writes=(
                 *kept,
                 *fresh,

@@ -59,9 +59,12 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What becomes of a batch that failed: tried again at `retry_at`, or buried with a reason."""
+    """What becomes of a batch that failed: tried again at `retry_at`, whole or in two parts (the
+    first of `keep` exchanges, both with `tries` behind them), or buried with a reason."""
 
-    action: Literal["retry", "bury"]
+    action: Literal["retry", "split", "bury"]
     reason: str
     retry_at: Instant = 0.0
     counts_as_try: bool = True
+    keep: int = 0
+    tries: int = 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from gateway.core.injection import strip_blocks
@@ -34,7 +34,8 @@ class Turn:
 @dataclass(frozen=True, slots=True)
 class Exchange:
     """New turns of one request and its answer. `at` is when the user said it; `trace` names the
-    request in traces (W3C `traceparent`)."""
+    request in traces (W3C `traceparent`). `completes` is the id of the one whose answer broke off
+    and was distilled already, where this is its retry with the whole answer."""
 
     id: str
     session: str
@@ -47,11 +48,22 @@ class Exchange:
     finish_reason: str | None = None
     receipt_id: str | None = None
     trace: str | None = None
+    completes: str | None = None
+
+    @property
+    def origin(self) -> str:
+        """The id that its turns go by: the same for a broken answer and the whole one."""
+        return self.completes or self.id
 
     @property
     def size(self) -> int:
         """Characters of all turns: what batching by size counts."""
         return sum(len(turn.text) for turn in self.turns)
+
+
+def completing(exchange: Exchange) -> Exchange:
+    """As an exchange of its own, after the one of this id whose answer was not complete."""
+    return replace(exchange, id=f"{exchange.id}.whole", completes=exchange.id)
 
 
 def turn_memory_id(exchange_id: str, n: int) -> str:

@@ -126,7 +126,7 @@ class _Reconciler(Book):
                 self.forgotten[memory.id] = fact.turn.at
             before = (turn for turn in memory.covers if turn not in since)
             self.forgotten.update(dict.fromkeys(before, fact.turn.at))
-        self.unkept.add(fact.turn.exchange_id)
+        self.unkept.add(self.exchanges[fact.turn.exchange_id].origin)
         self.notes["fact.forget"] += 1
 
     def _not_again(self, fact: Fact, target: Memory | None) -> None:

@@ -76,3 +76,22 @@ _FORGET = re.compile(
 def asks_to_forget(text: str) -> bool:
     """Whether a user asks for something to be forgotten, not only says that it has changed."""
     return _FORGET.search(folded(text)) is not None
+
+
+_FORGETTING = re.compile(
+    r"(?<!don't )(?<!not )(?<!never )\b(?:forget|unlearn|stop remembering|off the record"
+    r"|do(?:n'?t| not) remember|vergiss|vergessen|oublie[sz]?|olvid[ae]\w*|dimentica\w*"
+    r"|esque[cç]\w*|vergeet|zapomnij)\b"
+    r"|\b(?:erase|delete|remove|wipe|lösche?|effacez?|supprime[zr]?|borra\w*|elimin[ae]\w*"
+    r"|cancell\w*|apaga\w*|verwijder\w*|usuń)\b.{0,60}\b(?:memor\w*|remember\w*|about me"
+    r"|i (?:said|told)|you know|gedächtnis|über mich|gesagt|weißt|mémoire|sur moi|souven\w*"
+    r"|sobre m[ií]|te dije|ricord\w*|su di me|geheugen|over mij|pamięc\w*)\b"
+    r"|забудь|忘れて|忘记|忘記|잊어",
+    re.IGNORECASE,
+)
+
+
+def may_take_back(text: str) -> bool:
+    """Whether a user may be asking for something known to be forgotten. Narrower than
+    `asks_to_forget`: "remove the import" is work, not a wish about memories."""
+    return _FORGETTING.search(folded(text)) is not None

@@ -70,8 +70,9 @@ def outcome(owner: Owner, plan: Plan, current: dict[str, Memory]) -> list[Put]:
                 if _is_of(plan, write.memory):
                     puts.append(_behind(write, corrected))
             elif held.kind == "turn" and held.status != "forgotten":
-                # What was said does not change, but its neighbourhood has.
-                puts.append(Put(held, write.window))
+                # What was said does not change, but its neighbourhood has; and an answer that
+                # broke off may have come in full since.
+                puts.append(write if _completes(write.memory, held) else Put(held, write.window))
         elif isinstance(write, Revise):
             held = current.get(write.memory.id)
             if held is not None and held.updated_at == write.seen:
@@ -82,6 +83,14 @@ def outcome(owner: Owner, plan: Plan, current: dict[str, Memory]) -> list[Put]:
                 asked_at = write.at if write.asked_at is None else write.asked_at
                 puts.append(Put(tombstone(owner, held, now=write.at, asked_at=asked_at)))
     return puts
+
+
+def _completes(memory: Memory, held: Memory) -> bool:
+    return (
+        "outcome" in held.metadata
+        and "outcome" not in memory.metadata
+        and held.source.via == memory.source.via
+    )
 
 
 def _is_of(plan: Plan, memory: Memory) -> bool:

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 from structlog.contextvars import bound_contextvars
 
 from gateway.config import AppSettings
-from gateway.core.batch import tokens_to_extract
+from gateway.core.batch import takes_back_at, tokens_to_extract
 from gateway.core.delivery import Plan, Put
 from gateway.core.errors import (
     ExtractorUnavailable,
@@ -177,6 +177,11 @@ async def _remembered(services: Services, desk: Desk, lease: Lease) -> str:
         raise OwnerGone("this user was erased; what was said before is not kept")
     vectors = Vectors()
     plan = lease.plan
+    if plan is None and (early := _done_first(desk, lease, owner)):
+        await services.queue.split(
+            lease, early, retry_at=services.clock(), reason="in two steps", tries=lease.tries
+        )
+        return "split"
     if plan is None:
         plan = await _planned(services, desk, lease, owner, vectors)
         if plan.writes:
@@ -190,6 +195,11 @@ async def _remembered(services: Services, desk: Desk, lease: Lease) -> str:
     await _tallied(services, owner, plan)
     _log.info("distilled", app=owner.app, writes=len(plan.writes))
     return "done"
+
+
+def _done_first(desk: Desk, lease: Lease, owner: Owner) -> int | None:
+    """How many exchanges are to be distilled before the others are looked at."""
+    return takes_back_at(lease.exchanges) if desk.extractor_for(owner.app) is not None else None
 
 
 async def _planned(
@@ -242,7 +252,8 @@ async def _within_budget(
 
 
 async def _judged(services: Services, desk: Desk, lease: Lease, error: Exception) -> str:
-    """Give back or bury what failed; what the queue itself cannot take, the lease's end will."""
+    """Give back, halve or bury what failed; what the queue itself cannot take, the lease's end
+    will."""
     if isinstance(error, OwnerGone):
         with suppress(GatewayError):
             await services.queue.erase(lease.tenant)
@@ -262,8 +273,19 @@ async def _judged(services: Services, desk: Desk, lease: Lease, error: Exception
         waited_s=max(0.0, now - said),
         now=now,
         dice=desk.dice(),
+        # A plan is one for the whole batch, and may be applied in part.
+        exchanges=1 if lease.plan is not None else len(lease.exchanges),
     )
     try:
+        if judged.action == "split":
+            await services.queue.split(
+                lease,
+                judged.keep,
+                retry_at=judged.retry_at,
+                reason=judged.reason,
+                tries=judged.tries,
+            )
+            return "split"
         if judged.action == "bury":
             await services.queue.bury(lease, reason=judged.reason, now=now)
             _log.error("batch_buried", exchanges=len(lease.exchanges), reason=judged.reason)

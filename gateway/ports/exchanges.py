@@ -58,7 +58,8 @@ class ExchangeQueue(Protocol):
     async def put(self, owner: Owner, exchange: Exchange, *, now: Instant) -> bool:
         """Accept an exchange; False where one of this id was accepted before (a retry).
 
-        Raises OwnerGone where the tenant was erased, OverBudget at the queue's bounds.
+        One that is complete takes the place of one whose answer was not, whatever became of
+        that. Raises OwnerGone where the tenant was erased, OverBudget at the queue's bounds.
         """
         ...
 
@@ -87,6 +88,13 @@ class ExchangeQueue(Protocol):
         self, lease: Lease, *, retry_at: Instant, reason: str, counts_as_try: bool
     ) -> None:
         """Return the work, to fall due at `retry_at`."""
+        ...
+
+    async def split(
+        self, lease: Lease, keep: int, *, retry_at: Instant, reason: str, tries: int
+    ) -> None:
+        """Return the work as two batches, the first of `keep` exchanges, in order and before all
+        else that waits, with `tries` behind them. Raises LeaseLost, also where a plan is kept."""
         ...
 
     async def bury(self, lease: Lease, *, reason: str, now: Instant) -> None:

@@ -54,9 +54,13 @@ class ConversationState(Protocol):
     ) -> None: ...
 
     async def note_seen(
-        self, owner: Owner, session: str, marks: Sequence[str], *, now: Instant
+        self, owner: Owner, session: str, marks: Sequence[str], *, now: Instant, owed: int = 0
     ) -> None:
-        """These messages are captured (or will be): they are not new any more."""
+        """These messages are captured (or will be): they are not new any more.
+
+        Where their answer broke off, `owed` says how many of them were new: the same request
+        asked again, the whole answer still owed, finds as many.
+        """
         ...
 
     async def touch_standing(self, tenant: str) -> None:

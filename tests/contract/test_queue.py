@@ -214,12 +214,81 @@ async def test_a_broken_answer_never_takes_the_place_of_a_complete_one(
     assert (await leased(queue, 1011.0)).exchanges[0].turns[0].text == "whole"
 
 
-async def test_what_is_leased_is_not_replaced_any_more(queue: RedisQueue, ann: Owner) -> None:
+async def test_a_complete_answer_takes_leased_work_out_of_its_holders_hands(
+    queue: RedisQueue, ann: Owner
+) -> None:
+    for name in ("x0", "x1"):
+        await queue.put(ann, exchange(name, text="half", outcome="cut_off"), now=1000.0)
+    lease = await leased(queue, 1010.0)
+    whole = exchange("x1", text="whole")
+    assert await queue.put(ann, whole, now=1011.0)
+    with pytest.raises(LeaseLost):
+        await queue.keep_plan(lease, PLAN)
+    with pytest.raises(LeaseLost):
+        await queue.done(lease, now=1011.0)
+    again = await leased(queue, 1011.0)
+    assert (ids(again), again.exchanges[1], again.tries) == (["x0", "x1"], whole, 0)
+    assert not await queue.put(ann, whole, now=1012.0)
+    await queue.done(again, now=1012.0)
+    assert await queue.status(now=1012.0) == QueueStatus(0, 0, 0, 0.0, 0)
+
+
+@pytest.mark.parametrize("state", ["given back", "dead", "retried"])
+async def test_a_complete_answer_takes_the_place_of_a_broken_one_that_nobody_holds(
+    queue: RedisQueue, ann: Owner, state: str
+) -> None:
     await queue.put(ann, exchange(text="half", outcome="cut_off"), now=1000.0)
     lease = await leased(queue, 1010.0)
-    assert not await queue.put(ann, exchange(text="whole"), now=1011.0)
-    await queue.give_back(lease, retry_at=1012.0, reason="429", counts_as_try=False)
-    assert not await queue.put(ann, exchange(text="whole"), now=1012.0)
+    if state == "given back":
+        await queue.give_back(lease, retry_at=1020.0, reason="429", counts_as_try=True)
+    else:
+        await queue.bury(lease, reason="prose", now=1011.0)
+    if state == "retried":
+        await queue.retry(now=1012.0)
+    whole = exchange(text="whole")
+    assert await queue.put(ann, whole, now=1013.0)
+    assert not await queue.put(ann, whole, now=1013.0)
+    if state == "dead":
+        assert await queue.lease("w", now=1020.0) is None
+        await queue.retry(now=1020.0)
+    again = await leased(queue, 1020.0)
+    assert again.exchanges == (whole,)
+    await queue.done(again, now=1021.0)
+    assert await queue.status(now=1021.0) == QueueStatus(0, 0, 0, 0.0, 0)
+
+
+@pytest.mark.parametrize("state", ["planned", "dead with its plan", "done"])
+async def test_a_complete_answer_to_what_is_decided_comes_after_it_and_once(
+    queue: RedisQueue, ann: Owner, state: str
+) -> None:
+    await queue.put(ann, exchange(text="half", outcome="cut_off"), now=1000.0)
+    lease = await leased(queue, 1010.0)
+    await queue.keep_plan(lease, PLAN)
+    if state == "dead with its plan":
+        await queue.bury(lease, reason="r", now=1010.0)
+    elif state == "done":
+        await queue.done(lease, now=1010.0)
+    whole = exchange(text="whole")
+    assert await queue.put(ann, whole, now=1011.0)
+    assert not await queue.put(ann, whole, now=1011.0)
+    assert not await queue.put(ann, exchange(text="half", outcome="cut_off"), now=1011.0)
+    if state == "planned":
+        await queue.done(lease, now=1012.0)
+    after = await leased(queue, 1030.0)
+    assert [(e.id, e.completes, e.origin) for e in after.exchanges] == [("x1.whole", "x1", "x1")]
+    assert after.exchanges[0].turns == whole.turns
+    await queue.done(after, now=1031.0)
+    assert not await queue.put(ann, whole, now=1032.0)
+
+
+async def test_pending_shows_the_whole_answer_once_it_is_there(
+    queue: RedisQueue, ann: Owner
+) -> None:
+    await queue.put(ann, exchange(text="half", outcome="cut_off"), now=1000.0)
+    await queue.put(ann, exchange("x2", at=1001.0), now=1001.0)
+    assert [e.turns[0].text for e in await queue.pending(ann)] == ["half", "I moved to Porto"]
+    await queue.put(ann, exchange(text="whole"), now=1002.0)
+    assert [e.turns[0].text for e in await queue.pending(ann)] == ["whole", "I moved to Porto"]
 
 
 # --- when a user falls due ------------------------------------------------------------------
@@ -393,8 +462,8 @@ async def test_a_repeated_claim_gets_the_same_lease(house: House, ann: Owner) ->
     queue = house.queue()
     await queue.put(ann, exchange(), now=1000.0)
     args = ("lease", "w:claim", "1010.0", "1040.0", 3, "lost")
-    first = await queue._step_at(partition_of(ann.tenant), *args)
-    assert await queue._step_at(partition_of(ann.tenant), *args) == first
+    first = await queue._steps.at(partition_of(ann.tenant), *args)
+    assert await queue._steps.at(partition_of(ann.tenant), *args) == first
 
 
 # --- plans --------------------------------------------------------------------------------------
@@ -472,20 +541,75 @@ async def test_work_given_back_stays_the_same_batch(queue: RedisQueue, ann: Owne
     assert ids(await leased(queue, 1030.0)) == ["x2"]
 
 
-async def test_a_batch_that_kills_its_workers_ends_in_the_dead_letters(
+async def test_what_kills_its_workers_ends_in_the_dead_letters_and_the_others_are_distilled(
     queue: RedisQueue, ann: Owner
 ) -> None:
-    await queue.put(ann, exchange("poison"), now=1000.0)
-    await queue.put(ann, exchange("other", at=1001.0), now=1000.0)
-    now = 1010.0
-    for tries in range(BOUNDS.max_tries):
-        assert (await leased(queue, now)).tries == tries
+    for n, name in enumerate(("fine", "poison", "other")):
+        await queue.put(ann, exchange(name, at=1000.0 + n), now=1000.0)
+    now, finished = 1010.0, []
+    for _ in range(12):
+        lease = await queue.lease("w", now=now)
+        if lease is None:
+            break
+        if "poison" not in ids(lease):
+            finished += ids(lease)
+            await queue.done(lease, now=now)
         now += BOUNDS.lease_s
-    assert await queue.lease("w", now=now) is None
+    assert finished == ["fine", "other"]
     [letter] = await queue.dead()
     assert (letter.tenant, letter.tries) == (ann.tenant, BOUNDS.max_tries)
-    assert letter.exchange_ids == ("poison", "other")
+    assert letter.exchange_ids == ("poison",)
     assert "lost" in letter.reason
+    assert (await queue.status(now=now)).dead == 1
+
+
+async def test_a_batch_that_was_decided_is_buried_whole_where_it_kills_its_workers(
+    queue: RedisQueue, ann: Owner
+) -> None:
+    for name in ("x1", "x2"):
+        await queue.put(ann, exchange(name), now=1000.0)
+    await queue.keep_plan(await leased(queue, 1010.0), PLAN)
+    now = 1010.0
+    for _ in range(BOUNDS.max_tries):
+        now += BOUNDS.lease_s
+        await queue.lease("w", now=now)
+    [letter] = await queue.dead()
+    assert letter.exchange_ids == ("x1", "x2")
+
+
+async def test_a_batch_in_two_parts_keeps_its_order_and_goes_before_what_waits(
+    queue: RedisQueue, ann: Owner
+) -> None:
+    for n in range(4):
+        await queue.put(ann, exchange(f"x{n}", at=1000.0 + n), now=1000.0)
+    lease = await leased(queue, 1010.0)
+    await queue.put(ann, exchange("earlier", at=900.0), now=1010.0)
+    await queue.split(lease, 1, retry_at=1012.0, reason="prose", tries=1)
+    await queue.split(lease, 1, retry_at=1012.0, reason="prose", tries=1)  # its answer was lost
+    assert (await queue.status(now=1011.0)).pending == 5
+    assert [e.id for e in await queue.pending(ann)] == ["earlier", "x0", "x1", "x2", "x3"]
+    assert await queue.lease("w", now=1011.0) is None
+    seen = []
+    for _ in range(3):
+        part = await leased(queue, 1030.0)
+        seen.append((ids(part), part.tries))
+        await queue.done(part, now=1030.0)
+    assert seen == [(["x0"], 1), (["x1", "x2", "x3"], 1), (["earlier"], 0)]
+    assert await queue.status(now=1031.0) == QueueStatus(0, 0, 0, 0.0, 0)
+
+
+@pytest.mark.parametrize("keep", [0, 2, 3])
+async def test_a_batch_is_not_cut_where_there_is_nothing_to_part(
+    queue: RedisQueue, ann: Owner, keep: int
+) -> None:
+    for name in ("x1", "x2"):
+        await queue.put(ann, exchange(name), now=1000.0)
+    lease = await leased(queue, 1010.0)
+    with pytest.raises(LeaseLost):
+        await queue.split(lease, keep, retry_at=1012.0, reason="r", tries=1)
+    await queue.keep_plan(lease, PLAN)
+    with pytest.raises(LeaseLost):
+        await queue.split(lease, 1, retry_at=1012.0, reason="a plan is one for all", tries=1)
 
 
 async def test_a_dead_letter_is_whole_and_says_why(queue: RedisQueue, ann: Owner) -> None:

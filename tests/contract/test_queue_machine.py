@@ -25,9 +25,10 @@ from redis.asyncio import Redis
 
 from gateway.core.delivery import Forget, Plan
 from gateway.core.errors import LeaseLost, OwnerGone
-from gateway.core.exchange import Exchange
+from gateway.core.exchange import Exchange, completing
 from gateway.core.identity import Owner, Person
 from gateway.core.memory import Instant
+from gateway.core.verdict import TRIES_OF_A_PART
 from gateway.ports import Lease
 from tests.contract.queue_house import BATCHING, BOUNDS, House, exchange
 
@@ -126,18 +127,28 @@ class Machine(RuleBasedStateMachine):
         tenant, id = self.tenants[user], f"x{n}"
         said = exchange(id, self.now - late, "t" * size, outcome)
         known = tenant.seen.get(id)
-        better = (
-            known is not None
-            and id in tenant.waiting
-            and known.outcome != "complete"
-            and outcome == "complete"
+        better = known is not None and known.outcome != "complete" and outcome == "complete"
+        if better and self.decided(tenant, id):  # then it comes after it, and once
+            said = completing(said)
+            known = tenant.seen.get(said.id)
+            better = False
+        accepted = self.run(
+            self.queues[queue].put(tenant.owner, replace(said, id=id, completes=None), now=self.now)
         )
-        accepted = self.run(self.queues[queue].put(tenant.owner, said, now=self.now))
         assert accepted == (known is None or better)
         if accepted:
-            tenant.seen[id] = said
+            tenant.seen[said.id] = said
         if known is None:
-            tenant.waiting.append(id)
+            tenant.waiting.append(said.id)
+        batch = tenant.batch
+        if better and batch is not None and id in batch.ids:
+            batch.until = None  # who holds it has read less than there is now
+
+    @staticmethod
+    def decided(tenant: Tenant, id: str) -> bool:
+        batches = (tenant.batch, *tenant.returned, *tenant.dead.values())
+        planned = any(b is not None and b.plan is not None and id in b.ids for b in batches)
+        return planned or id in tenant.finished
 
     @rule(seconds=st.sampled_from([0.1, 5.0, 11.0]))
     def time_passes(self, seconds: float) -> None:
@@ -171,7 +182,10 @@ class Machine(RuleBasedStateMachine):
         if batch is not None:  # the same work again, as it was
             assert batch.until is None or batch.until <= self.now, "two workers hold one user"
             batch.tries += batch.held
-            assert batch.tries < BOUNDS.max_tries or not batch.held
+            if batch.held and batch.tries >= BOUNDS.max_tries:
+                assert batch.plan is None
+                assert len(batch.ids) > 1, "its last try was over"
+                self.halve(tenant, (len(batch.ids) + 1) // 2, BOUNDS.max_tries - TRIES_OF_A_PART)
         elif tenant.returned:
             batch = tenant.returned.pop(0)
         else:
@@ -190,6 +204,13 @@ class Machine(RuleBasedStateMachine):
         tenant.last_token = batch.token = lease.token
         batch.until = lease.until
         tenant.batch = batch
+
+    @staticmethod
+    def halve(tenant: Tenant, keep: int, tries: int) -> None:
+        batch = tenant.batch
+        assert batch is not None
+        tenant.returned.insert(0, Batch(batch.ids[keep:], tries))
+        batch.ids, batch.tries = batch.ids[:keep], tries
 
     def note_buried(self) -> None:
         """What the queue itself buried: work whose holders were lost at every try."""
@@ -278,6 +299,24 @@ class Machine(RuleBasedStateMachine):
             assert batch is not None
             batch.until = None
             batch.tries += counts
+
+    @precondition(lambda self: any(len(w.lease.exchanges) > 1 for w in self.at_work.values()))
+    @rule(data=st.data(), wait=st.sampled_from([0.0, 5.0]))
+    def split(self, data: st.DataObject, wait: float) -> None:
+        fit = [n for n, w in self.at_work.items() if len(w.lease.exchanges) > 1]
+        n = data.draw(st.sampled_from(sorted(fit)))
+        worker = self.at_work.pop(n)
+        keep = data.draw(st.integers(1, len(worker.lease.exchanges) - 1))
+        call = self.queues[n].split(
+            worker.lease, keep, retry_at=self.now + wait, reason="prose", tries=1
+        )
+        if worker.plan is not None:  # one for all of them: it stays whole, with its holder
+            with pytest.raises(LeaseLost):
+                self.run(call)
+        elif self.held_call(worker, call):
+            self.halve(worker.tenant, keep, 1)
+            assert worker.tenant.batch is not None
+            worker.tenant.batch.until = None
 
     @precondition(lambda self: self.at_work)
     @rule(data=st.data())

@@ -63,9 +63,10 @@ class ScriptedModel(ScriptedUpstream):
 
     def _extraction(self, body: Mapping[str, Any]) -> Any:
         batch = json.loads(body["messages"][-1]["content"])
+        # Taken first: a test that sees the question may script the next answer at once.
+        answer = self.answers.pop(0) if self.answers else []
         self.asked.append(batch)
         self.bodies.append(body)
-        answer = self.answers.pop(0) if self.answers else []
         if callable(answer):
             answer = answer(batch)
         if isinstance(answer, Say | Raw):

@@ -152,6 +152,27 @@ async def test_what_was_said_until_a_client_left_is_handed_over_as_cut_off(
     assert [turn.text for turn in said[0].turns] == ["hi", "As I was saying"]
 
 
+async def test_a_request_tried_again_after_its_answer_broke_off_is_one_exchange(
+    gateway: House, upstream: ScriptedUpstream
+) -> None:
+    upstream.script(
+        sse(delta("As I was "), delta("say"), Die()),
+        sse(delta("As I was saying"), b"data: [DONE]\n\n"),
+        sse(delta("Yes"), b"data: [DONE]\n\n"),
+    )
+    asked = {**ASK, "messages": [{"role": "user", "content": word} for word in ("well", "hi")]}
+    async with gateway.client(x_memory_user="ana") as client:
+        await client.post("/v1/chat/completions", json=asked)
+        (broken,) = await gateway.handed_over()
+        await client.post("/v1/chat/completions", json=asked)
+        (whole,) = await gateway.handed_over()
+        assert (broken.outcome, whole.outcome) == ("error", "complete")
+        assert whole.id == broken.id
+        assert [turn.text for turn in whole.turns] == ["well", "hi", "As I was saying"]
+        await client.post("/v1/chat/completions", json=asked)  # nothing is owed any more
+        assert await gateway.handed_over() == [whole]
+
+
 async def test_leaving_before_anything_was_answered_leaves_the_words_to_the_next_try(
     gateway: House, upstream: ScriptedUpstream
 ) -> None:

@@ -1,7 +1,7 @@
 -- Every step of the queue, each of them atomic. Called with ARGV[1] as the name of the step and
 -- KEYS as the `due` key of the partition it concerns (`tops` and `totals` take many, and only read).
 -- All other keys are built from that one: same hash tag, same slot of a cluster.
--- The keys and their types are listed atop redis_queue.py. Redis 6.2 is enough.
+-- The keys and their types are listed atop redis_queue/__init__.py. Redis 6.2 is enough.
 --
 -- A script may be sent twice (a client retries when an answer was lost): each step, repeated,
 -- changes nothing and gives the answer that it gave before.
@@ -95,6 +95,45 @@ local function bury(tenant, ids, letter, plan, now)
   bump('dead', #ids)
 end
 
+-- The batch in two, in its order: it keeps its first ids, the others are the next batch, before
+-- all else that waits. Both go on with so many tries behind them.
+local function halve(tenant, keep, tries, reason, now)
+  local batch, exchanges = key('batch', tenant), key('exchange', tenant)
+  local parts, since = { {}, {} }, {}
+  for i, id in ipairs(words(call('HGET', batch, 'ids'))) do
+    local part = i <= keep and 1 or 2
+    local _, at = struct.unpack(HEADER, call('HGET', exchanges, id))
+    parts[part][#parts[part] + 1] = id
+    if not since[part] or at < since[part] then since[part] = at end
+  end
+  call('HSET', batch, 'ids', table.concat(parts[1], ' '), 'n', #parts[1], 'tries', tries,
+       'first', text(since[1]))
+  local name = tenant .. '-' .. string.format('%.0f', call('HINCRBY', B .. 'counts', 'seq', 1))
+  local letter = { reason = reason, tries = tries, again = tries, first = text(since[2]),
+                   at = text(now), ids = table.concat(parts[2], ' '), n = #parts[2] }
+  call('HSET', key('letters', tenant), name, cjson.encode(letter))
+  call('LPUSH', key('returned', tenant), name)
+  return #parts[2]
+end
+
+-- Whether a plan was kept for a batch or a dead letter that holds this exchange, so that what is
+-- written for it is decided. `in_batch`: it is in the present batch.
+local function decided(tenant, id)
+  local batch = call('HMGET', key('batch', tenant), 'ids', 'plan')
+  for _, each in ipairs(words(batch[1] or '')) do
+    if each == id then return batch[2] ~= false, true end
+  end
+  local letters = key('letters', tenant)
+  for _, name in ipairs(call('HKEYS', letters)) do
+    if string.sub(name, -5) ~= ':plan' then
+      for _, each in ipairs(words(letter_of(tenant, name).ids)) do
+        if each == id then return call('HEXISTS', letters, name .. ':plan') == 1, false end
+      end
+    end
+  end
+  return false, false
+end
+
 -- The next batch of a user that has none: a retried dead letter as it was, else the earliest
 -- of what waits, as much as a batch may hold and at least one.
 local function gather(tenant)
@@ -105,7 +144,8 @@ local function gather(tenant)
     local letter = letter_of(tenant, name)
     local plan = call('HGET', letters, name .. ':plan')
     call('HDEL', letters, name, name .. ':plan')
-    call('HSET', batch, 'ids', letter.ids, 'n', letter.n, 'tries', 0, 'first', letter.first)
+    call('HSET', batch, 'ids', letter.ids, 'n', letter.n,
+         'tries', letter.again or 0, 'first', letter.first)
     if plan then call('HSET', batch, 'plan', plan) end
     bump('pending', -letter.n)
     bump('leased', letter.n)
@@ -147,38 +187,60 @@ end
 
 local steps = {}
 
--- 1 accepted, 2 replaced one whose answer was not complete, 0 known already, -1 erased, -2 full.
+-- 1 accepted, 2 replaced one whose answer was not complete, 3 not taken: such a one was distilled
+-- already, or is decided, 0 known already, -1 erased, -2 full.
 function steps.put(tenant, id, at, now, chars, complete, sealed,
                    idle, wait, most_chars, most, user_most, seen_s, seen_most)
   if call('EXISTS', key('gone', tenant)) == 1 then return -1 end
   local exchanges, waiting = key('exchange', tenant), key('waiting', tenant)
-  local seen, rule = key('seen', tenant), key('rule', tenant)
+  local seen, cut, rule = key('seen', tenant), key('cut', tenant), key('rule', tenant)
+  local function note(list)
+    call('ZADD', list, now, id)
+    call('ZREMRANGEBYSCORE', list, '-inf', text(tonumber(now) - tonumber(seen_s)))
+    call('ZREMRANGEBYRANK', list, 0, -1 - tonumber(seen_most))
+    call('EXPIRE', list, seen_s)
+  end
   local old = call('HGET', exchanges, id)
   local accepted, sequence, old_chars, old_bytes = tonumber(now), nil, 0, 0
+  local in_line = true
   if old then
-    local _, was_complete, name
+    local _, was_complete
     _, accepted, sequence, old_chars, was_complete = struct.unpack(HEADER, old)
-    name = member(sequence, id)
-    if tonumber(complete) <= was_complete or not call('ZSCORE', waiting, name) then return 0 end
+    if tonumber(complete) <= was_complete then return 0 end
+    in_line = call('ZSCORE', waiting, member(sequence, id))
+    if not in_line then
+      local planned, in_batch = decided(tenant, id)
+      if planned then return 3 end
+      local batch = key('batch', tenant)
+      local held = in_batch and call('HMGET', batch, 'until', 'n') or { '0' }
+      if held[1] ~= '0' then -- who holds it has read less than there is now: it begins anew
+        call('HSET', batch, 'until', '0', 'retry_at', now)
+        bump('leased', -held[2])
+        bump('pending', held[2])
+      end
+    end
     old_bytes = #old
+    call('ZREM', cut, id)
   else
-    if call('ZSCORE', seen, id) then return 0 end
+    if call('ZSCORE', seen, id) then
+      return complete == '1' and call('ZSCORE', cut, id) and 3 or 0
+    end
     local held = tonumber(call('HGET', key('batch', tenant), 'n') or 0)
     if call('ZCARD', waiting) + held >= tonumber(user_most) then return -2 end
     sequence = call('HINCRBY', B .. 'counts', 'seq', 1)
     call('ZADD', key('accepted', tenant), now, id)
-    call('ZADD', seen, now, id)
-    call('ZREMRANGEBYSCORE', seen, '-inf', text(tonumber(now) - tonumber(seen_s)))
-    call('ZREMRANGEBYRANK', seen, 0, -1 - tonumber(seen_most))
-    call('EXPIRE', seen, seen_s)
+    note(seen)
+    if complete == '0' then note(cut) end
     bump('pending', 1)
   end
   local record = struct.pack(HEADER, tonumber(at), accepted, sequence, tonumber(chars),
                              tonumber(complete)) .. sealed
   call('HSET', exchanges, id, record)
-  call('ZADD', waiting, at, member(sequence, id))
-  call('HSET', rule, 'idle', idle, 'wait', wait, 'most_chars', most_chars, 'most', most)
-  call('HINCRBY', rule, 'chars', tonumber(chars) - old_chars)
+  if in_line then
+    call('ZADD', waiting, at, member(sequence, id))
+    call('HSET', rule, 'idle', idle, 'wait', wait, 'most_chars', most_chars, 'most', most)
+    call('HINCRBY', rule, 'chars', tonumber(chars) - old_chars)
+  end
   bump('bytes', #record - old_bytes)
   schedule(tenant, tonumber(now))
   return old and 2 or 1
@@ -205,7 +267,13 @@ function steps.lease(claim, now, until_, max_tries, lost)
       bump('leased', was[3])
     else -- its holder was lost: that was a try
       local tries = call('HINCRBY', batch, 'tries', 1)
-      if tries >= tonumber(max_tries) then
+      local n = tonumber(was[3])
+      if tries >= tonumber(max_tries) and n > 1 and not was[6] then
+        -- One of them may be what its holders die of: the others need not share its end.
+        local rest = halve(tenant, math.ceil(n / 2), math.max(0, tries - 2), lost, tonumber(now))
+        bump('leased', -rest)
+        bump('pending', rest)
+      elseif tries >= tonumber(max_tries) then
         local letter = { reason = lost, tries = tries, first = was[4] }
         bury(tenant, words(was[5]), letter, was[6], tonumber(now))
         call('DEL', batch)
@@ -271,6 +339,22 @@ function steps.give_back(tenant, token, retry_at, reason, tries)
   bump('leased', -n)
   bump('pending', n)
   ended(token, 'back')
+  schedule(tenant, tonumber(retry_at))
+  return 1
+end
+
+-- Given back in two parts, the first of them `keep` exchanges long: it falls due at `retry_at`, the
+-- other after it. Not where a plan was kept, which is one for all of them.
+function steps.split(tenant, token, keep, retry_at, reason, tries)
+  if not holds(tenant, token) then return ended_before(token, 'split') end
+  local batch = key('batch', tenant)
+  local was = call('HMGET', batch, 'n', 'plan')
+  if was[2] or tonumber(keep) < 1 or tonumber(keep) >= tonumber(was[1]) then return 0 end
+  halve(tenant, tonumber(keep), tonumber(tries), reason, tonumber(retry_at))
+  call('HSET', batch, 'until', '0', 'retry_at', retry_at, 'reason', reason)
+  bump('leased', -was[1])
+  bump('pending', was[1])
+  ended(token, 'split')
   schedule(tenant, tonumber(retry_at))
   return 1
 end
@@ -375,8 +459,8 @@ function steps.erase(tenant, gone_s)
   bump('leased', -leased)
   bump('dead', -dead)
   bump('bytes', -bytes)
-  for _, kind in ipairs({ 'exchange', 'waiting', 'accepted', 'seen', 'rule', 'batch', 'returned',
-                          'letters' }) do
+  for _, kind in ipairs({ 'exchange', 'waiting', 'accepted', 'seen', 'cut', 'rule', 'batch',
+                          'returned', 'letters' }) do
     call('UNLINK', key(kind, tenant))
   end
   call('ZREM', B .. 'due', tenant)

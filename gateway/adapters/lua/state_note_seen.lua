@@ -1,11 +1,19 @@
 -- These messages are captured, or will be.
 -- KEYS: conv, gone    ARGV: now, ttl, session, run that ends the walk,
---                        marks from the latest on in lines
+--                        marks from the latest on in lines,
+--                        how many of the messages were new where the answer broke off, 0 where it
+--                        did not, -1 for earlier marks
 -- Returns 1 where earlier marks need not be looked at.
 if redis.call('EXISTS', KEYS[2]) == 1 then return 1 end
 redis.call('HSETNX', KEYS[1], 'born', ARGV[1])
 redis.call('HSET', KEYS[1], 'a' .. ARGV[3], ARGV[1])
 redis.call('EXPIRE', KEYS[1], ARGV[2])
+local owed, latest = tonumber(ARGV[6]), string.match(ARGV[5], '^[^\n]+')
+if latest and owed > 0 then
+  redis.call('HSET', KEYS[1], 'u' .. latest, owed)
+elseif latest and owed == 0 then
+  redis.call('HDEL', KEYS[1], 'u' .. latest)
+end
 local run = 0
 for mark in string.gmatch(ARGV[5], '[^\n]+') do
   local field = 'm' .. mark

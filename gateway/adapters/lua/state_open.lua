@@ -39,6 +39,9 @@ local fresh = seen_at or count
 -- Said before, but elsewhere or long ago: its last message is said anew.
 local again = seen_at == 0 and seen_in ~= session
 if again then fresh = 1 end
+-- Said before, and the answer broke off: asked again, it is what it was then.
+local owed = seen_at == 0 and not again and get('u' .. latest)
+if owed then fresh = tonumber(owed) end
 
 local born = tonumber(redis.call('HGET', KEYS[1], 'born') or '')
 local name, injected = get('n' .. session) or ARGV[3], get('i' .. session)
