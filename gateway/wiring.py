@@ -459,7 +459,10 @@ def _store(deployment: GatewayDeployment, scope: AppSettings, cipher: Cipher) ->
         from gateway.adapters.qdrant.edge import QdrantEdgeStore
 
         store = QdrantEdgeStore(
-            deployment.settings.data_dir / "qdrant", cipher=cipher, lexicon=lexicon
+            deployment.settings.data_dir / "qdrant",
+            cipher=cipher,
+            lexicon=lexicon,
+            cache_bytes=scope.qdrant.cache_bytes,
         )
         deployment.copies["qdrant"] = lambda to: store.copy_to(to / "qdrant")
         return store

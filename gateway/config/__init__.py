@@ -7,6 +7,7 @@ test holds the two together. A setting that is added goes to `settings`.
 
 from gateway.config.loading import environment_and, extraction_prompt, load, shipped
 from gateway.config.settings import (
+    CACHE_BYTES,
     DAY_S,
     AdminSettings,
     AppSettings,
@@ -30,6 +31,7 @@ from gateway.config.settings import (
 from gateway.config.words import allowed, every_setting
 
 __all__ = [
+    "CACHE_BYTES",
     "DAY_S",
     "AdminSettings",
     "AppSettings",

@@ -145,6 +145,10 @@ class MemorySettings(Section):
     off_the_record: bool = False
 
 
+CACHE_BYTES = 96 * 2**20
+"""Room for some 110,000 memories of a line each."""
+
+
 class QdrantSettings(Section):
     """Where memories rest; without a URL, embedded."""
 
@@ -155,6 +159,7 @@ class QdrantSettings(Section):
     replication_factor: int = Field(1, ge=1, le=16)
     write_consistency_factor: int = Field(1, ge=1, le=16)
     timeout_s: Seconds = 5.0
+    cache_bytes: int = Field(CACHE_BYTES, ge=0)
 
 
 class RedisSettings(Section):

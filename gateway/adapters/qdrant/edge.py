@@ -11,6 +11,7 @@ from gateway.adapters.qdrant.engine import NewVectors, Point, Query, Row, Search
 from gateway.adapters.qdrant.layout import BODY
 from gateway.adapters.qdrant.process import ShardProcess
 from gateway.adapters.qdrant.store import QdrantStore
+from gateway.config import CACHE_BYTES
 from gateway.core.lookup import Condition
 from gateway.ports import Cipher, EmbeddingModel, Lexicon
 
@@ -20,9 +21,11 @@ MARK_POINTS: Final = 1000
 class QdrantEdgeStore(QdrantStore):
     """The embedded store of one directory, which has one holder at a time."""
 
-    def __init__(self, path: Path, *, cipher: Cipher, lexicon: Lexicon) -> None:
+    def __init__(
+        self, path: Path, *, cipher: Cipher, lexicon: Lexicon, cache_bytes: int = CACHE_BYTES
+    ) -> None:
         self._edge = EdgeEngine(path)
-        super().__init__(self._edge, cipher=cipher, lexicon=lexicon)
+        super().__init__(self._edge, cipher=cipher, lexicon=lexicon, cache_bytes=cache_bytes)
 
     async def copy_to(self, directory: Path) -> None:
         """Write the store as it is now to `directory`, which is made. Other calls wait for it.

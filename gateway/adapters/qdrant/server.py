@@ -56,7 +56,12 @@ class QdrantServerStore(QdrantStore):
         lexicon: Lexicon,
         client: AsyncQdrantClient | None = None,
     ) -> None:
-        super().__init__(ServerEngine(settings, client), cipher=cipher, lexicon=lexicon)
+        super().__init__(
+            ServerEngine(settings, client),
+            cipher=cipher,
+            lexicon=lexicon,
+            cache_bytes=settings.cache_bytes,
+        )
 
 
 class ServerEngine:

@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 from gateway.adapters.qdrant.engine import Engine, NewVectors, Point, Query, Row
 from gateway.adapters.qdrant.layout import BODY
 from gateway.adapters.qdrant.opened import Opened
+from gateway.config import CACHE_BYTES
 from gateway.core.errors import SettingsError, StoreUnavailable, Unreadable
 from gateway.core.identity import Owner
 from gateway.core.lookup import Condition, assemble, in_page_order, of_owner, of_tenant
@@ -42,12 +43,19 @@ T = TypeVar("T")
 class QdrantStore:
     """Memories in Qdrant, server or embedded; see the port for what each call promises."""
 
-    def __init__(self, engine: Engine, *, cipher: Cipher, lexicon: Lexicon) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        cipher: Cipher,
+        lexicon: Lexicon,
+        cache_bytes: int = CACHE_BYTES,
+    ) -> None:
         self.engine = engine
         self._cipher = cipher
         self._lexicon = lexicon
         self._model: EmbeddingModel | None = None
-        self._opened = Opened()
+        self._opened = Opened(cache_bytes)
         self._told: set[str] = set()
 
     @property
