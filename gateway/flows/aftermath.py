@@ -166,8 +166,12 @@ async def _handed_over(
     if exchange is None:
         return None
     if answer.response_id is not None and request.api == "responses":
-        marks = (*marks, capture.response_mark(answer.response_id, owner.key))
-    note = Note(exchange.session, marks, visit.now)
+        response = capture.response_mark(answer.response_id, owner.key)
+        marks = (*marks[:-1], response, *marks[-1:])
+    owed = 0
+    if answer.outcome != "complete" and visit.conversation is not None:
+        owed = visit.conversation.fresh
+    note = Note(exchange.session, marks, visit.now, owed)
     # Before it is handed over: a next request, which may come meanwhile, has it noted first.
     unnoted.keep(owner, note)
     result = await hand_over(services, visit.settings, owner, exchange, now=visit.now)

@@ -27,6 +27,7 @@ class Note:
     session: str
     marks: tuple[str, ...]
     now: Instant
+    owed: int = 0
 
 
 class Unnoted:
@@ -60,7 +61,7 @@ class Unnoted:
         is not noted then stays."""
         while notes := self._of.get(owner.tenant):
             note = notes[0]
-            await state.note_seen(owner, note.session, note.marks, now=note.now)
+            await state.note_seen(owner, note.session, note.marks, now=note.now, owed=note.owed)
             self.drop(owner, note)
 
     def _removed(self, tenant: str, note: Note) -> None:
