@@ -90,25 +90,24 @@ chromium:
 	  echo "the console will not be tested in a browser: install Chromium (apt install chromium)"
 
 # --- tests ---------------------------------------------------------------------------------
-# A process for each part: the browser's driver keeps an event loop running in its process for
-# good, beside which no other test could run one. Where tests need nothing in common they share the
-# cores, each process with a Redis, an upstream and ports of its own; `make test-unit WORKERS=0`
-# runs them one after the other.
+# Three parts have folders and runs of their own: clients and browsers are the system's, the browser's
+# driver keeps an event loop running in its process for good, and faults take time. Where tests need
+# nothing in common they share the cores, each process with a Redis, an upstream and ports of its own;
+# `make test-unit WORKERS=0` has them one after the other.
+APART   := clients browser faults
 WORKERS ?= auto
 SHARED  := -n $(WORKERS) --maxprocesses 8 --dist worksteal
 
-test: test-unit test-clients test-browser test-faults ## everything, in some six minutes
+test: test-unit $(APART:%=test-%) ## everything, in some five minutes
 
 test-unit: $(VENV)/.dev $(VENV)/.redis ## the suite without browsers, foreign clients and killed processes
-	$(PYTEST) -q $(SHARED) -m "not browser and not clients and not faults"
-
-test-faults: $(VENV)/.dev $(VENV)/.redis ## with parts killed, stalled and corrupted
-	$(PYTEST) -q $(SHARED) -m faults
+	$(PYTEST) -q $(SHARED) $(APART:%=--ignore tests/%)
 
 test-clients: $(CLIENTS)/.ready node
 test-browser: chromium
-test-clients test-browser: $(VENV)/.dev $(VENV)/.redis
-	$(PYTEST) -q -m $(@:test-%=%)
+test-faults: HOW = $(SHARED)
+$(APART:%=test-%): $(VENV)/.dev $(VENV)/.redis
+	$(PYTEST) -q $(HOW) tests/$(@:test-%=%)
 
 bench: $(VENV)/.dev $(VENV)/.redis ## speed beside other gateways: bench/, docs/performance.md
 	$(BIN)/python -m bench $(BENCH)

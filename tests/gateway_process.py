@@ -15,6 +15,8 @@ from typing import Any, Self
 
 import httpx
 
+from tests import loopback
+
 START_S = 30.0
 
 
@@ -80,7 +82,7 @@ class GatewayProcess:
             if self._process.poll() is not None:
                 raise RuntimeError(f"the gateway ended at its start:\n{self.log.read_text()}")
             try:
-                if httpx.get(f"{self.url}/readyz", timeout=1).status_code == 200:
+                if loopback.get(f"{self.url}/readyz", timeout=1).status_code == 200:
                     return self
             except httpx.TransportError:
                 pass

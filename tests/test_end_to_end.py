@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from openai import OpenAI
 
 from gateway.lab.scripted_upstream import Say, ScriptedUpstream
+from tests import loopback
 from tests.gateway_process import GatewayProcess, until
 
 
@@ -44,7 +44,7 @@ def say(client: OpenAI, text: str, *, stream: bool = False) -> str:
 
 
 def facts_of(gateway: GatewayProcess, user: str) -> list[dict[str, Any]]:
-    answer = httpx.get(
+    answer = loopback.get(
         f"{gateway.base_url}/memories?kind=fact", headers={"X-Memory-User": user}, timeout=5
     )
     assert answer.status_code == 200, answer.text
@@ -108,7 +108,7 @@ def test_what_was_said_but_not_yet_distilled_survives_a_kill(
 
 def pending(gateway: GatewayProcess) -> int:
     token = (gateway.data_dir / "admin.token").read_text().strip()
-    answer = httpx.get(
+    answer = loopback.get(
         f"{gateway.url}/admin/v1/queue", headers={"Authorization": f"Bearer {token}"}, timeout=5
     )
     assert answer.status_code == 200, answer.text
@@ -130,7 +130,7 @@ def test_without_an_identity_nothing_is_read_or_written(
     body = json.dumps(
         {"model": "m", "messages": [{"role": "user", "content": "I'm allergic to peanuts."}]}
     ).encode()
-    answer = httpx.post(
+    answer = loopback.post(
         f"{gateway.base_url}/chat/completions",
         content=body,
         headers={"Content-Type": "application/json"},

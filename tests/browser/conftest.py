@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
 
 from gateway.lab.scripted_upstream import Say, ScriptedUpstream
+from tests import loopback
 from tests.gateway_process import GatewayProcess, until
 
 TOKEN = "the-admin-token-of-the-browser-tests"
@@ -138,7 +138,7 @@ class Person:
 
     def __init__(self, gateway: GatewayProcess, user: str, app: str = "default") -> None:
         self.user, self.app = user, app
-        self.client = httpx.Client(
+        self.client = loopback.Client(
             base_url=gateway.url, headers={"X-Memory-User": user, "X-Memory-App": app}, timeout=10
         )
 

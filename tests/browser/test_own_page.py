@@ -7,10 +7,10 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests import loopback
 from tests.browser.conftest import TOKEN, Person
 from tests.browser.test_console import PHONE, faults_of
 from tests.gateway_process import GatewayProcess
@@ -22,7 +22,7 @@ Open = Callable[..., Page]
 
 def link_of(gateway: GatewayProcess, user: str) -> str:
     """A link as the admin API makes one."""
-    answer = httpx.post(
+    answer = loopback.post(
         f"{gateway.url}/admin/v1/apps/default/users/{user}/link",
         headers={"Authorization": f"Bearer {TOKEN}"},
         json={},

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from gateway.lab.scripted_upstream import Recorded, ScriptedUpstream
+from tests import loopback
 from tests.clients.cast import Cast
 from tests.gateway_process import GatewayProcess
 
@@ -76,7 +76,7 @@ def gateway_of_clients(
     with GatewayProcess(
         data_dir, upstream_of_clients.base_url, memory__deadline_ms=5000
     ) as gateway:
-        answer = httpx.post(
+        answer = loopback.post(
             f"{gateway.base_url}/memories",
             json=KNOWN_OF_ANA,
             headers={"X-Memory-User": "ana"},

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from gateway.lab.scripted_upstream import Say, ScriptedUpstream
+from tests import loopback
 from tests.gateway_process import GatewayProcess, until
 
 DEADLINE_S = 0.15
@@ -48,7 +49,7 @@ class Chat:
     ) -> httpx.Response:
         """A chat in a session of its own; it must succeed, whatever is away."""
         self._sessions += 1
-        answer = httpx.post(
+        answer = loopback.post(
             f"{self._gateway.base_url}/chat/completions",
             headers={**self._headers, "X-Memory-Session": session or f"s{self._sessions}"},
             json={"model": "m", "messages": [{"role": "user", "content": text}]},
@@ -59,7 +60,7 @@ class Chat:
         return answer
 
     def memories(self, kind: str = "fact") -> list[dict[str, Any]]:
-        answer = httpx.get(
+        answer = loopback.get(
             f"{self._gateway.base_url}/memories",
             params={"kind": kind, "limit": 1000},
             headers=self._headers,
@@ -114,7 +115,7 @@ def frozen(pid: int) -> Iterator[None]:
 
 def metric(gateway: GatewayProcess, name: str) -> float:
     """The sum of a metric over its labels."""
-    lines = httpx.get(f"{gateway.url}/metrics", timeout=5).text.splitlines()
+    lines = loopback.get(f"{gateway.url}/metrics", timeout=5).text.splitlines()
     return sum(
         float(line.rpartition(" ")[2])
         for line in lines
@@ -132,7 +133,7 @@ def logged(gateway: GatewayProcess, level: str) -> list[dict[str, Any]]:
 def pending(gateway: GatewayProcess) -> int:
     """Exchanges that wait or are being distilled; -1 where the queue cannot say."""
     token = (gateway.data_dir / "admin.token").read_text().strip()
-    answer = httpx.get(
+    answer = loopback.get(
         f"{gateway.url}/admin/v1/queue", headers={"Authorization": f"Bearer {token}"}, timeout=10
     )
     if answer.status_code != 200:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import httpx
 import pytest
 
 from gateway.lab.scripted_upstream import ScriptedUpstream
+from tests import loopback
 from tests.faults.conftest import Chat, pending
 from tests.gateway_process import GatewayProcess, until
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.faults
 
 
 def erase(gateway: GatewayProcess, user: str) -> dict[str, object]:
-    answer = httpx.delete(
+    answer = loopback.delete(
         f"{gateway.base_url}/memories", headers={"X-Memory-User": user}, timeout=10
     )
     receipt: dict[str, object] = answer.json()
@@ -71,7 +71,7 @@ def test_an_erasure_made_after_the_backup_is_made_again(
     gateway.start()
     assert ana.texts() == []
     bob.until_known("Lyon")
-    again = httpx.get(
+    again = loopback.get(
         f"{gateway.base_url}/erasures/{receipt['id']}?verify=true",
         headers={"X-Memory-User": "ana"},
         timeout=10,
@@ -80,7 +80,7 @@ def test_an_erasure_made_after_the_backup_is_made_again(
 
 
 def _clean(gateway: GatewayProcess, receipt: dict[str, object]) -> bool:
-    answer = httpx.get(
+    answer = loopback.get(
         f"{gateway.base_url}/erasures/{receipt['id']}?verify=true",
         headers={"X-Memory-User": "ana"},
         timeout=10,

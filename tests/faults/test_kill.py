@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-import httpx
 import pytest
 
 from gateway.lab.scripted_upstream import Say, ScriptedUpstream
+from tests import loopback
 from tests.faults.conftest import Chat, children, pending
 from tests.faults.test_parts_away import FACT
 from tests.gateway_process import GatewayProcess, until
@@ -81,7 +81,7 @@ def test_an_erasure_that_is_killed_right_after_its_answer_stays_an_erasure(
 ) -> None:
     ana.say("I'm allergic to peanuts.")
     ana.until_known("peanuts")
-    receipt = httpx.delete(
+    receipt = loopback.delete(
         f"{gateway.base_url}/memories", headers={"X-Memory-User": "ana"}, timeout=10
     ).json()
     assert receipt["completed"] is True
@@ -89,7 +89,7 @@ def test_an_erasure_that_is_killed_right_after_its_answer_stays_an_erasure(
     gateway.start()
     assert ana.texts() == []
     assert ana.texts("turn") == []
-    again = httpx.get(
+    again = loopback.get(
         f"{gateway.base_url}/erasures/{receipt['id']}?verify=true",
         headers={"X-Memory-User": "ana"},
         timeout=10,
@@ -144,7 +144,7 @@ def test_sigterm_lets_an_open_answer_finish_and_hands_it_over(
         answer: list[bytes] = []
 
         def chat() -> None:
-            with httpx.stream(
+            with loopback.stream(
                 "POST",
                 f"{gateway.base_url}/chat/completions",
                 headers={"X-Memory-User": "ana"},

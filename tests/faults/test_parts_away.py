@@ -7,10 +7,10 @@ import signal
 import time
 from pathlib import Path
 
-import httpx
 import pytest
 
 from gateway.lab.scripted_upstream import Raw, Say, ScriptedUpstream, refusal
+from tests import loopback
 from tests.faults.conftest import (
     SLACK_S,
     Chat,
@@ -50,7 +50,7 @@ def test_a_redis_that_hangs_delays_no_chat_and_loses_nothing(
             assert time.monotonic() - began < SLACK_S
             assert answer.headers["X-Memory-Status"] in {"partial", "degraded"}
         until(lambda: metric(gateway, "spool_exchanges") > 0 or spooled(gateway))
-        assert httpx.get(f"{gateway.url}/readyz", timeout=10).status_code == 200
+        assert loopback.get(f"{gateway.url}/readyz", timeout=10).status_code == 200
     ana.until_known(*(str(100 + n) for n in range(8)), seconds=40)
     for n in range(8):
         said = [t for t in ana.texts("turn") if f"number is {100 + n}." in t]
@@ -158,7 +158,7 @@ def test_memories_stored_without_a_vector_get_theirs_when_the_embedder_is_back(
 
 def dense_of(gateway: GatewayProcess, query: str) -> float:
     """How near the best memory is by its vector."""
-    answer = httpx.post(
+    answer = loopback.post(
         f"{gateway.base_url}/memories/search",
         headers={"X-Memory-User": "ana"},
         json={"query": query, "kinds": ["fact"]},
@@ -230,7 +230,7 @@ def test_an_upstream_that_is_away_is_a_502_that_says_what_to_do(
     gateway: GatewayProcess, model: ScriptedUpstream
 ) -> None:
     model.stop()
-    answer = httpx.post(
+    answer = loopback.post(
         f"{gateway.base_url}/chat/completions",
         headers={"X-Memory-User": "ana"},
         json={"model": "m", "messages": [{"role": "user", "content": "Hi"}]},

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import httpx
 import pytest
 
 from gateway.lab.scripted_upstream import ScriptedUpstream
+from tests import loopback
 from tests.faults.conftest import Chat
 from tests.gateway_process import GatewayProcess, until
 
@@ -38,14 +38,14 @@ def known(gateway: GatewayProcess) -> Chat:
 
 def waiting(gateway: GatewayProcess) -> int:
     token = (gateway.data_dir / "admin.token").read_text().strip()
-    answer = httpx.get(
+    answer = loopback.get(
         f"{gateway.url}/admin/v1/reembed", headers={"Authorization": f"Bearer {token}"}, timeout=10
     )
     return int(answer.json()["waiting"])
 
 
 def found_by_vector(gateway: GatewayProcess) -> bool:
-    answer = httpx.post(
+    answer = loopback.post(
         f"{gateway.base_url}/memories/search",
         headers={"X-Memory-User": "ana"},
         json={"query": "Lives in Lyon"},
@@ -80,7 +80,7 @@ def test_one_that_is_killed_on_the_way_goes_on_at_its_next_start(
         known(gateway)
         until(lambda: found_by_vector(gateway))
         token = (gateway.data_dir / "admin.token").read_text().strip()
-        answer = httpx.post(
+        answer = loopback.post(
             f"{gateway.url}/admin/v1/reembed",
             headers={"Authorization": f"Bearer {token}"},
             json={

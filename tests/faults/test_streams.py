@@ -22,6 +22,7 @@ import httpx
 import pytest
 
 from gateway.lab.scripted_upstream import Die, Gate, Raw, Say, ScriptedUpstream, Stall, sse
+from tests import loopback
 from tests.faults.conftest import logged, metric
 from tests.gateway_process import GatewayProcess, until
 
@@ -50,7 +51,7 @@ def _no_worse_than_before(streaming: GatewayProcess, upstream: ScriptedUpstream)
     assert [line for line in logged(streaming, "error") if "exc" in line] == []
     upstream.clear()
     upstream.script(Say("Gladly."))
-    assert httpx.post(streaming.url + CHAT, json=body_of("hi"), timeout=10).status_code == 200
+    assert loopback.post(streaming.url + CHAT, json=body_of("hi"), timeout=10).status_code == 200
 
 
 def body_of(text: str, *, stream: bool = False) -> dict[str, Any]:
@@ -65,7 +66,7 @@ def delta(text: str) -> bytes:
 
 
 def ask(gateway: GatewayProcess, text: str, user: str) -> httpx.Response:
-    return httpx.post(
+    return loopback.post(
         gateway.url + CHAT,
         json=body_of(text, stream=True),
         headers={"X-Memory-User": user},
@@ -74,7 +75,7 @@ def ask(gateway: GatewayProcess, text: str, user: str) -> httpx.Response:
 
 
 def turns(gateway: GatewayProcess, user: str) -> list[str]:
-    answer = httpx.get(
+    answer = loopback.get(
         f"{gateway.base_url}/memories?kind=turn", headers={"X-Memory-User": user}, timeout=10
     )
     return [memory["text"] for memory in answer.json()["memories"]]
@@ -189,7 +190,7 @@ def test_a_client_that_is_killed_ends_the_upstreams_work(
     upstream.script(sse(delta("Once"), Stall()))
     program = (
         "import httpx, sys, time\n"
-        "with httpx.stream('POST', sys.argv[1], content=sys.argv[2],"
+        "with loopback.stream('POST', sys.argv[1], content=sys.argv[2],"
         " headers={'content-type': 'application/json'}) as answer:\n"
         "    for _ in answer.iter_raw(): print('there', flush=True)\n"
     )

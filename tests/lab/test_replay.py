@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from gateway.adapters.embed_none import NoEmbedder
@@ -18,6 +17,7 @@ from gateway.core.errors import BadRequest
 from gateway.lab import replay
 from gateway.lab.recordings import read
 from gateway.lab.scripted_upstream import ScriptedUpstream
+from tests import loopback
 from tests.gateway_process import GatewayProcess, until
 
 NONE = NoEmbedder("none in this test")
@@ -154,7 +154,7 @@ def test_recalls_are_recorded_taken_out_and_run_again_by_the_command_line(tmp_pa
     with (
         ScriptedUpstream() as upstream,
         GatewayProcess(tmp_path / "data", upstream.base_url, receipts__record="true") as gateway,
-        httpx.Client(base_url=gateway.url, headers={"X-Memory-User": "ana"}) as client,
+        loopback.Client(base_url=gateway.url, headers={"X-Memory-User": "ana"}) as client,
     ):
         client.post("/v1/memories", json={"text": "Allergic to nuts", "type": "profile"})
         answer = client.post(

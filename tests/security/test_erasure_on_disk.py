@@ -28,6 +28,7 @@ from gateway.flows import recall
 from gateway.lab.scripted_upstream import Say, ScriptedUpstream
 from gateway.web.app import build_app
 from gateway.wiring import GatewayDeployment, open_deployment
+from tests import loopback
 from tests.web.house import ADMIN_TOKEN, served
 
 ANA = Person("default", "ana")
@@ -61,7 +62,7 @@ async def whole(data_dir: Path, upstream: ScriptedUpstream, *, seal: bool) -> As
     try:
         async with served(build_app(deployment, admin_token=ADMIN_TOKEN)) as url:
             headers = {"X-Memory-User": ANA.user, "X-Memory-Session": "zqsessionxv"}
-            async with httpx.AsyncClient(base_url=url, headers=headers, timeout=20) as client:
+            async with loopback.AsyncClient(base_url=url, headers=headers, timeout=20) as client:
                 owner = await deployment.services_for("default").directory.owner(ANA, create=True)
                 assert owner is not None
                 yield Whole(deployment, client, owner)

@@ -14,11 +14,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from gateway.core.injection import BLOCK_CLOSE, BLOCK_OPEN
 from gateway.lab.scripted_upstream import Raw, Say, ScriptedUpstream
+from tests import loopback
 from tests.gateway_process import GatewayProcess
 from tests.web.house import House
 
@@ -363,7 +363,7 @@ def test_no_words_of_a_request_forge_a_line_or_rest_in_the_log(
     token = (served.data_dir / "admin.token").read_text().strip()
     admin = {"Authorization": f"Bearer {token}"}
     quoted = "%0A%7B%22event%22%3A%22forged%22%7D"
-    with httpx.Client(base_url=served.url, timeout=10) as client:
+    with loopback.Client(base_url=served.url, timeout=10) as client:
         mine = {"X-Memory-User": "ana", "Authorization": f"Bearer {SECRET}"}
         body = {"model": FORGED, "messages": [{"role": "user", "content": f"whisper {FORGED}"}]}
         client.post("/v1/chat/completions", json=body, headers=mine)
@@ -399,7 +399,7 @@ def test_a_key_of_the_gateway_reaches_neither_upstream_nor_client(
     own = "sk-the-gateways-own-0123456789"
     with GatewayProcess(tmp_path / "data", upstream.base_url, upstream__api_key=own) as gateway:
         token = (gateway.data_dir / "admin.token").read_text().strip()
-        with httpx.Client(base_url=gateway.url, timeout=10) as client:
+        with loopback.Client(base_url=gateway.url, timeout=10) as client:
             key = client.post(
                 "/admin/v1/keys", json={}, headers={"Authorization": f"Bearer {token}"}
             ).json()["key"]

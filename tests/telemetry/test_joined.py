@@ -7,9 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from gateway.lab.scripted_upstream import Say, ScriptedUpstream
+from tests import loopback
 from tests.gateway_process import GatewayProcess, until
 
 SAID = "I live in Ouagadougou and my cat is called Zebulon."
@@ -20,7 +19,7 @@ def test_request_receipt_and_exchange_are_joined_and_content_is_left_out(tmp_pat
     with (
         ScriptedUpstream(Say(ANSWERED)) as upstream,
         GatewayProcess(tmp_path / "data", upstream.base_url, log__level="debug") as gateway,
-        httpx.Client(base_url=gateway.url, headers={"X-Memory-User": "ana"}) as client,
+        loopback.Client(base_url=gateway.url, headers={"X-Memory-User": "ana"}) as client,
     ):
         client.post("/v1/memories", json={"text": "Plays the theremin", "type": "profile"})
         answer = client.post(

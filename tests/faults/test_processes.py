@@ -1,0 +1,51 @@
+"""`serve --workers`: several processes on one port, and what becomes of them."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from gateway.lab.scripted_upstream import ScriptedUpstream
+from tests import loopback
+from tests.gateway_process import GatewayProcess, until
+
+pytestmark = pytest.mark.faults
+
+AWAY = {"qdrant__url": "http://127.0.0.1:9", "redis__url": "redis://127.0.0.1:9"}
+"""Neither server is there: chats are served all the same, and that is what is asked here."""
+
+
+def test_several_processes_share_one_port_and_one_that_dies_is_replaced(
+    tmp_path: Path, upstream: ScriptedUpstream
+) -> None:
+    with GatewayProcess(tmp_path / "data", upstream.base_url, server__workers=2, **AWAY) as gateway:
+        children = until(lambda: len(_children(gateway.pid)) == 2 and _children(gateway.pid))
+        os.kill(children[0], signal.SIGKILL)
+        until(lambda: set(_children(gateway.pid)) - set(children))
+        assert loopback.get(f"{gateway.base_url}/models").status_code == 200
+        children = _children(gateway.pid)
+        assert gateway.stop() == 0
+        assert not any(Path(f"/proc/{child}").exists() for child in children)
+
+
+def test_processes_end_with_the_one_that_keeps_them(
+    tmp_path: Path, upstream: ScriptedUpstream
+) -> None:
+    with GatewayProcess(tmp_path / "data", upstream.base_url, server__workers=2, **AWAY) as gateway:
+        children = until(lambda: len(_children(gateway.pid)) == 2 and _children(gateway.pid))
+        gateway.kill()
+        until(lambda: not any(_runs(child) for child in children))
+
+
+def _children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
