@@ -21,14 +21,14 @@ class State:
 
     def __init__(self) -> None:
         self.away = False
-        self.noted: list[tuple[str, str, Sequence[str]]] = []
+        self.noted: list[tuple[str, str, Sequence[str], int]] = []
 
     async def note_seen(
-        self, owner: Owner, session: str, marks: Sequence[str], *, now: float
+        self, owner: Owner, session: str, marks: Sequence[str], *, now: float, owed: int = 0
     ) -> None:
         if self.away:
             raise StateUnavailable("away")
-        self.noted.append((owner.user, session, marks))
+        self.noted.append((owner.user, session, marks, owed))
 
 
 def note(*marks: str, session: str = "s", **more: Any) -> Note:
@@ -39,10 +39,10 @@ async def test_notes_are_paid_once_in_their_order_and_each_owners_apart() -> Non
     unnoted, state = Unnoted(), State()
     unnoted.keep(ANN, note("a"))
     unnoted.keep(BOB, note("x"))
-    unnoted.keep(ANN, note("a", "b"))
+    unnoted.keep(ANN, note("a", "b", owed=1))
     for _ in range(2):
         await unnoted.pay(cast(ConversationState, state), ANN)
-    assert state.noted == [("ann", "s", ("a",)), ("ann", "s", ("a", "b"))]
+    assert state.noted == [("ann", "s", ("a",), 0), ("ann", "s", ("a", "b"), 1)]
     assert len(unnoted) == 1
 
 
