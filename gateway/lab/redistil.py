@@ -9,29 +9,25 @@ kept any more: nothing could be drawn from them.
 from __future__ import annotations
 
 import asyncio
-import math
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any, Final
 
 from gateway.config import AppSettings, ExtractionSettings
-from gateway.core.batch import in_order
 from gateway.core.delivery import Plan
 from gateway.core.errors import ExtractorUnavailable
-from gateway.core.exchange import Exchange, Outcome, Turn, turn_memory_id
+from gateway.core.exchange import Exchange, turn_memory_id
 from gateway.core.identity import Owner
 from gateway.core.memory import Instant, Memory, Where
 from gateway.flows.applying import apply
 from gateway.flows.browse import pages
 from gateway.flows.distil import CHARS_A_TOKEN, Vectors, plan_for
-from gateway.lab.recordings import Known, UserRecordings, as_known
+from gateway.lab.recordings import Known, UserRecordings, exchanges_of, in_force
 from gateway.lab.scratch import load, scratch_owner
 from gateway.ports import Extractor, Services
 
-MAX_TURNS: Final = 200
-"""Turns of one exchange whose number is looked for by their id."""
 TRIES: Final = 3
 """An extractor that is busy is asked so often, at the pauses that it names."""
 PAUSE_S: Final = 2.0
@@ -74,7 +70,8 @@ async def redistil(
 
     Raises ExtractorUnavailable where the extractor cannot be had at all.
     """
-    exchanges = exchanges_of(recordings)
+    timezone = next((r.question.timezone for r in recordings.recalls if r.question.timezone), None)
+    exchanges = exchanges_of(recordings.memories, timezone)
     drawn, kept = _drawn(recordings.memories, exchanges)
     before = Known(_as_if_never(drawn, recordings.memories))
     owner = scratch_owner(recordings.user)
@@ -117,38 +114,7 @@ async def redistil(
     )
 
 
-# --- what was said -----------------------------------------------------------------------------
-
-
-def exchanges_of(recordings: UserRecordings) -> tuple[Exchange, ...]:
-    """The exchanges whose turns were kept, in the order of their times."""
-    said: dict[str, list[Memory]] = defaultdict(list)
-    for memory in recordings.memories:
-        if memory.kind == "turn" and memory.source.exchange_id is not None and memory.text:
-            said[memory.source.exchange_id].append(memory)
-    timezone = next((r.question.timezone for r in recordings.recalls if r.question.timezone), None)
-    return in_order([_exchange(id, turns, timezone) for id, turns in said.items()])
-
-
-def _exchange(id: str, memories: Iterable[Memory], timezone: str | None) -> Exchange:
-    said = sorted(memories, key=lambda m: (m.created_at, m.id))
-    numbers = {turn_memory_id(id, n): n for n in range(MAX_TURNS)}
-    last = said[-1]
-    outcome: Outcome = "complete"
-    if last.source.role == "assistant" and last.metadata.get("outcome") in ("error", "cut_off"):
-        outcome = last.metadata["outcome"]
-    return Exchange(
-        id=id,
-        session=last.session or id,
-        at=said[0].created_at,
-        turns=tuple(
-            Turn(numbers.get(m.id, n), m.source.role, m.text, m.created_at, m.speaker)
-            for n, m in enumerate(said)
-        ),
-        outcome=outcome,
-        via=last.source.via,
-        timezone=timezone,
-    )
+# --- as a worker would take them ----------------------------------------------------------------
 
 
 def batches(
@@ -197,9 +163,7 @@ def _resting_on(exchanges: Sequence[Exchange], memories: Iterable[Memory]) -> tu
 def _as_if_never(drawn: Sequence[Memory], memories: Sequence[Memory]) -> list[Memory]:
     """The memories without those; what one of them superseded is in force again."""
     ids = {m.id for m in drawn}
-    return [
-        as_known(m, -math.inf) if m.superseded_by in ids else m for m in memories if m.id not in ids
-    ]
+    return [in_force(m) if m.superseded_by in ids else m for m in memories if m.id not in ids]
 
 
 async def _asked(

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
-from typing import Any
+from typing import Any, cast
 
 from gateway.config import AppSettings, Settings
+from gateway.core.exchange import Exchange
+from gateway.core.identity import Owner
 from gateway.core.memory import Memory
 from gateway.core.wording import gist
 from gateway.flows.recall import Recalled, recall
@@ -104,19 +106,31 @@ async def replay(
     compared = []
     for user, memories in zip(users, instead, strict=True):
         settings = patient(settings_for(user.app))
-        services = scratch_services(Once(embedder), reranker)
+        waiting = _Waiting()
+        services = replace(scratch_services(Once(embedder), reranker), queue=cast("Any", waiting))
         owner = scratch_owner(user.user)
         then, now = _by_id(user.memories), _by_id(memories)
         known = Known(memories)
         for recording in user.recalls:
             if fresh := known.until(recording.at):
                 await load(services, owner, fresh)
+            waiting.exchanges = known.waiting(recording.at)
             began = perf_counter()
             found = await recall(services, settings, owner, recording.question, now=recording.at)
             ms = (perf_counter() - began) * 1000.0
             compared.append(Compared(user.user, recording, found, ms, then, now))
             done(1)
     return compared
+
+
+class _Waiting:
+    """A queue in which wait the exchanges that waited at the time of a recall."""
+
+    def __init__(self) -> None:
+        self.exchanges: Sequence[Exchange] = ()
+
+    async def pending(self, _owner: Owner, *, limit: int = 50) -> Sequence[Exchange]:
+        return self.exchanges[-limit:]
 
 
 def _by_id(memories: Iterable[Memory]) -> Mapping[str, Memory]:

@@ -18,8 +18,8 @@ from gateway.config import Settings
 from gateway.config import load as load_settings
 from gateway.core.errors import BadRequest, SettingsError
 from gateway.lab.evaluate import open_embedder, open_reranker
-from gateway.lab.recordings import UserRecordings, read
-from gateway.lab.redistil import Redistilled, exchanges_of, redistil
+from gateway.lab.recordings import UserRecordings, exchanges_of, read
+from gateway.lab.redistil import Redistilled, redistil
 from gateway.lab.replay import drawn, figures, replay
 from gateway.lab.scratch import Once, scratch_services
 from gateway.ports import Embedder, Extractor
@@ -77,7 +77,9 @@ async def _replayed(
     users: Sequence[UserRecordings], settings: Settings, *, distil: bool
 ) -> dict[str, Any]:
     recalls = sum(len(user.recalls) for user in users)
-    totals = {"distilling again": sum(len(exchanges_of(u)) for u in users)} if distil else {}
+    totals = (
+        {"distilling again": sum(len(exchanges_of(u.memories)) for u in users)} if distil else {}
+    )
     async with open_embedder(settings) as embedder, open_reranker(settings) as reranker:
         with _Bars({**totals, "recalling again": recalls}) as advance:
             again: list[Redistilled] = []

@@ -16,8 +16,8 @@ from gateway.config import Settings
 from gateway.core.errors import ExtractorUnavailable
 from gateway.core.exchange import turn_memory_id
 from gateway.lab import replay
-from gateway.lab.recordings import UserRecordings, read
-from gateway.lab.redistil import Redistilled, batches, exchanges_of, redistil
+from gateway.lab.recordings import UserRecordings, exchanges_of, read
+from gateway.lab.redistil import Redistilled, batches, redistil
 from gateway.lab.scratch import Once, scratch_services
 from gateway.lab.script import Raw
 from tests.flows.workshop import ScriptedModel, fact
@@ -138,7 +138,7 @@ async def test_exchanges_are_batched_as_a_worker_would_and_shown_with_what_was_k
     model: ScriptedModel, tmp_path: Path
 ) -> None:
     users = read(ana(tmp_path))
-    exchanges = exchanges_of(users[0])
+    exchanges = exchanges_of(users[0].memories)
     assert [len(e.turns) for e in exchanges] == [2, 1]
     assert len(list(batches(exchanges, Settings().extraction))) == 2
     patient = Settings.model_validate({"extraction": {"idle_s": 86_400.0, "max_wait_s": 86_400.0}})
@@ -182,7 +182,7 @@ async def test_an_extractor_that_refuses_the_key_ends_it(
     model: ScriptedModel, tmp_path: Path
 ) -> None:
     model.answers = [Raw(status=401, body=b'{"error": {"message": "no such key"}}')]
-    with pytest.raises(ExtractorUnavailable, match="check extraction.api_key"):
+    with pytest.raises(ExtractorUnavailable, match=r"check extraction\.api_key"):
         await again(model, read(ana(tmp_path)), FACTS_ALONE)
 
 

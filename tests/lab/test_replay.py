@@ -14,6 +14,7 @@ import pytest
 from gateway.adapters.embed_none import NoEmbedder
 from gateway.config import Settings
 from gateway.core.errors import BadRequest
+from gateway.core.exchange import turn_memory_id
 from gateway.lab import replay
 from gateway.lab.recordings import read
 from gateway.lab.scripted_upstream import ScriptedUpstream
@@ -170,3 +171,27 @@ def test_recalls_are_recorded_taken_out_and_run_again_by_the_command_line(tmp_pa
     told = json.loads(command("replay", "ana.jsonl", "--json"))
     assert told["changed"] == 1
     assert told["results"][0]["gone"][0]["text"] == "Allergic to nuts"
+
+
+async def test_what_was_not_distilled_yet_is_known_as_it_was_said(tmp_path: Path) -> None:
+    """It waited then, and was recalled by its words; the fact drawn later was not there."""
+    said = {"role": "user", "via": "chat", "exchange_id": "e1", "session": "s"}
+    turn = turn_memory_id("e1", 0)
+    at, distilled = "2026-04-01T10:00:00Z", "2026-04-01T10:00:10Z"
+    mine = {"source": said, "updated_at": distilled}
+    path = file_of(
+        tmp_path,
+        {
+            "user": "ana",
+            "memories": [
+                {**memory(turn, "I live in Milan", at, **mine), "kind": "turn", "type": None},
+                memory("home", "The user lives in Milan", at, covers=[turn], **mine),
+            ],
+            "recalls": [
+                recalled("where do I live?", "2026-04-01T10:00:05Z", [turn]),
+                recalled("where do I live?", "2026-04-01T10:00:15Z", ["home", turn]),
+            ],
+        },
+    )
+    told = await run(path, Settings())
+    assert [row["now"] for row in told["results"]] == [[turn], ["home", turn]]
