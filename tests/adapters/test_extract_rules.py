@@ -80,6 +80,44 @@ def stated(text: str) -> list[tuple[str, str | None, str | None]]:
             ("User asked to remember: the gate code changes in May", None, None),
         ),
         ("Don't forget that I hate cilantro", ("User dislikes cilantro", "dislikes", "cilantro")),
+        ("I'd like to be called Max", ("User's name is Max", "name", "Max")),
+        ("I turned 40 yesterday", ("User is 40 years old", "age", "40")),
+        ("I'm a nurse at St. Mary's hospital", ("User is a nurse at St. Mary's hospital", "role",
+                                                "nurse at St. Mary's hospital")),
+        ("We live in Bonn", ("User lives in Bonn", "home", "Bonn")),
+        ("I've been living in Madrid since 2019", ("User lives in Madrid", "home", "Madrid")),
+        ("I'm moving to Oslo next month", ("User is moving to Oslo", None, None)),
+        ("I'm from Brazil", ("User is from Brazil", "origin", "Brazil")),
+        ("I speak Spanish and Dutch", ("User speaks Spanish and Dutch", None, None)),
+        ("I'm learning Japanese", ("User is learning Japanese", None, None)),
+        ("I play the guitar", ("User plays the guitar", None, None)),
+        ("We have two kids", ("User has two kids", None, None)),
+        ("I don't eat meat", ("User does not eat meat", None, None)),
+        ("I have type 1 diabetes", ("User has type 1 diabetes", None, None)),
+        ("Always use metric units", ("User wants metric units", "units", "metric")),
+        ("Don't use emojis", ("User wants no emojis in answers", "emoji", "no")),
+        ("Ich heiße Jonas", ("User's name is Jonas", "name", "Jonas")),
+        ("Nenn mich bitte Jo", ("User's name is Jo", "name", "Jo")),
+        ("Ich bin letzten Monat nach Köln gezogen", ("User lives in Köln", "home", "Köln")),
+        ("Ich arbeite als Lehrer", ("User works as Lehrer", "role", "Lehrer")),
+        ("Ich bin Vegetarierin", ("User is vegetarian", "diet", "vegetarian")),
+        ("Ich bin allergisch gegen Nüsse", ("User is allergic to Nüsse", "allergy", "Nüsse")),
+        ("Ich mag keinen Koriander", ("User dislikes Koriander", "dislikes", "Koriander")),
+        ("Antworte bitte immer auf Deutsch", ("User wants answers in German", "language", "de")),
+        ("Bitte fass dich kurz", ("User wants short answers", "answer_length", "short")),
+        ("Meine Tochter heißt Mia", ("User's daughter is called Mia", "daughter_name", "Mia")),
+        ("Me llamo Lucía", ("User's name is Lucía", "name", "Lucía")),
+        ("Me mudé a Lisboa el mes pasado", ("User lives in Lisboa", "home", "Lisboa")),
+        ("Trabajo en Telefónica", ("User works at Telefónica", "employer", "Telefónica")),
+        ("No me gusta el cilantro", ("User dislikes cilantro", "dislikes", "cilantro")),
+        ("Responde siempre en español", ("User wants answers in Spanish", "language", "es")),
+        ("Por favor, respuestas cortas", ("User wants short answers", "answer_length", "short")),
+        ("Je m'appelle Chloé", ("User's name is Chloé", "name", "Chloé")),
+        ("J’habite à Lyon depuis 2020", ("User lives in Lyon", "home", "Lyon")),
+        ("Je suis végétarienne", ("User is vegetarian", "diet", "vegetarian")),
+        ("J'aime le jazz", ("User likes jazz", "likes", "jazz")),
+        ("Réponds toujours en français", ("User wants answers in French", "language", "fr")),
+        ("Sois plus concis, s'il te plaît", ("User wants short answers", "answer_length", "short")),
     ],
 )  # fmt: skip
 def test_a_plain_statement_is_read(text: str, expected: tuple[str, str | None, str | None]) -> None:
@@ -90,6 +128,23 @@ def test_a_plain_statement_is_read(text: str, expected: tuple[str, str | None, s
     "text",
     [
         "What is my name?",
+        "I might move to Rome",
+        "I may move to Rome next year",
+        "Am I vegetarian?",
+        "My brother is vegetarian",
+        "I used to live in Paris",
+        "Bin ich Vegetarier?",
+        "Mein Bruder ist Vegetarier",
+        "Ich ziehe vielleicht nach Rom",
+        "Wenn ich in Rom wohne, brauche ich ein Auto",
+        "Übersetze ins Englische: Ich wohne in Rom",
+        "Ich mag es",
+        "¿Soy vegetariano?",
+        "Mi hermano es vegetariano",
+        "Quizás vivo en Roma",
+        "Suis-je végétarien ?",
+        "Mon frère est végétarien",
+        "Peut-être que j'habite à Rome",
         "Where do I live",
         "Do you know if I live in Rome?",
         "If I lived in Paris, I would eat well",
@@ -227,3 +282,42 @@ PIECES: Any = st.sampled_from(
 @given(st.lists(PIECES, max_size=40))
 def test_whatever_is_said_after_whatever_is_no_error(pieces: list[str]) -> None:
     facts_in("".join(pieces), KNOWN)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Forget that I like jazz",
+        "Vergiss, dass ich Jazz mag",
+        "Olvida que me gusta el jazz",
+        "Oublie que j'aime le jazz",
+    ],
+)
+def test_what_is_to_be_forgotten_is_found_in_each_language(text: str) -> None:
+    known = [*KNOWN, (5, "User likes jazz", "likes")]
+    assert [(f["action"], f["target"]) for f in facts_in(text, known)] == [("retract", 5)]
+
+
+def test_what_has_ended_at_one_place_has_not_at_another() -> None:
+    known = [(1, "User works at Siemens", "employer")]
+    assert facts_in("I quit my job at Google", known) == []
+    (fact,) = facts_in("I quit my job at Siemens", known)
+    assert (fact["action"], fact["target"]) == ("retract", 1)
+
+
+def test_a_childs_birthday_tells_its_name_and_when_it_was() -> None:
+    facts = facts_in("My daughter Mia turned 6 yesterday")
+    assert [(f["text"], f["key"], f["event_start"]) for f in facts] == [
+        ("User's daughter is called Mia", "daughter_name", None),
+        ("User's daughter turned 6", None, "yesterday"),
+    ]
+
+
+def test_two_statements_of_one_sentence_are_two_in_each_language() -> None:
+    for text in (
+        "My name is Ana and I live in Bonn",
+        "Ich heiße Ana und ich wohne in Bonn",
+        "Me llamo Ana y vivo en Bonn",
+        "Je m'appelle Ana et j'habite à Bonn",
+    ):
+        assert [value for _, _, value in stated(text)] == ["Ana", "Bonn"], text

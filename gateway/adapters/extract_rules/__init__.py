@@ -1,9 +1,10 @@
-"""The fallback extractor: plain statements in English, found by patterns, without any model.
+"""The fallback extractor: plain statements, found by patterns, without any model.
 
 Strategy: a user's message is cut into clauses (`clauses`); a clause that states something
-about the user in one of a few plain forms (`forms`) is read as a fact of CONTRACT §7
-(`readings`). It is here so that a fresh machine shows the whole path; it finds a small part
-of what a language model finds, and says that it is the fallback.
+about the user in one of a few plain forms (`forms` in English, `tongues` the commonest in
+German, Spanish and French) is read as a fact of CONTRACT §7 (`readings`). It is here so that a
+fresh machine shows the whole path; it finds a small part of what a language model finds, and
+says that it is the fallback.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from gateway.adapters.extract_rules import tongues
 from gateway.adapters.extract_rules.clauses import bare, clauses, greets
 from gateway.adapters.extract_rules.forms import INTRODUCTION, facts_of
 from gateway.adapters.extract_rules.readings import Known, name
@@ -25,8 +27,8 @@ class RulesExtractor:
     def __init__(self) -> None:
         log("extraction").info(
             "fallback_extractor",
-            hint="facts are drawn by plain rules in English; set extraction.model (and a key) to"
-            " have a language model draw them",
+            hint="facts are drawn by plain rules (English; some German, Spanish and French); set"
+            " extraction.model (and a key) to have a language model draw them",
         )
 
     @property
@@ -54,7 +56,12 @@ def facts_in(text: str, known: Known = ()) -> list[dict[str, Any]]:
     facts: dict[tuple[Any, ...], dict[str, Any]] = {}
     for clause in clauses(text):
         plain = bare(clause)
-        found = list(facts_of(plain, known))
+        found = (
+            list(facts_of(plain, known))
+            # "No me gusta": what leads in where English is spoken may be the negation here.
+            or list(tongues.facts_of(clause, known))
+            or list(tongues.facts_of(plain, known))
+        )
         if not found and greets(text) and (m := INTRODUCTION.match(plain)):
             found = list(name(m, known)) if plain[-len(m["value"]) :][:1].isupper() else []
         if found and not is_pasted(clause, text):

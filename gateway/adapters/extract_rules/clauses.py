@@ -20,25 +20,31 @@ _QUOTED = re.compile(
     r"[\"“„«][^\"“”„«»\n]{0,300}[ ][^\"“”„«»\n]{1,300}[\"”“»]"
     r"|(?<!\w)'[^'\n]{1,200}[ ][^'\n]{1,200}'(?!\w)"
 )
-_SENTENCE = re.compile(r"[^.!?;\n]+(?:\.(?=\w)[^.!?;\n]*)*[.!?;]*")
+_SHORTENED = r"(?<=\bSt)|(?<=\bMr)|(?<=\bMs)|(?<=\bMrs)|(?<=\bDr)|(?<=\bProf)|(?<=\b[A-Z])"
+_SENTENCE = re.compile(rf"[^.!?;\n]+(?:(?:\.(?=\w)|(?:{_SHORTENED})\.(?=\s\w))[^.!?;\n]*)*[.!?;]*")
 _STARTS = (
-    r"(?:i|i'm|i've|i'd|my|please|call me|remember|forget|always|never|from now on|what|where"
+    r"(?:i|i'm|i've|i'd|we|we're|my|please|call me|remember|forget|always|never|from now on|what"
+    r"|where|ich|mein|meine|bitte|me (?:llamo|gusta|encanta|mudé)|mi|vivo|soy|no me|je|j'\w+|ma|mon"
     r"|which|how|can|could|should|would|who|why|when|do|does|is|are|answer|reply|respond|keep)\b"
 )
 _JOINT = re.compile(
-    r"(?:,\s*(?:and|but|so|also|then|because|since)?\s*|\s+(?:and|but|because|so)\s+|:\s+"
+    r"(?:,\s*(?:and|but|so|also|then|because|since|und|aber|y|pero|et|mais)?\s*"
+    r"|\s+(?:and|but|because|so|und|aber|y|pero|et|mais)\s+|:\s+"
     rf"|\s+[-–—]\s+)(?={_STARTS})",
     re.IGNORECASE,
 )
 _FILLER = re.compile(
     r"^(?:(?:well|hi|hello|hey|also|actually|btw|by the way|so|oh|ok|okay|and|but|please|just so"
     r" you know|fyi|note that|for the record|as you know|no|yes|sure|thanks|thank you|today|now"
+    r"|hallo|hola|bonjour|übrigens|por cierto|au fait"
     r"|honestly|anyway|first|besides|sorry|correction|hi there|hello there)\b[\s,:!-]*)+",
     re.IGNORECASE,
 )
 _SUPPOSED = re.compile(
     r"\b(?:if (?:i|my|we|only)|suppos(?:e|ing)|imagine|pretend|let's say|lets say|what if|assume"
-    r"|hypothetically|as if|say that i|wish|character|story|role-?play|novel|act as)\b",
+    r"|hypothetically|as if|say that i|wish|character|story|role-?play|novel|act as"
+    r"|wenn ich|falls ich|angenommen|stell dir vor|vielleicht|si yo|si vivo|imagina|supón|quizás?"
+    r"|tal vez|si je|si j'\w+|imagine[sz]?|suppose[sz]?|peut-être|histoire|roman|geschichte)\b",
     re.IGNORECASE,
 )
 _ASKED = re.compile(
@@ -49,7 +55,9 @@ _ASKED = re.compile(
 # What follows is not said but worked on.
 _TASK = re.compile(
     r"\s*(?:please |can you |could you )*(?:translate|rewrite|rephrase|paraphrase|proofread|correct"
-    r"|fix|edit|improve|complete|continue|summari[sz]e|write|draft|compose|explain)\b",
+    r"|fix|edit|improve|complete|continue|summari[sz]e|write|draft|compose|explain"
+    r"|übersetze?|korrigiere?|verbessere?|formuliere?|traduce|corrige|mejora|traduis|traduisez"
+    r"|améliore|résume[sz]?|resume)\b",
     re.IGNORECASE,
 )
 _GREETED = re.compile(r"\W*(?:hi|hello|hey|good (?:morning|evening|afternoon))\b", re.IGNORECASE)

@@ -109,6 +109,15 @@ _ALL: list[tuple[Reading, list[str]]] = [
             r"<I am> called\s+<value>",
         ],
     ),
+    (read.name, [r"i(?:'d| would) (?:like|prefer) (?:to be called|you to call me)\s+<value>"]),
+    (read.age, [r"i(?:'ve| have)? (?:just )?turned (?P<value>\d{1,3})…"]),
+    (
+        read.turned,
+        [
+            r"my <person> (?P<name>[A-Z][\w'-]+) (?:has )?(?:just )?(?:turned|turns|is turning)"
+            r" (?P<years>\d{1,2})(?: years old)?(?: (?P<when>today|yesterday|last \w+|on \w+))?",
+        ],
+    ),
     (read.age, [r"<I am>\s+(?P<value>\d{1,3})(?:\s+years?(?:\s+old)?|\s+y/?o)?$"]),
     (
         read.birthday,
@@ -132,6 +141,57 @@ _ALL: list[tuple[Reading, list[str]]] = [
             r"(?:i|i've|i have) (?:just |recently |finally |now )?(?:moved|relocated)"
             r"(?: (?:house|home|back))?(?: from [^,]{1,40}?)? to\s+<value>",
             r"my home (?:town |city )?is (?:in )?<value>",
+            r"(?:i have|i've) been living in\s+<value>",
+            r"we (?:currently |now )?live in\s+<value>",
+            r"we (?:just |recently |have )?moved to\s+<value>",
+        ],
+    ),
+    (read.moving, [r"<I am> (?:going to move|moving|relocating) to\s+<value>"]),
+    (
+        read.origin,
+        [
+            r"<I am> (?:originally )?from\s+<value>",
+            r"i was born (?:and raised )?in\s+(?P<value>(?!.*\d)[A-Z].{1,40}?)",
+        ],
+    ),
+    (read.speaks, [r"i (?:also )?speak\s+(?:fluent |some )?<value>"]),
+    (read.learns, [r"<I am> (?:currently )?learning\s+<value>"]),
+    (
+        read.plays,
+        [
+            r"i (?:also )?play (?P<value>the \w+|(?:guitar|piano|violin|drums|chess|tennis|football"
+            r"|soccer|basketball|golf|badminton|hockey|rugby|volleyball))",
+        ],
+    ),
+    (
+        read.has_children,
+        [
+            r"(?:i|we)(?: have|'ve got) (?P<value>(?:a|one|two|three|four|five|six|\d) "
+            r"(?:kids?|child(?:ren)?|sons?|daughters?|dogs?|cats?|brothers?|sisters?|siblings?))",
+        ],
+    ),
+    (
+        read.abstains,
+        [
+            r"i (?:don't|do not|never) (?P<verb>eat|drink|smoke)\s+<value>",
+            r"i (?:can't|cannot) (?P<verb>eat|drink)\s+<value>",
+        ],
+    ),
+    (
+        read.illness,
+        [
+            r"i have (?P<value>(?:type [12] )?diabetes|asthma|epilepsy|adhd|dyslexia"
+            r"|coeliac disease|celiac disease|high blood pressure|migraines?|arthritis|autism)",
+        ],
+    ),
+    (read.units, [r"<order>use (?P<value>metric|imperial)(?: units)?(?: please)?…"]),
+    (
+        read.layout,
+        [
+            r"<order>(?P<no>)(?:use|give me|answer (?:in|with)) (?P<value>bullet points|emojis?"
+            r"|tables|markdown)(?: please)?",
+            r"<order>(?P<no>don't use|do not use|avoid|no|stop using|never use) (?:any )?"
+            r"(?P<value>bullet points|emojis?|tables|markdown)(?: please)?",
         ],
     ),
     (

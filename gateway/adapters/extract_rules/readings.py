@@ -120,7 +120,11 @@ def forget(m: Match, known: Known) -> Found:
 
 
 def no_longer(m: Match, known: Known) -> Found:
-    for n in about(m["value"], known)[:1]:
+    """What has ended; where it is named ("at Google"), nothing else has."""
+    named = {word.casefold() for word in re.findall(r"\b[A-Z][\w'-]+", m["value"])}
+    texts = {n: text.casefold() for n, text, _ in known}
+    fits = [n for n in about(m["value"], known) if all(name in texts[n] for name in named)]
+    for n in fits[:1]:
         yield fact("profile", "", action="retract", target=n)
 
 
@@ -191,6 +195,75 @@ def named(m: Match, _: Known) -> Found:
             value=said[0],
             importance=0.6,
         )
+
+
+def turned(m: Match, _: Known) -> Found:
+    """ "My daughter Mia turned 6": her name. Her age is another one soon."""
+    who, name_ = m["who"].lower(), m["name"]
+    if name_[:1].isupper():
+        text = f"User's {who} is called {name_}"
+        yield fact("profile", text, key=f"{who}_name", value=name_, importance=0.6)
+    years = m["years"]
+    yield fact("interaction", f"User's {who} turned {years}", event_start=m["when"], importance=0.4)
+
+
+def moving(m: Match, _: Known) -> Found:
+    """What is to come does not end where one lives now, so it has no key."""
+    place = _PLACE_ENDS.sub("", m["value"]).strip(" ,")
+    when = re.search(r"\b(?:next|this|in|on|tomorrow)\b.*$", m["value"], re.IGNORECASE)
+    if place[:1].isupper():
+        text = f"User is moving to {place}"
+        yield fact("profile", text, event_start=when[0] if when else None, importance=0.6)
+
+
+def origin(m: Match, _: Known) -> Found:
+    place = _PLACE_ENDS.sub("", m["value"]).strip(" ,")
+    if place[:1].isupper():
+        yield fact("profile", f"User is from {place}", key="origin", value=place, importance=0.6)
+
+
+def speaks(m: Match, _: Known) -> Found:
+    said = m["value"]
+    if any(word in LANGUAGES for word in re.findall(r"[a-z]+", said.lower())):
+        yield fact("profile", f"User speaks {said}")
+
+
+def learns(m: Match, _: Known) -> Found:
+    thing = re.sub(r"\s+(?:for|because|since|with|at)\b.*$", "", m["value"]).strip(" ,")
+    if not _NO_THING.match(thing):
+        yield fact("profile", f"User is learning {thing}")
+
+
+def plays(m: Match, _: Known) -> Found:
+    yield fact("profile", f"User plays {m['value'].strip(' ,')}")
+
+
+def has_children(m: Match, _: Known) -> Found:
+    yield fact("profile", f"User has {m['value'].lower()}", importance=0.6)
+
+
+def abstains(m: Match, _: Known) -> Found:
+    thing = re.sub(r"\s+(?:because|since|so|at all|any ?more)\b.*$", "", m["value"]).strip(" ,")
+    if not _NO_THING.match(thing) and len(thing.split()) <= 4:
+        text = f"User does not {m['verb'].lower()} {thing}"
+        yield fact("profile", text, importance=0.7)
+
+
+def illness(m: Match, _: Known) -> Found:
+    yield fact("profile", f"User has {m['value'].lower()}", importance=0.9)
+
+
+def units(m: Match, _: Known) -> Found:
+    value = m["value"].lower()
+    yield fact("preference", f"User wants {value} units", key="units", value=value, importance=0.6)
+
+
+def layout(m: Match, _: Known) -> Found:
+    no = bool(m["no"])
+    thing = " ".join(m["value"].lower().split())
+    text = f"User wants {'no ' if no else ''}{thing} in answers"
+    key = thing.replace(" ", "_").rstrip("s")
+    yield fact("preference", text, key=key, value="no" if no else "yes", importance=0.6)
 
 
 def age(m: Match, _: Known) -> Found:
