@@ -26,6 +26,7 @@ from gateway.config.settings import EmbeddingSettings
 from gateway.core.attempts import Attempts
 from gateway.core.breaker import Breaker
 from gateway.core.errors import (
+    GatewayError,
     QueueUnavailable,
     SettingsError,
     StateUnavailable,
@@ -34,9 +35,10 @@ from gateway.core.errors import (
 )
 from gateway.core.identity import DEFAULT_APP
 from gateway.core.memory import Instant
-from gateway.flows.endings import Endings
 from gateway.flows import telling
+from gateway.flows.endings import Endings
 from gateway.flows.guarded import guard
+from gateway.flows.sweep import drain_spool
 from gateway.flows.tasks import TaskGroupOfBackground
 from gateway.ports import (
     Background,
@@ -57,6 +59,8 @@ from gateway.worker import Worker, drain_spools
 
 _log = log("wiring")
 
+SPOOL_S: Final = 5.0
+"""Of a start, at most, for what waits on disk; the rest goes in beside the first requests."""
 RETRY_S: Final = 2.0
 """Between tries to open a Qdrant server that was away at the start."""
 MODEL_POLL_S: Final = 0.25
@@ -192,6 +196,7 @@ async def open_deployment(
     deployment.replaces_model = replaces_model
     try:
         await _open(deployment)
+        await _spooled_before(deployment)
     except BaseException:
         await deployment.parts.aclose()
         raise
@@ -233,6 +238,15 @@ async def _open(deployment: GatewayDeployment) -> None:
     for services in deployment.all_services():
         for part, note in services.notes.items():
             _log.info("chosen", part=part, what=note)
+
+
+async def _spooled_before(deployment: GatewayDeployment) -> None:
+    """What waits on disk goes in before anybody is answered, as far as that is quickly done: who
+    said it sends it again with the next message, and it must be known by then."""
+    with suppress(GatewayError, TimeoutError):
+        async with asyncio.timeout(SPOOL_S):
+            for services in deployment.all_services():
+                await drain_spool(services)
 
 
 # --- one app's services --------------------------------------------------------------------

@@ -35,7 +35,11 @@ class Turn:
 class Exchange:
     """New turns of one request and its answer. `at` is when the user said it; `trace` names the
     request in traces (W3C `traceparent`). `completes` is the id of the one whose answer broke off
-    and was distilled already, where this is its retry with the whole answer."""
+    and was distilled already, where this is its retry with the whole answer.
+
+    `seen` and `owed` are what shared state could not be told (`ConversationState.note_seen`), and
+    is to be told before anything else; only an exchange that waits on disk has them.
+    """
 
     id: str
     session: str
@@ -49,6 +53,8 @@ class Exchange:
     receipt_id: str | None = None
     trace: str | None = None
     completes: str | None = None
+    seen: tuple[str, ...] = ()
+    owed: int = 0
 
     @property
     def origin(self) -> str:

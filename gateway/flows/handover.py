@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any, Final, Literal, TypeAlias
 
 from gateway.config import AppSettings
@@ -17,6 +18,7 @@ from gateway.core.exchange import Exchange
 from gateway.core.identity import Owner, Person
 from gateway.core.memory import Instant
 from gateway.core.redaction import redact_exchange
+from gateway.flows.unnoted import Note
 from gateway.ports import Background, Services
 from gateway.telemetry.logs import Outage, log
 
@@ -30,17 +32,27 @@ OFF_THE_LOOP_CHARS: Final = 4000
 QUEUE_S: Final = 0.5
 """How long a queue that hangs is waited for: what was answered is durable within a second."""
 
+SEEN: Final = 64
+"""Messages that are noted from the disk: the latest, which a next request is compared with."""
+
 OWNER_RETRIES_S = (0.2, 1.0, 3.0, 10.0, 30.0, 60.0, 120.0)
 """Pauses between tries to learn whose an exchange is, while the directory is away."""
 
 
 async def hand_over(
-    services: Services, settings: AppSettings, owner: Owner, exchange: Exchange, *, now: Instant
+    services: Services,
+    settings: AppSettings,
+    owner: Owner,
+    exchange: Exchange,
+    *,
+    now: Instant,
+    note: Note | None = None,
 ) -> Result:
     """Accept an exchange for distilling, without what must never be stored (`privacy.redact`).
 
     `duplicate`: it was accepted before. `dropped`: its owner was erased, or a bound of queue
-    or spool is reached. What is `spooled` is on disk and goes to the queue later.
+    or spool is reached. What is `spooled` is on disk, with the `note` that shared state is to be
+    told of it, and goes to the queue later.
     """
     exchange = await _redacted(exchange, settings)
     try:
@@ -48,6 +60,8 @@ async def hand_over(
         async with asyncio.timeout(QUEUE_S):
             accepted = await services.queue.put(owner, exchange, now=now)
     except (QueueUnavailable, TimeoutError):
+        if note is not None:
+            exchange = replace(exchange, seen=note.marks[-SEEN:], owed=note.owed)
         return await _spooled(services, owner, exchange)
     except OwnerGone:
         return "dropped"

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Final
 
 from gateway.core.errors import (
     EmbedderUnavailable,
     GatewayError,
     OverBudget,
+    StateUnavailable,
     Unavailable,
 )
 from gateway.core.exchange import Exchange
@@ -95,6 +97,9 @@ async def drain_spool(services: Services) -> int:
         return 0
 
     async def put(owner: Owner, exchange: Exchange) -> None:
+        if exchange.seen:
+            await _noted(services, owner, exchange)
+            exchange = replace(exchange, seen=(), owed=0)
         await services.queue.put(owner, exchange, now=services.clock())
 
     try:
@@ -102,6 +107,14 @@ async def drain_spool(services: Services) -> int:
     except OverBudget as exc:
         _log.warning("spool_waits", reason=exc.message)
         return 0
+
+
+async def _noted(services: Services, owner: Owner, exchange: Exchange) -> None:
+    """Whoever said it sends it again with the next message: it must not count as new then."""
+    with suppress(StateUnavailable):  # of a server of its own; what was said does not wait for it
+        await services.state.note_seen(
+            owner, exchange.session, exchange.seen, now=services.clock(), owed=exchange.owed
+        )
 
 
 async def remove_expired(services: Services) -> int:
