@@ -2,7 +2,8 @@
 
 `guard` stands in for a service and passes everything on; the calls named to it go through a
 breaker. A call counts as failed where the part is unavailable, and where whoever asked gave it
-up for being late. A refused call raises what the part itself would, at once.
+up for being late. A refused call raises what the part itself would, at once. That a part fails
+is said once in the log, and once that it is back.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any, Final, TypeVar, cast
 
 from gateway.core.breaker import Breaker
 from gateway.core.errors import Unavailable
+from gateway.telemetry.logs import Outage, log
 from gateway.telemetry.metrics import Metrics
 
 S = TypeVar("S")
@@ -58,6 +60,8 @@ class _Guarded:
         self._open = metrics.breaker_open.labels(part)
         self._clock = clock
         self._open.set(0)
+        self._told_open = False
+        self._outage = Outage(log("parts"), part)
 
     def __getattr__(self, name: str) -> Any:
         attribute = getattr(self._service, name)
@@ -72,6 +76,7 @@ class _Guarded:
         async def guarded(*args: Any, **kwargs: Any) -> Any:
             began = self._clock()
             if not self._breaker.allows(began):
+                self._tell()
                 raise self._error(
                     f"{self._part} failed a moment ago and is not asked again yet",
                     code="breaker_open",
@@ -80,11 +85,11 @@ class _Guarded:
                 answer = await call(*args, **kwargs)
             except Unavailable as exc:
                 if exc.code not in NOT_AWAY:
-                    self._failed()
+                    self._failed(exc.message)
                 raise
             except asyncio.CancelledError:
                 if self._clock() - began >= LATE_S:
-                    self._failed()
+                    self._failed("no answer in time")
                 raise
             except Exception:
                 # Whatever else it raises (an owner that is gone, a bad question): it answered.
@@ -95,11 +100,18 @@ class _Guarded:
 
         return guarded
 
-    def _failed(self) -> None:
+    def _failed(self, reason: str) -> None:
         self._breaker.failed(self._clock())
-        self._open.set(self._breaker.is_open)
+        self._outage.failed(reason)
+        self._tell()
 
     def _answered(self) -> None:
-        if self._breaker.is_open:
-            self._open.set(0)
         self._breaker.succeeded()
+        self._outage.recovered()
+        self._tell()
+
+    def _tell(self) -> None:
+        """The gauge. Parts of one server share a breaker: another's call may have turned it."""
+        if self._told_open != self._breaker.is_open:
+            self._told_open = self._breaker.is_open
+            self._open.set(self._told_open)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.core.breaker import FAILURES, FIRST_PAUSE_S, Breaker
 from gateway.core.errors import EmbedderUnavailable, StoreUnavailable
@@ -138,3 +139,45 @@ async def test_an_answer_that_is_an_error_of_the_caller_is_an_answer() -> None:
         with pytest.raises(ValueError, match="bad question"):
             await through.search("x")
     assert part.asked == FAILURES * 3
+
+
+async def test_parts_that_share_a_breaker_each_show_how_it_stands() -> None:
+    """Redis is queue and state at once: what one of them finds out holds for the other."""
+    metrics, shared, part, clock = Metrics(), Breaker(), Part(), Clock()
+    queue, state = (
+        guard(
+            part,
+            shared,
+            calls=("search",),
+            error=StoreUnavailable,
+            part=name,
+            metrics=metrics,
+            clock=clock,
+        )
+        for name in ("queue", "state")
+    )
+    part.raises = StoreUnavailable("away")
+    await failures(queue, FAILURES)
+    await failures(state, 1)
+    assert metrics.breaker_open.labels("state")._value.get() == 1
+    part.raises = None
+    clock.now += FIRST_PAUSE_S
+    await state.search("x")
+    await queue.search("x")
+    assert metrics.breaker_open.labels("queue")._value.get() == 0
+
+
+async def test_a_part_that_fails_is_said_once_and_once_that_it_is_back() -> None:
+    part, clock = Part(), Clock()
+    through = guarded(part, clock)
+    part.raises = StoreUnavailable("away")
+    with capture_logs() as said:
+        await failures(through, 2 * FAILURES)
+        part.raises = None
+        clock.now += FIRST_PAUSE_S
+        await through.search("x")
+        await through.search("x")
+    assert [(line["event"], line["part"]) for line in said] == [
+        ("part_failing", "store"),
+        ("part_back", "store"),
+    ]
