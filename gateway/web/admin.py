@@ -28,9 +28,10 @@ from gateway.web.callers import Caller, Handler, peer_of
 from gateway.web.checked import check, read_json, read_json_of
 from gateway.web.identity import check_app, check_user, require_admin
 from gateway.web.schemas import Body, Name
+from gateway.web.segments import SegmentRoute
 
 PREFIX = "/admin/v1"
-OF_USER = PREFIX + "/apps/{app}/users/{user:path}"
+OF_USER = PREFIX + "/apps/{app}/users/{user}"
 
 
 class NewKey(Body):
@@ -82,10 +83,10 @@ def routes(deployment: Deployment, token: str, sessions: BrowserSessions) -> lis
         async def endpoint(request: Request) -> Response:
             return await handler(request, await caller(request))
 
-        return Route(OF_USER + path, endpoint, methods=[method], name=handler.__name__)
+        return SegmentRoute(OF_USER + path, endpoint, methods=[method], name=handler.__name__)
 
     return [
-        *memories.routes(caller, OF_USER),
+        *memories.routes(caller, OF_USER, SegmentRoute),
         of_user("/identities", "GET", list_identities),
         of_user("/identities", "POST", link_identity),
         of_user("/identities/{identity}", "DELETE", unlink_identity),

@@ -17,6 +17,9 @@ How = Literal["none", "header", "alias", "body", "signed", "token"]
 MAX_USER_CHARS: Final = 256
 APP: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 
+STEPS: Final = frozenset({".", ".."})
+"""What clients and proxies take out of a path, percent-encoded too (RFC 3986, 6.2.2.3)."""
+
 # Control characters, line and paragraph separators, writing-direction overrides and lone
 # surrogates: they forge log lines and lists, and no identity needs them.
 _UNFIT: Final = re.compile(
@@ -115,24 +118,29 @@ def lowered(aliases: tuple[str, ...]) -> tuple[bytes, ...]:
 
 
 def check_user(user: str, param: str = "user") -> str:
-    """The user's id itself, where it can be one: 1 to 256 characters, none that controls.
-
-    Raises BadRequest.
+    """The user's id itself, where it can be one: 1 to 256 characters, none that controls, and
+    not a step in a path. Raises BadRequest.
     """
-    if not 1 <= len(user) <= MAX_USER_CHARS or _UNFIT.search(user):
+    if not _can_be_user(user):
         raise BadRequest(
-            f"{param}: a user's id has 1 to {MAX_USER_CHARS} characters and no control characters",
+            f"{param}: a user's id has 1 to {MAX_USER_CHARS} characters, no control characters,"
+            ' and is not "." or ".." (clients take these out of a path)',
             param=param,
             code="invalid_user",
         )
     return user
 
 
+def _can_be_user(user: str) -> bool:
+    return 1 <= len(user) <= MAX_USER_CHARS and not _UNFIT.search(user) and user not in STEPS
+
+
 def check_app(app: str, param: str = "app") -> str:
     """The app's name itself, where it can be one. Raises BadRequest."""
-    if not APP.fullmatch(app):
+    if not APP.fullmatch(app) or app in STEPS:
         raise BadRequest(
-            f"{param}: an app's name has 1 to 64 of the characters A-Z a-z 0-9 _ . -",
+            f"{param}: an app's name has 1 to 64 of the characters A-Z a-z 0-9 _ . -, and is not"
+            ' "." or ".."',
             param=param,
             code="invalid_app",
         )
@@ -143,6 +151,6 @@ def named_in_body(values: tuple[str | None, str | None]) -> tuple[str | None, Ho
     """The body's `user`, else its `safety_identifier`. They are the API's own fields, with
     uses of their own: one that cannot be a user's id here is left alone, not refused."""
     for value in values:
-        if value and len(value) <= MAX_USER_CHARS and not _UNFIT.search(value):
+        if value and _can_be_user(value):
             return value, "body"
     return None, "none"

@@ -23,7 +23,7 @@ from gateway.core.identity import DEFAULT_APP, Person
 from gateway.core.keys import LINK_PREFIX, GatewayKey, verify_signature
 from gateway.core.memory import Instant
 from gateway.ports import Deployment
-from gateway.web.claims import APP, Given, How, lowered, named_in_body
+from gateway.web.claims import APP, STEPS, Given, How, lowered, named_in_body
 from gateway.web.claims import check_app as check_app
 from gateway.web.claims import check_user as check_user
 from gateway.web.claims import claimed as claims_of
@@ -200,7 +200,7 @@ async def _by_token(
     # a gateway key, or by rules of its own that this token has to meet.
     told_otherwise = key is not None or "identity" in deployment.settings.own(app)
     fixed = told_app if told_app is not None else (app if told_otherwise else DEFAULT_APP)
-    if not isinstance(fixed, str) or not APP.fullmatch(fixed):
+    if not isinstance(fixed, str) or not APP.fullmatch(fixed) or fixed in STEPS:
         raise Unauthenticated(
             f"the token's claim {identity.jwt_app_claim!r} is no app's name", code="invalid_token"
         )

@@ -27,14 +27,14 @@ from gateway.web.callers import Caller, FindCaller, Handler
 from gateway.web.checked import check, check_many, read_json, whole_number
 
 
-def routes(find: FindCaller, prefix: str) -> list[Route]:
+def routes(find: FindCaller, prefix: str, kind: type[Route] = Route) -> list[Route]:
     """The memory API below `prefix` (`/v1`, or an operator's path of one user)."""
 
     def at(path: str, method: str, handler: Handler) -> Route:
         async def endpoint(request: Request) -> Response:
             return await handler(request, await find(request))
 
-        return Route(prefix + path, endpoint, methods=[method], name=handler.__name__)
+        return kind(prefix + path, endpoint, methods=[method], name=handler.__name__)
 
     return [
         at("/memories", "POST", create),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from hashlib import blake2b
 from typing import Any, Final
 
 import orjson
@@ -11,15 +12,16 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from gateway.core.errors import BadRequest
-from gateway.core.memory import Memory, Where
+from gateway.core.memory import Instant, Memory, Where, rfc3339
 from gateway.core.records import from_export, to_export
 from gateway.flows import browse, curate
 from gateway.web import schemas
 from gateway.web.body import OFF_THE_LOOP_BYTES
 from gateway.web.callers import Caller
+from gateway.web.claims import STEPS
 from gateway.web.context import read_body
 
-RESERVED: Final = frozenset({"search", "export", "import"})
+RESERVED: Final = frozenset({"search", "export", "import", *STEPS})
 """Names below `/v1/memories` that are no memory's."""
 
 
@@ -45,23 +47,23 @@ async def export(_: Request, caller: Caller) -> Response:
 async def import_memories(request: Request, caller: Caller) -> Response:
     """Take exported lines back: all of them, or none and the first that is wrong."""
     raw = await read_body(request, caller.deployment.settings.server)
-    long = len(raw) > OFF_THE_LOOP_BYTES
-    memories = await asyncio.to_thread(_lines_of, raw) if long else _lines_of(raw)
+    long, now = len(raw) > OFF_THE_LOOP_BYTES, caller.now
+    memories = await asyncio.to_thread(_lines_of, raw, now) if long else _lines_of(raw, now)
     owner = await caller.new_owner()
-    imported = await curate.bring_back(
-        caller.services, caller.settings, owner, memories, now=caller.now
-    )
+    imported = await curate.bring_back(caller.services, caller.settings, owner, memories, now=now)
     await caller.audit("import", count=imported)
     return JSONResponse({"imported": imported, "left_out": len(memories) - imported})
 
 
-def _lines_of(raw: bytes) -> list[Memory]:
+def _lines_of(raw: bytes, now: Instant) -> list[Memory]:
     memories = []
     for number, line in enumerate(raw.splitlines(), 1):
         if not line.strip():
             continue
         try:
-            memories.append(_imported(orjson.loads(line)))
+            # What says no time of its own was written in the order of its lines.
+            at = round(now + number * 1e-6, 6)
+            memories.append(_imported(orjson.loads(line), line, at))
         except orjson.JSONDecodeError as exc:
             raise BadRequest(f"line {number} is not JSON: {exc}", param=f"line {number}") from exc
         except BadRequest as exc:
@@ -69,10 +71,22 @@ def _lines_of(raw: bytes) -> list[Memory]:
     return memories
 
 
-def _imported(row: Any) -> Memory:
-    """A row of an import. Raises BadRequest also for what the API could not address or store."""
+def _imported(row: Any, line: bytes, now: Instant) -> Memory:
+    """A row of an import, as exported or written by hand. Raises BadRequest also for what the
+    API could not address or store."""
+    if isinstance(row, dict):
+        row = _whole(row, line, now)
     memory = from_export(row)
     if "/" in memory.id or memory.id in RESERVED:
         raise BadRequest("id: cannot stand in a path", param="id")
     schemas.check_sizes(memory)
     return memory
+
+
+def _whole(row: dict[str, Any], line: bytes, now: Instant) -> dict[str, Any]:
+    """A row with what an export would say and a hand leaves out. The id is drawn from the line,
+    so that the same file imported again makes nothing twice."""
+    given = {name: value for name, value in row.items() if value is not None}
+    kind = given.get("kind", "fact")
+    id = ("turn_" if kind == "turn" else "mem_") + blake2b(line, digest_size=12).hexdigest()
+    return {"id": id, "kind": kind, "created_at": rfc3339(now), **given}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 import pytest
 
+from gateway.core.keys import make_key
 from gateway.core.memory import rfc3339
 from gateway.lab.scripted_upstream import ScriptedUpstream
 from gateway.web import admin, memories, openapi
@@ -92,14 +94,70 @@ async def test_an_operator_does_all_that_a_user_can(gateway: House) -> None:
         assert len((await user.get("/v1/memories")).json()["memories"]) == 1
 
 
-@pytest.mark.parametrize("user", ["a b", "é", "日本", "a/b", "a%2Fb", "ann@example.com"])
+NAMES = [
+    "a b",
+    "é",
+    "日本",
+    "a/b",
+    "a%2Fb",
+    "ann@example.com",
+    "/",
+    "a/",
+    "a/..",
+    "...",
+    "a?b#c",
+    "%",
+]
+NAMES += ["memories", "ana/memories", "a/identities/b"]
+
+
+@pytest.mark.parametrize("user", NAMES)
 async def test_users_of_any_name_are_reached(gateway: House, user: str) -> None:
     path = f"/admin/v1/apps/default/users/{quote(user, safe='')}"
     async with operator(gateway) as client:
         answer = await client.post(f"{path}/memories", json={"text": "x", "type": "profile"})
         assert answer.json()["user"] == user
         people = (await client.get("/admin/v1/users")).json()["users"]
-    assert people == [{"app": "default", "user": user}]
+        assert people == [{"app": "default", "user": user}]
+        assert (await client.get(f"{path}/memories/{answer.json()['id']}")).json() == {
+            name: value for name, value in answer.json().items() if name != "memories"
+        }
+        assert (await client.post(f"{ANA}/identities", json={"user": user})).status_code == 200
+        taken_back = await client.delete(f"{ANA}/identities/{quote(user, safe='')}")
+        assert taken_back.status_code == 204
+        assert (await client.get(f"{ANA}/identities")).json()["identities"] == []
+        assert (await client.delete(f"{path}/memories")).json()["counts"]["memories"] == 1
+
+
+@pytest.mark.parametrize("step", [".", ".."])
+async def test_a_step_in_a_path_is_no_name_at_any_door(gateway: House, step: str) -> None:
+    shown, key = make_key("default", now=gateway.now)
+    await gateway.services.keys.add(key)
+    headers = [
+        {"X-Memory-User": step},
+        {"X-User-Id": step},
+        {"X-Memory-User": "ana", "X-Memory-App": step},
+        {"X-Memory-User": step, "X-Memory-Key": shown},
+    ]
+    async with operator(gateway) as client:
+        for sent in headers:
+            for method, path in (("GET", "/v1/memories"), ("POST", "/v1/chat/completions")):
+                bare = {"Authorization": "", **sent}
+                answer = await client.request(method, path, headers=bare, json={})
+                assert answer.status_code == 400, (sent, path)
+                assert answer.json()["error"]["code"] in {"invalid_user", "invalid_app"}
+        for path, body in (
+            ("/admin/v1/keys", {"app": step}),
+            (f"{ANA}/identities", {"user": step}),
+        ):
+            assert (await client.post(path, json=body)).status_code == 400
+    # A client takes it out of a path; who writes to the socket can leave it in.
+    for path in (f"apps/default/users/{step}/memories", f"apps/{step}/users/ana/memories"):
+        head = f"Host: x\r\nAuthorization: Bearer {ADMIN_TOKEN}\r\n\r\n"
+        reader, writer = await asyncio.open_connection(*gateway.base_url[7:].split(":"))
+        writer.write(f"GET /admin/v1/{path} HTTP/1.1\r\n{head}".encode())
+        assert b" 400 " in await asyncio.wait_for(reader.readline(), 10)
+        writer.close()
 
 
 async def test_people_are_listed_by_app_prefix_and_page(gateway: House) -> None:
@@ -327,7 +385,7 @@ async def test_every_route_of_the_api_is_described_and_every_description_is_a_ro
         *admin.routes(deployment, ADMIN_TOKEN, sessions),
     ]
     there = {
-        (method, route.path.replace("{user:path}", "{user}"))
+        (method, route.path)
         for route in served
         for method in (route.methods or set())
         if method != "HEAD"

@@ -662,11 +662,13 @@ async def test_exported_erased_and_imported_gives_the_same_recall(gateway: House
         await made(client, fact("drinks tea", type="preference", pinned=True, metadata={"p": 1}))
         for text in ("Where is the accordion?", "In the attic.", "Good."):
             gateway.now += 1.25
-            await made(client, {"text": text, "kind": "turn", "session": "s"})
+            turn = {"text": text, "kind": "turn", "session": "s", "speaker": "Ana"}
+            assert "speaker" not in await made(client, turn)
         await client.patch(f"/v1/memories/{home['id']}", json={"text": "lives in Faro now"})
         before = {q: await found(client, q) for q in questions}
         history = (await client.get(f"/v1/memories/{home['id']}/history")).json()
         lines = (await client.get("/v1/memories/export")).content
+        assert lines.count(b'"speaker":"Ana"') == 3
         assert (await client.delete("/v1/memories")).json()["completed"] is True
         assert await listed(client) == []
         answer = await client.post("/v1/memories/import", content=lines)
@@ -685,9 +687,10 @@ async def test_an_import_takes_all_of_a_file_or_nothing(gateway: House) -> None:
             b"[]",
             b'"x"',
             b"\xff\xfe",
-            json.dumps(row).encode(),
+            json.dumps({**row, "type": None}).encode(),
+            good.replace(b"2024-05-01T10:00:00Z", b"in May"),
             good.replace(b"mem_a", b"a/b"),
-            good.replace(b"mem_a", b"search"),
+            *(good.replace(b"mem_a", name) for name in (b"search", b".", b"..")),
             good.replace(b"mem_a", b"@" + b"0" * 32),
             good.replace(b'"x"', b'""'),
             good.replace(b"fact", b"rumour"),
@@ -698,6 +701,29 @@ async def test_an_import_takes_all_of_a_file_or_nothing(gateway: House) -> None:
         answer = await client.post("/v1/memories/import", content=good + b"\n\n" + good)
         assert answer.status_code == 200
         assert await texts(client) == ["x"]
+
+
+async def test_lines_by_hand_need_no_more_than_a_text_and_a_type(gateway: House) -> None:
+    lines = b"".join(
+        json.dumps(row).encode() + b"\n"
+        for row in (
+            {"text": "lives in Porto", "type": "profile"},
+            {"text": "drinks tea", "type": "preference", "created_at": None, "key": "drink"},
+            {"text": "hello", "kind": "turn"},
+        )
+    )
+    async with ana(gateway) as client:
+        for _ in range(2):
+            answer = await client.post("/v1/memories/import", content=lines)
+            assert answer.json() == {"imported": 3, "left_out": 0}, answer.text
+        there = await listed(client)
+        assert [(m["text"], m["kind"]) for m in there] == [
+            ("hello", "turn"),
+            ("drinks tea", "fact"),
+            ("lives in Porto", "fact"),
+        ]
+        assert {m["source"]["via"] for m in there} == {"import"}
+        assert all(m["created_at"] == m["valid_from"] for m in there)
 
 
 async def test_an_import_of_anothers_file_is_ones_own_copy(gateway: House) -> None:
