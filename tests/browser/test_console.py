@@ -222,6 +222,23 @@ def test_from_an_answer_to_the_turns_behind_it_in_two_clicks(
     candidates = page.get_by_role("region", name="Candidates")
     expect(candidates.get_by_role("row")).not_to_have_count(1)
     expect(page.locator(".steps")).to_contain_text("lexical")
+    shaped.get_by_role("link", name=re.compile("allergic to peanuts")).first.click()
+    expect(page.get_by_role("region", name="The memory asked for")).to_contain_text("peanuts")
+
+
+def test_the_question_of_a_receipt_is_asked_again_under_other_settings(
+    console: Open, mara: dict[str, str]
+) -> None:
+    page = console(path_of("receipt", mara))
+    page.get_by_role("button", name="Ask again").click()
+    now = page.get_by_role("region", name="Injected now")
+    expect(now).to_contain_text("as then")
+    expect(now).not_to_contain_text("not any more")
+    page.get_by_label("Most tokens").fill("0")
+    page.get_by_role("button", name="Ask again").click()
+    expect(now).to_contain_text("not any more")
+    expect(now).not_to_contain_text("as then")
+    assert faults_of(page) == []
 
 
 def test_a_receipt_leads_to_the_facts_drawn_and_forgets_what_is_forgotten(

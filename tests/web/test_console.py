@@ -14,7 +14,7 @@ from gateway.web.browser_session import OPERATOR_COOKIE
 from tests.web.house import ADMIN_TOKEN, House
 
 SITE = {"sec-fetch-site": "same-origin"}
-API = ("overview", "settings", "groups", "receipts", "receipts/rcp_x")
+API = ("overview", "settings", "groups", "receipts", "receipts/rcp_x", "receipts/rcp_x/again")
 
 
 @asynccontextmanager
@@ -125,6 +125,35 @@ async def test_the_overview_tells_what_was_counted(gateway: House) -> None:
     assert shown["queue"]["pending"] == 1
     assert shown["parts"]["store"]["status"] == "ok"
     assert gateway.metrics.render().count(b'queue_exchanges{state="pending"} 1.0') == 1
+
+
+async def test_the_question_of_a_receipt_is_asked_again_and_nothing_is_written(
+    gateway: House,
+) -> None:
+    await gateway.know("The user likes tea")
+    async with gateway.client(x_memory_user="ana") as ana, signed_in(gateway) as client:
+        answer = await ana.post(
+            "/v1/chat/completions",
+            json={"model": "m", "messages": [{"role": "user", "content": "tea or coffee?"}]},
+        )
+        await gateway.background.drain(5)
+        await gateway.know("The user gave up coffee and drinks tea")
+        path = f"/console/api/receipts/{answer.headers['x-memory-receipt-id']}/again?user=ana"
+        now = (await client.get(path)).json()
+        less = (await client.get(f"{path}&max_memories=1")).json()
+        odd = await client.get(f"{path}&floor=2")
+        unknown = await client.get("/console/api/receipts/rcp_x/again?user=ana")
+        latest = (await client.get("/console/api/receipts?user=ana")).json()["receipts"]
+    assert {m["text"]: m["new"] for m in now["now"] if m["type"] == "profile"} == {
+        "The user likes tea": False,
+        "The user gave up coffee and drinks tea": True,
+    }
+    assert now["tokens"]["now"] > now["tokens"]["then"] > 0
+    assert len(less["now"]) == 1
+    assert less["settings"]["max_memories"] == 1
+    assert (odd.status_code, odd.json()["error"]["param"]) == (400, "floor")
+    assert unknown.status_code == 404
+    assert len(latest) == 1
 
 
 async def test_a_receipt_is_found_by_its_id_alone(gateway: House) -> None:

@@ -43,6 +43,7 @@ from gateway.web.browser_session import (
     set_cookie,
 )
 from gateway.web.callers import peer_of
+from gateway.web.console.again import again
 from gateway.web.context import read_body
 from gateway.web.credentials import admin_attempt
 from gateway.web.figures import Figures
@@ -87,6 +88,7 @@ def routes(deployment: Deployment, sessions: BrowserSessions, figures: Figures) 
         Route("/console/api/groups", console.asked(console.groups), methods=["GET"]),
         Route("/console/api/receipts", console.asked(console.latest), methods=["GET"]),
         Route("/console/api/receipts/{id}", console.asked(console.whose), methods=["GET"]),
+        Route("/console/api/receipts/{id}/again", console.asked(console.again), methods=["GET"]),
         Route("/console", console.page, methods=["GET"]),
         Route("/console/{page}", console.page, methods=["GET"]),
         Route("/me", me.page, methods=["GET"]),
@@ -290,6 +292,9 @@ class Console:
             " their user",
             code="receipt_not_found",
         )
+
+    async def again(self, request: Request) -> Any:
+        return await again(request, self._deployment)
 
     async def _people(self, limit: int, app: str | None) -> list[Person]:
         found: list[Person] = []

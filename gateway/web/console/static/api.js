@@ -61,5 +61,6 @@ export function save(blob, name) {
 const part = encodeURIComponent;
 export const ofUser = (app, user) => `/admin/v1/apps/${part(app)}/users/${part(user)}`;
 export const pageOf = (app, user) => `/console/user?app=${part(app)}&user=${part(user)}`;
+export const memoryPage = (app, user, id) => `${pageOf(app, user)}&memory=${part(id)}`;
 export const receiptPage = (app, user, id) =>
   `/console/receipt?app=${part(app)}&user=${part(user)}&id=${part(id)}`;

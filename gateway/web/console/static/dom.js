@@ -56,7 +56,7 @@ export function table(label, columns, rows, none = "There is nothing here yet.")
   if (!rows.length) return h("p", { class: "quiet" }, none);
   const heads = columns.map((c) => h("th", { scope: "col", class: c.number ? "number" : null }, c.head));
   const cells = (row) => columns.map((c, i) =>
-    h(i ? "td" : "th", { class: c.number ? "number" : c.wide ? "wide" : null, scope: i ? null : "row" }, c.cell(row)));
+    h(i ? "td" : "th", { class: c.number ? "number" : c.wide ? "wide" : c.name ? "name" : null, scope: i ? null : "row" }, c.cell(row)));
   return h("div", { class: "scroll", role: "region", "aria-label": label, tabindex: "0" },
     h("table", {}, h("thead", {}, h("tr", {}, heads)),
       h("tbody", {}, rows.map((row) => h("tr", {}, cells(row))))));

@@ -16,11 +16,23 @@ export class Memories {
     this.query = "";
     this.list = h("div", { id: "memories" });
     this.review = h("section", { "aria-label": "To be reviewed", hidden: true });
+    this.one = h("section", { "aria-label": "The memory asked for" });
     this.element = h("div", {}, this.review, this.#filters(), this.list);
   }
 
   async load() {
-    await Promise.all([this.#show(), this.#reviewed()]);
+    await Promise.all([this.#show(), this.#reviewed(), this.wanted && this.single(this.wanted)]);
+  }
+
+  /** One memory before all others: what another page leads to. */
+  async single(id) {
+    this.wanted = id;
+    const memory = await ask("GET", `${this.base}/memories/${encodeURIComponent(id)}`).catch((error) => {
+      if (error.status !== 404) throw error;
+      return null;
+    });
+    put(this.one, h("h2", {}, "This one"),
+      memory ? h("ul", { class: "list" }, this.#card(memory)) : h("p", { class: "quiet" }, "It is not there any more."));
   }
 
   #filters() {
@@ -95,7 +107,7 @@ export class Memories {
     const aside = memory.status === "quarantined";
     put(card,
       h("div", { class: "spread" },
-        h("div", {}, badge(memory.kind === "turn" ? "turn" : memory.type), memory.key && badge(`${memory.key}: ${memory.value ?? ""}`),
+        h("div", {}, badge(memory.kind === "turn" ? "turn" : memory.type), memory.key && badge(memory.value ? `${memory.key}: ${memory.value}` : memory.key),
           memory.pinned && badge("pinned", "good"), aside && badge("put aside", "warn"),
           memory.status === "superseded" && badge("superseded"),
           ["user", "api"].includes(memory.source.via) && badge(memory.source.via === "user" ? "by the person" : "by API", "good"),

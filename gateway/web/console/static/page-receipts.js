@@ -14,7 +14,7 @@ export async function show(page, params) {
     const { receipts } = await ask("GET", `/console/api/receipts?${asked}`);
     put(found, table("Receipts", [
       { head: "Asked", wide: true, cell: (r) => h("a", { href: receiptPage(r.app, r.user, r.id) }, r.query || "(no words kept)") },
-      { head: "User", cell: (r) => h("a", { href: pageOf(r.app, r.user) }, r.user) },
+      { head: "User", name: true, cell: (r) => h("a", { href: pageOf(r.app, r.user) }, r.user) },
       { head: "At", cell: (r) => time(r.at) },
       { head: "Status", cell: (r) => badge(r.status, r.status === "ok" ? "good" : "warn") },
       { head: "Injected", number: true, cell: (r) => r.injected.length },

@@ -11,6 +11,7 @@ export async function show(page, params) {
   const receipts = h("div");
   const link = h("div", { "aria-live": "polite" });
   const names = h("p", { class: "quiet" });
+  const wanted = params.get("memory");
   document.querySelector("h1").textContent = user;
   document.title = `${user} · Memory Gateway`;
   put(page,
@@ -20,11 +21,11 @@ export async function show(page, params) {
       const url = new URL(made.url, location.origin).href;
       put(link, h("p", {}, "Give this to the person; whoever has it can act for them until ", time(made.expires_at), ": ", h("a", { href: url, id: "own-page" }, url)));
     }) }, "Link to their own page")), link,
-    h("br"), memories.element,
+    h("br"), wanted && [memories.one, h("br")], memories.element,
     wholes(base, user, { bringBack: true, onErased: () => memories.load() }),
     h("h2", {}, "Latest receipts"), receipts);
   const [found, identities] = await Promise.all([
-    ask("GET", `${base}/receipts?limit=20`), ask("GET", `${base}/identities`), memories.load()]);
+    ask("GET", `${base}/receipts?limit=20`), ask("GET", `${base}/identities`), memories.load(), wanted && memories.single(wanted)]);
   names.textContent = identities.identities.length ? `Also known as ${identities.identities.join(", ")}.` : "";
   put(receipts, table("Latest receipts", [
     { head: "Asked", wide: true, cell: (r) => h("a", { href: receiptPage(app, user, r.id) }, r.query || "(no words kept)") },
