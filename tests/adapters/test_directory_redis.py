@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from gateway.adapters.directory_redis import RedisDirectory
 from gateway.adapters.directory_redis.persons import MOST_LINKS
+from gateway.adapters.directory_redis.wire import FORMERLY_S
 from gateway.adapters.redis_wire import RedisWire
 from gateway.config import load
 from gateway.core.errors import DirectoryUnavailable, Unprocessable
@@ -161,3 +164,83 @@ async def test_an_absent_redis_is_unavailable_and_never_an_empty_answer() -> Non
         for call in calls:
             with pytest.raises(DirectoryUnavailable):
                 await call
+
+
+class Moody:
+    """A client of Redis that is away (or hangs) when told so."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self.mood = "well"
+
+    async def execute_command(self, *command: Any) -> Any:
+        if self.mood == "away":
+            raise RedisConnectionError("refused")
+        if self.mood == "hangs":
+            await asyncio.Event().wait()
+        return await self._client.execute_command(*command)
+
+
+@pytest.mark.parametrize("mood", ["away", "hangs"])
+async def test_who_was_known_stays_known_while_redis_is_away(redis: Redis, mood: str) -> None:
+    moody = Moody(redis)
+    directory = gateway(moody)
+    owner = await made(directory, ANN)
+    moody.mood = mood
+    async with asyncio.timeout(5):
+        assert await directory.owner(ANN) == owner
+        assert await directory.owner(ANN, create=True) == owner
+    moody.mood = "away"
+    with pytest.raises(DirectoryUnavailable):
+        await directory.owner(Person("default", "bob"), create=True)
+
+
+async def test_who_was_erased_meanwhile_is_not_known_once_redis_answers(redis: Redis) -> None:
+    moody = Moody(redis)
+    directory, other = gateway(moody), gateway(redis)
+    owner = await made(directory, ANN)
+    moody.mood = "away"
+    await other.drop(owner)
+    assert await directory.owner(ANN) == owner
+    moody.mood = "well"
+    assert await directory.owner(ANN) is None
+    moody.mood = "away"
+    with pytest.raises(DirectoryUnavailable):
+        await directory.owner(ANN)
+
+
+async def test_what_was_known_last_is_gone_by_for_a_bounded_time(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moody = Moody(redis)
+    directory = gateway(moody)
+    await made(directory, ANN)
+    _, key = make_key("default", now=NOON)
+    await directory.add(key)
+    assert await directory.find(key.id) == key
+    moody.mood = "away"
+    assert await directory.find(key.id) == key
+    late = time.monotonic() + FORMERLY_S + 1
+    monkeypatch.setattr("time.monotonic", lambda: late)
+    with pytest.raises(DirectoryUnavailable):
+        await directory.owner(ANN)
+    with pytest.raises(DirectoryUnavailable):
+        await directory.find(key.id)
+
+
+async def test_a_key_that_was_revoked_meanwhile_is_refused_once_redis_answers(
+    redis: Redis,
+) -> None:
+    moody = Moody(redis)
+    directory, other = gateway(moody), gateway(redis)
+    _, key = make_key("default", now=NOON)
+    await other.add(key)
+    assert await directory.find(key.id) == key
+    moody.mood = "hangs"
+    await other.revoke(key.id, NOON)
+    async with asyncio.timeout(5):
+        assert await directory.find(key.id) == key
+    moody.mood = "well"
+    found = await directory.find(key.id)
+    assert found is not None
+    assert found.revoked_at == NOON

@@ -27,7 +27,8 @@ where two keys must agree, one of them decides and the other is only a way to fi
 
 What is read is kept for a second: so long a gateway key that was revoked elsewhere may still
 count. An owner that was erased elsewhere in that second is stopped by the fences of queue and
-state.
+state. While Redis does not answer, what it told last is gone by for a quarter of an hour: people
+keep their memory, what they say goes to the disk, and gateway keys go on counting.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -9,15 +10,22 @@ from typing import Any
 
 import orjson
 
-from gateway.adapters.directory_redis.wire import CACHED, PAGE, Wire, fields_of
+from gateway.adapters.directory_redis.wire import (
+    CACHED,
+    FORMERLY_S,
+    PAGE,
+    PATIENCE_S,
+    Wire,
+    fields_of,
+)
 from gateway.config import seconds_of
+from gateway.core.errors import DirectoryUnavailable
 from gateway.core.keys import GatewayKey
 from gateway.core.memory import Instant
 
 
 class KeyStore(Wire):
-    """`_keys` are those read within the last second, with the time at which they are read
-    again."""
+    """`_keys` are those that were read, each with the time when it was."""
 
     _keys: dict[str, tuple[float, GatewayKey]]
 
@@ -25,16 +33,28 @@ class KeyStore(Wire):
         await self._ask("HSET", "dir:keys", key.id, orjson.dumps(asdict(key)))
 
     async def find(self, id: str) -> GatewayKey | None:
-        ends, key = self._keys.get(id, (0.0, None))
-        if key is not None and time.monotonic() < ends:
+        read, key = self._keys.get(id, (0.0, None))
+        age = time.monotonic() - read
+        if key is not None and age < self._cached_s:
             return key
+        if key is None or age > FORMERLY_S:
+            return await self._read(id)
+        # Redis away must not end the chats of all who come with a key.
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                return await self._read(id)
+        except (DirectoryUnavailable, TimeoutError):
+            return key
+
+    async def _read(self, id: str) -> GatewayKey | None:
         text = await self._ask("HGET", "dir:keys", id)
         if text is None:
+            self._keys.pop(id, None)
             return None
         key = GatewayKey(**orjson.loads(text))
         if len(self._keys) >= CACHED:
             self._keys.clear()
-        self._keys[id] = (time.monotonic() + self._cached_s, key)
+        self._keys[id] = (time.monotonic(), key)
         return key
 
     async def all(self) -> list[GatewayKey]:

@@ -8,7 +8,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -18,7 +18,9 @@ from gateway.adapters.directory_redis.keystore import KeyStore
 from gateway.adapters.directory_redis.wire import (
     CACHED,
     CACHED_S,
+    FORMERLY_S,
     PAGE,
+    PATIENCE_S,
     Script,
     fields_of,
     keeps_a_log,
@@ -47,6 +49,15 @@ _UNLINK = Script("unlink")
 _DONE = Script("done")
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """Whose something is: as Redis told at `told`, and not asked again before `until`."""
+
+    owner: Owner
+    told: float
+    until: float
+
+
 class RedisDirectory(KeyStore):
     """Implements ports.Directory and ports.KeyStore on a ready client, which its maker also
     closes."""
@@ -61,7 +72,7 @@ class RedisDirectory(KeyStore):
     ) -> None:
         super().__init__(client, clock, settings, cached_s)
         self._keys = {}
-        self._cache: dict[Person | str, tuple[float, Owner]] = {}
+        self._cache: dict[Person | str, _Known] = {}
         self._changes = 0
 
     # --- persons -----------------------------------------------------------------------------
@@ -69,12 +80,28 @@ class RedisDirectory(KeyStore):
     async def owner(self, person: Person, *, create: bool = False) -> Owner | None:
         if (known := self._cached(person)) is not None:
             return known
+        if (former := self._formerly(person)) is None:
+            return await self._asked(person, create)
+        # Without this nobody would have a memory while Redis is away, not even on the disk.
+        # What comes of one who was erased meanwhile is swept, like all that was under way then.
+        before = self._changes
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                return await self._asked(person, create)
+        except (DirectoryUnavailable, TimeoutError):
+            if before == self._changes:
+                self._cache[person] = replace(former, until=time.monotonic() + self._cached_s)
+            return former.owner
+
+    async def _asked(self, person: Person, create: bool) -> Owner | None:
         before = self._changes
         meant, found = await self._present(person)
         if found is None and create:
             found = await self._begin(meant)
         if found is not None:
             self._remember(person, found, before)
+        else:
+            self._cache.pop(person, None)
         return found
 
     async def _present(self, person: Person) -> tuple[Person, Owner | None]:
@@ -163,7 +190,7 @@ class RedisDirectory(KeyStore):
                 return since, list(dict.fromkeys(found))
 
     def let_go(self, tenant: str) -> None:
-        for key in [key for key, (_, owner) in self._cache.items() if owner.tenant == tenant]:
+        for key in [key for key, kept in self._cache.items() if kept.owner.tenant == tenant]:
             del self._cache[key]
 
     async def compact(self) -> None:
@@ -316,8 +343,13 @@ class RedisDirectory(KeyStore):
     # --- what is kept for a moment ---------------------------------------------------------
 
     def _cached(self, key: Person | str) -> Owner | None:
-        ends, known = self._cache.get(key, (0.0, None))
-        return known if time.monotonic() < ends else None
+        entry = self._cache.get(key)
+        return entry.owner if entry is not None and time.monotonic() < entry.until else None
+
+    def _formerly(self, person: Person) -> _Known | None:
+        """Who this was when it was last told, where that is not too long ago."""
+        entry = self._cache.get(person)
+        return entry if entry and time.monotonic() < entry.told + FORMERLY_S else None
 
     def _remember(self, key: Person | str, value: Owner, before: int) -> None:
         """Unless something has changed here since it was read."""
@@ -325,7 +357,8 @@ class RedisDirectory(KeyStore):
             self._cache.pop(key, None)
             if len(self._cache) >= CACHED:
                 del self._cache[next(iter(self._cache))]
-            self._cache[key] = (time.monotonic() + self._cached_s, value)
+            now = time.monotonic()
+            self._cache[key] = _Known(value, told=now, until=now + self._cached_s)
 
     def _forget_cached(self) -> None:
         self._changes += 1

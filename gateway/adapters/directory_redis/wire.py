@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 CACHED: Final = 20_000
 CACHED_S: Final = 1.0
+FORMERLY_S: Final = 900.0
+"""How long what Redis told last is gone by while it is away."""
+PATIENCE_S: Final = 0.05
+"""How long Redis is waited for where there is such an answer to go by."""
 PAGE: Final = 500
 
 
