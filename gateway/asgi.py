@@ -7,6 +7,7 @@ wait for nothing: the server accepts only after the lifespan's start.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -19,6 +20,9 @@ Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Asgi: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+STORES_START_S = 0.05
+"""Within it the stores' processes are started; where it takes longer, nothing is lost but time."""
 
 
 class GatewayApp:
@@ -60,13 +64,23 @@ class GatewayApp:
 
     async def open(self) -> None:
         """Open every part and begin to serve. Raises SettingsError."""
-        from gateway.web.app import build_app
+        from gateway.flows.tasks import beside, ended
         from gateway.wiring import open_deployment
 
         settings = self._settings or config.load()
-        self.deployment = await open_deployment(
-            settings, worker=self._worker, replaces_model=self._replaces_model
+        opening = beside(
+            open_deployment(settings, worker=self._worker, replaces_model=self._replaces_model),
+            "open the deployment",
         )
+        try:
+            # A third of the code to import is the web's: it is read while the stores' processes,
+            # which are started by then, load. (Imports in a thread beside others can deadlock.)
+            await asyncio.wait([opening], timeout=STORES_START_S)
+            from gateway.web.app import build_app
+
+            self.deployment = await opening
+        finally:
+            await ended(opening)
         self._app = build_app(self.deployment, admin_token=self.deployment.admin_token)
 
     async def close(self) -> None:

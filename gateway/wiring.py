@@ -39,7 +39,7 @@ from gateway.flows import telling
 from gateway.flows.endings import Endings
 from gateway.flows.guarded import guard
 from gateway.flows.sweep import drain_spool
-from gateway.flows.tasks import TaskGroupOfBackground
+from gateway.flows.tasks import TaskGroupOfBackground, beside, ended
 from gateway.ports import (
     Background,
     Cipher,
@@ -267,12 +267,17 @@ async def _whole_services(deployment: GatewayDeployment, scope: AppSettings) -> 
 
     settings, parts = deployment.settings, deployment.parts
     cipher = AesGcmCipher()
-    queue_client, state_client = await _redis_clients(deployment, scope)
-    directory = _directory(deployment, scope, state_client)
-    parts.push_async_callback(directory.close)
     store = _store(deployment, scope, cipher)
     parts.push_async_callback(store.close)
-    await _open_store(deployment, store)
+    opening = beside(_open_store(deployment, store), "open the store")
+    try:
+        # Both at once: embedded, each is a process that reads its files.
+        queue_client, state_client = await _redis_clients(deployment, scope)
+        await opening
+    finally:
+        await ended(opening)
+    directory = _directory(deployment, scope, state_client)
+    parts.push_async_callback(directory.close)
     embedder, embedding_note = await choose_embedder(
         scope,
         None if deployment.replaces_model else store.model,
