@@ -174,7 +174,9 @@ async def _handed_over(
     note = Note(exchange.session, marks, visit.now, owed)
     # Before it is handed over: a next request, which may come meanwhile, has it noted first.
     unnoted.keep(owner, note)
-    result = await hand_over(services, visit.settings, owner, exchange, now=visit.now, note=note)
+    result = await hand_over(
+        services, visit.settings, owner, exchange, now=visit.now, note=note, patient=True
+    )
     deployment.metrics.handovers.labels(result).inc()
     if result == "dropped":
         unnoted.drop(owner, note)

@@ -1,8 +1,9 @@
-"""Handing over what was said: to the queue, to the disk while Redis is away, or not at all.
+"""Handing over what was said: to the queue, or to the disk while Redis is away.
 
 It happens after the last byte went to the client, in the background. A next request of the
 same person waits for what is under way (`Underway`), so that a client without patience finds
-its last turn captured, and captured once.
+its last turn captured, and captured once. Where neither will have it (a full disk refuses both)
+it waits in memory for some minutes, within a bound.
 """
 
 from __future__ import annotations
@@ -35,6 +36,11 @@ QUEUE_S: Final = 0.5
 SEEN: Final = 64
 """Messages that are noted from the disk: the latest, which a next request is compared with."""
 
+PATIENCE_S: Final = (0.5, 1.0, 2.0, 4.0, 8.0, *[15.0] * 40)
+"""Pauses between tries while neither queue nor disk takes anything: ten minutes in all."""
+HELD_CHARS: Final = 32_000_000
+"""What waits in memory meanwhile, at most, in characters of what was said."""
+
 OWNER_RETRIES_S = (0.2, 1.0, 3.0, 10.0, 30.0, 60.0, 120.0)
 """Pauses between tries to learn whose an exchange is, while the directory is away."""
 
@@ -47,14 +53,25 @@ async def hand_over(
     *,
     now: Instant,
     note: Note | None = None,
+    patient: bool = False,
 ) -> Result:
     """Accept an exchange for distilling, without what must never be stored (`privacy.redact`).
 
     `duplicate`: it was accepted before. `dropped`: its owner was erased, or a bound of queue
     or spool is reached. What is `spooled` is on disk, with the `note` that shared state is to be
-    told of it, and goes to the queue later.
+    told of it, and goes to the queue later. Who is `patient` waits where the disk refuses.
     """
     exchange = await _redacted(exchange, settings)
+    result = await _tried(services, owner, exchange, now=now, note=note)
+    if result is None and patient and _held.chars + exchange.size <= HELD_CHARS:
+        result = await _tried_again(services, owner, exchange, now=now, note=note)
+    return result or "dropped"
+
+
+async def _tried(
+    services: Services, owner: Owner, exchange: Exchange, *, now: Instant, note: Note | None
+) -> Result | None:
+    """None where neither queue nor disk would have it."""
     try:
         # Given up, it may have been accepted all the same: the queue refuses the second one.
         async with asyncio.timeout(QUEUE_S):
@@ -62,7 +79,10 @@ async def hand_over(
     except (QueueUnavailable, TimeoutError):
         if note is not None:
             exchange = replace(exchange, seen=note.marks[-SEEN:], owed=note.owed)
-        return await _spooled(services, owner, exchange)
+        try:
+            return await _spooled(services, owner, exchange)
+        except OwnerGone:
+            return "dropped"
     except OwnerGone:
         return "dropped"
     except OverBudget as exc:
@@ -79,12 +99,36 @@ async def _redacted(exchange: Exchange, settings: AppSettings) -> Exchange:
     return await asyncio.to_thread(redact_exchange, exchange, settings.privacy.redact)
 
 
-async def _spooled(services: Services, owner: Owner, exchange: Exchange) -> Result:
+async def _tried_again(
+    services: Services, owner: Owner, exchange: Exchange, *, now: Instant, note: Note | None
+) -> Result | None:
+    _held.chars += exchange.size
+    try:
+        for pause_s in PATIENCE_S:
+            await asyncio.sleep(pause_s)
+            result = await _tried(services, owner, exchange, now=now, note=note)
+            if result is not None:
+                return result
+        return None
+    finally:
+        _held.chars -= exchange.size
+
+
+class _Held:
+    """What waits in the memory of this process."""
+
+    chars = 0
+
+
+_held = _Held()
+
+
+async def _spooled(services: Services, owner: Owner, exchange: Exchange) -> Result | None:
     try:
         await services.spool.append(owner, exchange)
     except OverBudget as exc:
         _spool.failed(exc.message)
-        return "dropped"
+        return None
     _spool.recovered()
     return "spooled"
 

@@ -71,6 +71,48 @@ async def test_at_the_bounds_of_queue_and_disk_it_is_dropped_not_raised(gateway:
     assert await give(gateway, exchange()) == "dropped"
 
 
+async def test_what_a_full_disk_refuses_waits_in_memory_until_there_is_room(
+    gateway: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handover, "PATIENCE_S", (0.0, 0.0, 0.0))
+    owner, put, tries = await gateway.owner(), gateway.services.queue.put, 0
+
+    async def full_at_first(*args: Any, **kwargs: Any) -> bool:
+        nonlocal tries
+        tries += 1
+        if tries <= 2:
+            raise QueueUnavailable("MISCONF no space left on device")
+        return await put(*args, **kwargs)
+
+    gateway.services.queue.put = full_at_first  # type: ignore[method-assign]
+    failing(gateway.services.spool, "append", OverBudget("no space left on device"))
+    given = await hand_over(
+        gateway.services, gateway.settings, owner, exchange(), now=NOW, patient=True
+    )
+    assert given == "queued"
+    assert [one.id for one in await gateway.handed_over()] == ["exc_1"]
+
+
+async def test_what_waits_in_memory_is_bounded_in_size_and_time(
+    gateway: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(gateway.services.queue, "put", QueueUnavailable("away"))
+    failing(gateway.services.spool, "append", OverBudget("no space left on device"))
+    monkeypatch.setattr(handover, "PATIENCE_S", (0.0,))
+    owner = await gateway.owner()
+
+    async def give_patiently() -> str:
+        async with asyncio.timeout(5):
+            return await hand_over(
+                gateway.services, gateway.settings, owner, exchange(), now=NOW, patient=True
+            )
+
+    assert await give_patiently() == "dropped"
+    monkeypatch.setattr(handover, "PATIENCE_S", (60.0,))
+    monkeypatch.setattr(handover, "HELD_CHARS", 10)
+    assert await give_patiently() == "dropped"
+
+
 @pytest.mark.parametrize("padding", ["", " and more" * 1000], ids=["short", "long"])
 async def test_what_must_not_be_stored_is_taken_out_before_the_queue(
     gateway: House, padding: str
