@@ -65,6 +65,8 @@ RETRY_S: Final = 2.0
 """Between tries to open a Qdrant server that was away at the start."""
 MODEL_POLL_S: Final = 0.25
 """How often a loading embedder is asked whether its model is known now."""
+ADOPT_S: Final = 10.0
+"""How long a start waits for a new store to make room for its model's vectors."""
 COPIED: Final = ("spool", "redis", "qdrant", "directory")
 """The parts of a backup, in the order that they are copied in; `wiring_upkeep` says why."""
 TOKEN_FILE: Final = "admin.token"  # noqa: S105 - a file's name
@@ -145,9 +147,11 @@ class GatewayDeployment:
         async with self._changing:
             return await back_up(copies, self._settings.data_dir, directory, now=self._clock())
 
-    def beside(self, work: Coroutine[Any, Any, Any], name: str) -> None:
+    def beside(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
         """Do `work` for as long as the parts opened so far are open."""
-        self.parts.push_async_callback(_cancelled, asyncio.create_task(work, name=name))
+        task = asyncio.create_task(work, name=name)
+        self.parts.push_async_callback(_cancelled, task)
+        return task
 
     def use(self, app: str, services: Services) -> None:
         """These are this app's services from now on."""
@@ -286,7 +290,10 @@ async def _whole_services(deployment: GatewayDeployment, scope: AppSettings) -> 
     )
     parts.push_async_callback(embedder.close)
     if not deployment.replaces_model:  # `change_embedder` adopts it then
-        deployment.beside(_until_adopted(store, embedder), "adopt the model")
+        adopted = deployment.beside(_until_adopted(store, embedder), "adopt the model")
+        if settings.embedded and embedder.model is not None:
+            # A new store makes room for its vectors first, and the first search would wait.
+            await asyncio.wait([adopted], timeout=ADOPT_S)
     extractor, extraction_note = choose_extractor(scope, metrics=deployment.metrics)
     if extractor is not None:
         parts.push_async_callback(extractor.close)
@@ -474,6 +481,7 @@ def _store(deployment: GatewayDeployment, scope: AppSettings, cipher: Cipher) ->
     from gateway.adapters.bm25 import Bm25Lexicon
 
     lexicon = Bm25Lexicon()
+    lexicon.load()
     if scope.qdrant.url is None:
         from gateway.adapters.qdrant.edge import QdrantEdgeStore
 

@@ -69,6 +69,12 @@ class Bm25Lexicon:
     def __init__(self) -> None:
         self._models: dict[tuple[str, bool], Bm25] = {}
 
+    def load(self) -> None:
+        """Load the engine's library and the usual models: the first question that needs them
+        waited 50 ms, and a chat on a busy machine then went without its memories."""
+        for window in (False, True):
+            self._model("english", window)
+
     def document(self, text: str, language: str | None = None, *, window: bool = False) -> Sparse:
         """Token hashes with their weights by frequency and length of the text."""
         prepared = prepare(text[:MAX_DOCUMENT_CHARS])

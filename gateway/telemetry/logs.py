@@ -50,8 +50,10 @@ _SECRETS = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 
-# These say whole requests and answers when they are asked to debug.
-_TALKATIVE = ("aiohttp", "hpack", "httpcore", "httpx", "openai", "qdrant_client", "urllib3")
+# These say whole requests and answers when they are asked to debug, and a line a call before.
+_TALKATIVE = (
+    "aiohttp", "hpack", "httpcore", "httpx", "httpx2", "openai", "qdrant_client", "urllib3",
+)  # fmt: skip
 
 
 def log(name: str) -> structlog.stdlib.BoundLogger:
