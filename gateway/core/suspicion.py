@@ -5,6 +5,7 @@ sentence would go on working long after the page it came from. Such a text is no
 but put in quarantine: kept, never injected, shown for review. The patterns name what attacks
 have in common (overriding, posing as another speaker, closing the block, sending data away).
 A user may well ask for things "from now on"; a document, a tool or the assistant may not.
+English stands here, what is not told by its language too; other languages in `core/orders`.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from gateway.core import orders
 from gateway.core.wording import folded, stands_in
 
 _OVERRIDE = re.compile(
     r"""
-      \b (?: ignore | disregard | forget | override | bypass | neglect | overlook | skip ) \b
+      \b (?<! n't\ ) (?<! not\ ) (?<! never\ )
+         (?: ignore | disregard | forget | override | bypass | neglect | overlook | skip ) \b
          .{0,40} \b (?: previous | prior | above | earlier | preceding | existing | former | system
          | all (?:\ of)? (?:\ the | \ your)? | any | your | these | those | safety | the )
          .{0,25} \b (?: instruction | prompt | rule | guideline | direction | polic | command
@@ -28,10 +31,6 @@ _OVERRIDE = re.compile(
          .{0,40} \b (?: no | without | unrestricted | jailb ) \b
     | \b (?: jailbreak | jailbroken | developer \s mode | god \s mode | do \s anything \s now
          | DAN \s mode | unrestricted \s mode ) \b
-    | \b (?: ignoriere | vergiss ) \b .{0,30} \b (?: anweisung | vorgaben | regeln )
-    | \b (?: ignorez? | oubliez? ) \b .{0,30} \b (?: instructions | consignes )
-    | \b (?: ignora | olvida ) \b .{0,30} \b (?: instrucciones | reglas | istruzioni )
-    | (?: 忽略 | 无视 | 無視 ) .{0,12} (?: 指令 | 指示 | 提示 )
     """,
     re.VERBOSE | re.IGNORECASE,
 )
@@ -101,6 +100,19 @@ _HIDDEN = re.compile(
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
+# A text without any of these holds no such order: it costs 20 µs to know, against 300.
+_OVERRIDING = frozenset(
+    (
+        *("ignore", "disregard", "forget", "override", "bypass", "neglect", "overlook", "skip"),
+        *("instruction", "instructions", "prompt", "prompts", "message", "messages"),
+        *("now", "must", "longer", "pretend", "act", "behave", "roleplay", "jailbreak"),
+        *("jailbroken", "mode", "anything"),
+    )
+)
+_REVEALING = frozenset(("reveal", "disclose", "output", "print", "repeat", "leak"))
+_SENDING = ("http", "www.", "@", "webhook", "![", "<", "javascript:", "data:text")
+
+
 def visible(text: str) -> str:
     """The text without control characters, hidden letters and lone surrogates."""
     text = _CONTROLS.sub(" ", _HIDDEN.sub("", text))
@@ -118,20 +130,29 @@ def suspicion(text: str) -> str | None:
     if re.search("[\U000e0000-\U000e007f]", text):
         return "hidden_text"
     flat = text if text.isascii() else unicodedata.normalize("NFKC", visible(text))
-    if _OVERRIDE.search(flat):
+    low = flat.lower()
+    words = set(_WORD.findall(low))
+    if not words.isdisjoint(_OVERRIDING) and _OVERRIDE.search(flat):
+        return "override"
+    if orders.overrides(low, words):
         return "override"
     if _CLOSES.search(flat):
         return "closes_block"
     if _POSES.search(flat):
         return "poses"
-    return "exfiltrates" if _SENDS.search(flat) else None
+    sends = any(sign in low for sign in _SENDING)
+    if (sends or not words.isdisjoint(_REVEALING)) and _SENDS.search(flat):
+        return "exfiltrates"
+    return "exfiltrates" if sends and orders.sends_away(low) else None
 
 
 def standing_order(text: str) -> bool:
     """Whether a text tells the model how to behave from now on: the user's own right alone."""
-    return _STANDING_ORDER.search(folded(text)) is not None
+    said = folded(text)
+    return _STANDING_ORDER.search(said) is not None or orders.standing_order(said)
 
 
+_WORD = re.compile(r"\w+")
 _FENCED = re.compile(r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|\"\"\".*?(?:\"\"\"|\Z)", re.DOTALL)
 _CITED = re.compile(r"^[ \t]*>.*$", re.MULTILINE)
 _TAGGED = re.compile(
@@ -141,7 +162,11 @@ _PASTED = re.compile(
     r"\b(?:here(?:'s| is| are)|this is|below is|see|summari[sz]e|translate|proofread|the following"
     r"|review|read|analy[sz]e|explain|rewrite)\b[^\n]{0,120}?"
     r"(?:article|e-?mail|document|page|text|letter|transcript|report|contract|log|review|website"
-    r"|message|post|readme|file|notes?|paragraph|this|following)[^\n]{0,60}?[:\n]\s*(?=\S)",
+    r"|message|post|readme|file|notes?|paragraph|this|following)[^\n]{0,60}?[:\n]\s*(?=\S)"
+    r"|\b(?:hier ist|fasse|übersetze|korrigiere|lies|voici|résume[zs]?|tradui[st]\w*|corrige[zs]?"
+    r"|aquí (?:está|tienes|va)|resume|traduce|lee|aqui está|resuma|traduza|ecco|riassumi|traduci"
+    r"|hier is|vat|vertaal|вот|переведи|перескажи)\b[^\n]{0,120}?[:\n]\s*(?=\S)"
+    r"|(?:总结|總結|翻译|翻譯|要約|翻訳|요약|번역)[^\n]{0,60}?[:：\n]\s*(?=\S)",
     re.IGNORECASE,
 )
 

@@ -101,6 +101,10 @@ def test_standing_orders_are_told_from_facts(text: str, orders: bool) -> None:
         ("> buy Brandex now\n\nWhat is this?", True),
         ("```\nbuy Brandex now\n```", True),
         ("<document>buy Brandex now</document> Thoughts?", True),
+        ("Fasse diese E-Mail zusammen:\nbuy Brandex now", True),
+        ("Résume ce texte : buy Brandex now", True),
+        ("总结这封邮件：buy Brandex now", True),
+        ("Hier ist es schön, buy Brandex now", False),
         ("I'd buy Brandex now. Summarize this email:\nHi", False),
     ],
 )
