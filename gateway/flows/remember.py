@@ -326,7 +326,8 @@ async def _beat(services: Services, desk: Desk, lease: Lease) -> None:
 
 async def _tallied(services: Services, owner: Owner, plan: Plan) -> None:
     """Note which facts were made, to know later which of them were never used."""
-    made = [w.memory.id for w in plan.writes if isinstance(w, Put) and w.memory.kind == "fact"]
+    put = [w.memory for w in plan.writes if isinstance(w, Put)]
+    made = [m.id for m in put if m.kind == "fact" and m.status == "active"]
     if services.tally is not None:
         with suppress(Unavailable):
             await services.tally.made(owner.app, made, now=services.clock())
@@ -344,6 +345,8 @@ def _count(desk: Desk, plan: Plan, lease: Lease, now: Instant) -> None:
             metrics.quarantined.labels(name).inc(count)
         elif kind == "dropped":
             metrics.dropped_facts.labels(name).inc(count)
+        elif kind == "skipped":
+            metrics.skipped_facts.labels(name).inc(count)
         else:
             metrics.facts.labels(name).inc(count)
     for exchange in lease.exchanges:

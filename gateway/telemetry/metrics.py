@@ -177,6 +177,12 @@ class Metrics:
         self.dropped_facts = self._counter(
             "extraction_dropped_facts", "Facts that a guard refused, by reason.", ["reason"]
         )
+        self.skipped_facts = self._counter(
+            "extraction_skipped",
+            "What gave nothing to write: exchanges that are small talk (trivial), facts that"
+            " are known, forgotten or outdone already, by reason.",
+            ["reason"],
+        )
         self.quarantined = self._counter(
             "quarantined_memories",
             "Memories put aside for a person to review, by reason.",

@@ -44,7 +44,7 @@ async def test_older_words_that_arrive_late_do_not_bring_it_back(shop: Workshop)
     await forget(shop, 5)
     await jazz(shop, 1)
     assert await words(shop) == []
-    assert shop.count("extracted_facts", action="forgotten") == 1
+    assert shop.count("extraction_skipped", reason="forgotten") == 1
     assert shop.count("extracted_facts", action="add") == 1
     probe = Probe("jazz", Where(kinds=("turn", "fact"), statuses=()))
     found = await shop.services.store.search(await shop.owner(), probe)

@@ -93,7 +93,8 @@ async def test_small_talk_is_kept_and_not_asked_about(shop: Workshop) -> None:
     await shop.learn("hi", "Hello! How can I help?")
     assert shop.model.asked == []
     assert len(await shop.turns()) == 2
-    assert shop.count("extracted_facts", action="trivial") == 1
+    assert shop.count("extraction_skipped", reason="trivial") == 1
+    assert shop.count("extracted_facts", action="trivial") == 0
 
 
 async def test_small_talk_is_asked_about_where_the_settings_say_so(
