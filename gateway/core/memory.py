@@ -182,11 +182,12 @@ def rfc3339(at: Instant) -> str:
 def parse_rfc3339(text: str) -> Instant:
     """Read RFC 3339 text; a time without an offset is taken as UTC.
 
-    Raises ValueError where it is no such time or lies outside the years 1 to 9998.
+    Raises ValueError where it is no such time or lies outside the years 2 to 9998 (so that it
+    can be told in any zone).
     """
     moment = datetime.fromisoformat(text.upper())  # "t" and "z" may be written small
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
-    if not 1 <= moment.year <= 9998:
-        raise ValueError(f"{text!r} lies outside the years 1 to 9998")
+    if not 2 <= moment.year <= 9998:
+        raise ValueError(f"{text!r} lies outside the years 2 to 9998")
     return round(moment.timestamp(), 6)

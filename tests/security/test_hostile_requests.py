@@ -222,6 +222,25 @@ async def test_hostile_rows_of_an_import_are_refused_and_named(gateway: House) -
         assert (await client.get("/v1/memories")).json()["memories"] == []
 
 
+@pytest.mark.parametrize(
+    "at",
+    ["0001-01-01T00:00:00+14:00", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59-14:00", "-1", "NaN"],
+)
+async def test_a_time_that_cannot_be_shown_again_is_not_taken(gateway: House, at: str) -> None:
+    said = {"messages": [{"role": "user", "content": "x"}], "at": at}
+    row = {"text": "x", "type": "profile", "created_at": at}
+    async with gateway.client(X_Memory_User="ana") as client:
+        for path, body in (
+            ("/v1/memories", row),
+            ("/v1/memories", {"text": "x", "type": "profile", "expires_at": at}),
+            ("/v1/memories/import", row),
+            ("/v1/memories/search", {"query": "x", "as_of": at}),
+            ("/v1/exchanges", {"exchanges": [said]}),
+        ):
+            assert (await client.post(path, json=body)).status_code == 400, path
+        assert (await client.get("/v1/memories")).json()["memories"] == []
+
+
 async def test_an_imported_owner_is_not_looked_at(gateway: House) -> None:
     bob = await gateway.owner("bob")
     row = {
