@@ -115,7 +115,7 @@ def holds_nothing(exchange: Exchange) -> bool:
 
     A bare "yes" may: it answers what the assistant asked before.
     """
-    return all(_is_small(turn.text) for turn in exchange.turns if turn.role == "user")
+    return all(is_small_talk(turn.text) for turn in exchange.turns if turn.role == "user")
 
 
 def takes_back_at(exchanges: Sequence[Exchange]) -> int | None:
@@ -129,7 +129,8 @@ def takes_back_at(exchanges: Sequence[Exchange]) -> int | None:
     return None
 
 
-def _is_small(text: str) -> bool:
+def is_small_talk(text: str) -> bool:
+    """Whether a text is a greeting, thanks or code alone."""
     left = folded(_CODE.sub(" ", text[:MAX_TURN_CHARS]))
     bare = re.sub(r"[^\w' ]+", " ", left)
     bare = " ".join(bare.split())

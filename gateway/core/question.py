@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 
+from gateway.core.batch import is_small_talk
 from gateway.core.exchange import Exchange, Turn, turn_memory_id
-from gateway.core.memory import Memory, Source
-from gateway.core.words import fold, held, terms
+from gateway.core.memory import Instant, Memory, Source
+from gateway.core.words import QUESTION_MARKS, fold, held, terms
 
 MAX_CHARS = 4000
 """Of a longer text its beginning and its end are searched with: the request stands in one."""
@@ -62,27 +63,30 @@ def just_said(
     text: str,
     session: str | None,
     known: Collection[str],
+    as_of: Instant | None = None,
 ) -> list[Memory]:
     """Turns that are not distilled yet, as memories, best first.
 
     What the user said a moment ago in another conversation is likely meant even where it shares
     no word with the question, and there is no vector of it yet: the user's turns that share most
-    words come first, the last ones of equals. The assistant's turns, and those of this
-    conversation (`session`), must share half of them. `known` are the ids that the store has
-    found already.
+    words come first, the last ones of equals. Questions, small talk, the assistant's
+    turns, and those of this conversation (`session`), must share half of them. `known` are the
+    ids that the store has found already; what was said after `as_of` is left out.
     """
     stems = terms(text)
     turns = [
         (exchange, turn)
         for exchange in exchanges
         for turn in exchange.turns
-        if turn.role in ("user", "assistant") and turn.text.strip()
+        if turn.role in ("user", "assistant")
+        and turn.text.strip()
+        and (as_of is None or turn.at <= as_of)
     ]
     judged: list[tuple[float, int]] = []
     for place, (exchange, turn) in enumerate(turns := turns[-MAX_READ:]):
         shared = len(held(stems, fold(turn.text[:MAX_CHARS]))) / len(stems) if stems else 0.0
         elsewhere = session is None or exchange.session != session
-        if shared >= 0.5 or (elsewhere and turn.role == "user"):
+        if shared >= 0.5 or (elsewhere and turn.role == "user" and _may_tell(turn.text)):
             judged.append((-shared, -place))
     judged.sort()
     found: list[Memory] = []
@@ -93,6 +97,11 @@ def just_said(
             if len(found) == MAX_JUST_SAID:
                 break
     return found
+
+
+def _may_tell(text: str) -> bool:
+    """Whether a turn may say something of its speaker: a question or a greeting does not."""
+    return not text.rstrip().endswith(QUESTION_MARKS) and not is_small_talk(text)
 
 
 def _as_memory(exchange: Exchange, turn: Turn) -> Memory:

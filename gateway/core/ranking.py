@@ -21,7 +21,7 @@ from statistics import median
 from gateway.core.memory import Found, Instant, ListName, Memory
 from gateway.core.when import AskedSpan, asked_spans
 from gateway.core.when import match as date_match
-from gateway.core.words import MAX_QUERY_CHARS, fold, held, terms
+from gateway.core.words import MAX_QUERY_CHARS, QUESTION_MARKS, fold, held, terms
 
 DAY_S = 86_400.0
 LONG_CHARS = 360
@@ -42,7 +42,6 @@ _HALF_LIVES = {
     "task_state": 14.0,
     "turn": 90.0,
 }
-_QUESTION_MARKS = ("?", "？", "? ", "؟")
 _ROLES = frozenset({"user", "assistant", "system", "developer", "tool", ""})
 
 
@@ -162,7 +161,7 @@ def rank(
             if memory.valid_to is not None and memory.valid_to < at and (past := _past(memory)):
                 why["past"] = past = -weights.past * past
                 score += past
-        elif not turns_are_long and memory.text.endswith(_QUESTION_MARKS):
+        elif not turns_are_long and memory.text.endswith(QUESTION_MARKS):
             why["question"] = -weights.question
             score -= weights.question
         whys[id] = why

@@ -20,6 +20,7 @@ MAX_QUERY_CHARS = 2000
 MAX_TERMS = 24
 """Different words of a question that count, the first ones."""
 MIN_STEM = 3
+QUESTION_MARKS = ("?", "？", "? ", "؟")
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
 # Han, kana, Thai, Lao, Khmer and Burmese are written without spaces between words; in Korean

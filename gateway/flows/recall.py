@@ -245,6 +245,7 @@ class _Asking:
             text=self._text,
             session=conversation.session if conversation is not None else None,
             known=found.memories,
+            as_of=question.as_of,
         )
         choice = choose(
             Offer(

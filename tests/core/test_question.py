@@ -94,7 +94,7 @@ def test_the_turns_that_share_words_come_first() -> None:
 
 
 def test_what_the_assistant_said_must_share_half_of_the_words() -> None:
-    pending = exchange("a", "Any ideas for dinner?", "Try the ramen bar at the station")
+    pending = exchange("a", "I need ideas for dinner", "Try the ramen bar at the station")
     texts = [m.text for m in recent("Which ramen bar was it?", pending)]
     assert "Try the ramen bar at the station" in texts
     assert len(recent("What about my taxes?", pending)) == 1
@@ -121,3 +121,17 @@ def test_any_message_can_be_searched_with(text: str, before: str) -> None:
     asked = asked_text(text, before)
     assert len(asked) <= MAX_CHARS + BEFORE_CHARS + 2
     asked.encode()
+
+
+def test_what_was_just_asked_elsewhere_tells_nothing_of_the_asker() -> None:
+    said = [exchange("e1", "Which city do I live in?"), exchange("e2", "Thanks!")]
+    assert just_said(said, text="Tell me a joke", session="here", known=()) == []
+    (asked,) = just_said(said, text="Which city do I live in now?", session="here", known=())
+    assert asked.text == "Which city do I live in?"
+
+
+def test_what_was_said_after_the_asked_time_was_not_known_then() -> None:
+    said = [exchange("e1", "I moved to Lisbon")]
+    (turn,) = [turn for one in said for turn in one.turns if turn.role == "user"]
+    assert just_said(said, text="Where?", session=None, known=(), as_of=turn.at - 1) == []
+    assert just_said(said, text="Where?", session=None, known=(), as_of=turn.at) != []
