@@ -384,6 +384,7 @@ def _with_breakers(services: Services, metrics: Metrics, *, one_redis: bool) -> 
             services.state,
             state_breaker,
             calls=("open", "limits", "note_seen", "note_injected"),
+            cached=("limits",),
             error=StateUnavailable,
             part="state",
             metrics=metrics,

@@ -35,10 +35,16 @@ def guard(
     error: type[Unavailable],
     part: str,
     metrics: Metrics,
+    cached: Collection[str] = (),
     clock: Callable[[], float] = monotonic,
 ) -> S:
-    """`service`, whose `calls` are refused with `error` while `breaker` is open."""
-    return cast(S, _Guarded(service, breaker, frozenset(calls), error, part, metrics, clock))
+    """`service`, whose `calls` are refused with `error` while `breaker` is open.
+
+    Those of them that are `cached` may be answered without asking the part: that they are proves
+    nothing, and none of them is let through to try it.
+    """
+    of = frozenset(calls), frozenset(cached)
+    return cast(S, _Guarded(service, breaker, *of, error, part, metrics, clock))
 
 
 class _Guarded:
@@ -47,6 +53,7 @@ class _Guarded:
         service: Any,
         breaker: Breaker,
         calls: frozenset[str],
+        cached: frozenset[str],
         error: type[Unavailable],
         part: str,
         metrics: Metrics,
@@ -55,6 +62,7 @@ class _Guarded:
         self._service = service
         self._breaker = breaker
         self._calls = calls
+        self._cached = cached
         self._error = error
         self._part = part
         self._open = metrics.breaker_open.labels(part)
@@ -67,15 +75,15 @@ class _Guarded:
         attribute = getattr(self._service, name)
         if name not in self._calls:
             return attribute
-        guarded = self._through_breaker(attribute)
+        guarded = self._through_breaker(attribute, proves=name not in self._cached)
         self.__dict__[name] = guarded  # found without this method from now on
         return guarded
 
-    def _through_breaker(self, call: Callable[..., Any]) -> Callable[..., Any]:
+    def _through_breaker(self, call: Callable[..., Any], *, proves: bool) -> Callable[..., Any]:
         @wraps(call)
         async def guarded(*args: Any, **kwargs: Any) -> Any:
             began = self._clock()
-            if not self._breaker.allows(began):
+            if not (self._breaker.allows(began) if proves else not self._breaker.is_open):
                 self._tell()
                 raise self._error(
                     f"{self._part} failed a moment ago and is not asked again yet",
@@ -95,7 +103,8 @@ class _Guarded:
                 # Whatever else it raises (an owner that is gone, a bad question): it answered.
                 self._answered()
                 raise
-            self._answered()
+            if proves:
+                self._answered()
             return answer
 
         return guarded

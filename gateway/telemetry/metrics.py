@@ -160,7 +160,7 @@ class Metrics:
         )
         self.batches = self._counter(
             "distilled_batches",
-            "Batches by what became of them: done, retried, buried, lost.",
+            "Batches by what became of them: done, retried, waiting for a budget, split, buried, lost.",
             ["result"],
         )
         self.distil_seconds = self._histogram(
@@ -228,7 +228,6 @@ class Metrics:
             "part_up",
             "1 while a part answers: upstream, store, queue, embedder, …",
             ["part"],
-            together="livemin",
         )
         self.breaker_open = self._gauge(
             "breaker_open",
@@ -249,7 +248,7 @@ class Metrics:
         name: str,
         text: str,
         labels: Sequence[str] = (),
-        together: Literal["livemostrecent", "livesum", "livemin", "livemax"] = "livemostrecent",
+        together: Literal["livemostrecent", "livesum", "livemax"] = "livemostrecent",
     ) -> Gauge:
         """`together`: what several processes' values come to; most are of what they share."""
         return Gauge(

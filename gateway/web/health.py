@@ -39,7 +39,8 @@ def routes(deployment: Deployment, refresh: Callable[[], Awaitable[None]]) -> li
         return await readiness.answer()
 
     async def metrics(_: Request) -> Response:
-        await refresh()
+        # Asked here too: who watches figures alone is to see in them what is down.
+        await asyncio.gather(refresh(), readiness.checks())
         shown = deployment.metrics
         return Response(shown.render(), headers={"content-type": shown.content_type})
 

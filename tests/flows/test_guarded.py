@@ -181,3 +181,27 @@ async def test_a_part_that_fails_is_said_once_and_once_that_it_is_back() -> None
         ("part_failing", "store"),
         ("part_back", "store"),
     ]
+
+
+async def test_an_answer_from_a_cache_does_not_speak_for_the_part() -> None:
+    part, clock = Part(), Clock()
+    through = guard(
+        part,
+        Breaker(),
+        calls=("search", "put"),
+        cached=("put",),
+        error=StoreUnavailable,
+        part="store",
+        metrics=Metrics(),
+        clock=clock,
+    )
+    part.raises = StoreUnavailable("away")
+    for _ in range(FAILURES):
+        assert await through.put() == "kept"
+        await failures(through, 1)
+    clock.now += FIRST_PAUSE_S
+    with pytest.raises(StoreUnavailable, match="a moment ago"):
+        await through.put()
+    part.raises = None
+    assert await through.search("x") == "found x"
+    assert await through.put() == "kept"
