@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from gateway.adapters.data_dir import DataDirLock
 from gateway.cli import Failed
-from gateway.wiring_upkeep import FORMAT, MANIFEST, sum_of
+from gateway.wiring.upkeep import FORMAT, MANIFEST, sum_of
 
 PARTS: Final = ("spool", "redis", "qdrant", "directory.sqlite")
 DIRECTORY: Final = "directory.sqlite"

@@ -33,7 +33,7 @@ from gateway.lab.datasets import Asking, Dataset, UserData
 from gateway.lab.scratch import load, scratch_owner, scratch_services
 from gateway.ports import Embedder, Reranker, Services
 from gateway.telemetry.metrics import Metrics
-from gateway.wiring_models import choose_embedder
+from gateway.wiring.models import choose_embedder
 
 DAY_S = 86_400.0
 PATIENCE_MS = 60_000.0

@@ -24,7 +24,7 @@ from gateway.lab.replay import drawn, figures, replay
 from gateway.lab.scratch import Once, scratch_services
 from gateway.ports import Embedder, Extractor
 from gateway.telemetry.metrics import Metrics
-from gateway.wiring_models import choose_extractor
+from gateway.wiring.models import choose_extractor
 
 Advance = Callable[[str, int], object]
 

@@ -29,7 +29,7 @@ from gateway.core.memory import Instant, rfc3339
 from gateway.flows.guarded import guard
 from gateway.ports import Embedder, Services
 from gateway.telemetry.metrics import Metrics
-from gateway.wiring_models import choose_embedder
+from gateway.wiring.models import choose_embedder
 
 MANIFEST: Final = "backup.json"
 FORMAT: Final = 1

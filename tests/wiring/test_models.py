@@ -19,7 +19,7 @@ from gateway.core.errors import EmbedderUnavailable, SettingsError
 from gateway.lab.scripted_upstream import ScriptedUpstream
 from gateway.ports import Embedder, EmbeddingModel
 from gateway.telemetry.metrics import Metrics
-from gateway.wiring_models import (
+from gateway.wiring.models import (
     DEFAULT_OPENAI_MODEL,
     choose_embedder,
     choose_extractor,

@@ -1,0 +1,36 @@
+"""The operators' token where the settings hold none: made once and kept in the data directory."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from gateway.config import Settings
+
+TOKEN_FILE: Final = "admin.token"  # noqa: S105 - a file's name
+
+
+def admin_token(settings: Settings) -> str:
+    """The token set, else the one made at the first start and kept (0600)."""
+    if settings.admin.token is not None:
+        return settings.admin.token.get_secret_value()
+    path = settings.data_dir / TOKEN_FILE
+    with suppress(FileNotFoundError):
+        if token := path.read_text("ascii").strip():
+            return token
+    token = secrets.token_urlsafe(32)
+    _write_private(path, token.encode() + b"\n")
+    return token
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    """Whole or not at all, and never readable by others, not even for a moment."""
+    partial = path.with_suffix(f".{os.getpid()}.tmp")
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
