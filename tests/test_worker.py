@@ -12,6 +12,8 @@ import pytest
 
 from gateway.adapters.redis_queue import RedisQueue
 from gateway.core.errors import QueueUnavailable
+from gateway.core.identity import Owner, Person
+from gateway.core.memory import Where
 from gateway.lab.scripted_upstream import Raw, Stall
 from gateway.worker import Worker, drain_spools
 from tests.flows.workshop import ScriptedModel, Workshop, fact, workshop
@@ -127,6 +129,54 @@ async def test_what_waits_on_disk_goes_into_the_queue_and_is_remembered(shop: Wo
     async with Running(shop):
         await until(shop.active)
     assert await shop.services.spool.count() == 0
+
+
+async def test_an_app_over_its_budget_of_the_day_waits_for_the_next_and_holds_up_nobody(
+    tmp_path: Path, redis: Redis, model: ScriptedModel
+) -> None:
+    quick = {"idle_s": 0.0, "max_wait_s": 0.0}
+    sections: dict[str, Any] = {
+        "extraction": quick,
+        "apps": {"small": {"extraction": {**quick, "daily_token_budget": 6000}}},
+    }
+    async with workshop(tmp_path, redis, model, **sections) as shop:
+        services = shop.services
+        model.answers = [[fact("User likes tea", quote="I like tea")] for _ in range(8)]
+        owners = []
+        for n in range(4):
+            person = Person("small", f"user{n}")
+            owner = await services.directory.owner(person, create=True)
+            assert owner is not None
+            owners.append(owner)
+            await services.queue.put(owner, shop.exchange("I like tea"), now=shop.now)
+        for n in range(4):
+            await shop.said("I like tea", user=f"other{n}")
+
+        async def served(owner: Owner) -> bool:
+            where = Where(kinds=("fact",))
+            return bool(await services.store.page(owner, where, limit=1))
+
+        async def pending() -> int:
+            return (await services.queue.status(now=shop.now)).pending
+
+        async with Running(shop, concurrency=2):
+            for n in range(4):
+                await until(lambda n=n: shop.active(f"other{n}"))  # type: ignore[misc]
+
+            async def waiting() -> bool:
+                return shop.count("distilled_batches", result="waiting") == 2
+
+            await until(waiting)
+            assert await pending() == 2
+            assert len(model.asked) == 6, "2,500 tokens each: two of this app's four"
+            assert [await served(owner) for owner in owners].count(True) == 2
+            shop.now += 86_400 / 2 - 61  # nine in the morning in Berlin: seventeen hours are left
+            assert await pending() == 2
+            assert await services.queue.dead() == []
+            shop.now += 86_400
+            for owner in owners:
+                await until(lambda owner=owner: served(owner))  # type: ignore[misc]
+        assert shop.count("distilled_batches", result="done") == 8
 
 
 async def test_it_sweeps_at_its_start(shop: Workshop) -> None:

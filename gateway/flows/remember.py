@@ -44,6 +44,11 @@ HEARTBEATS: Final = 3
 REST_S: Final = (1.0, 60.0)
 """How long an extractor that is away is left alone: doubled with each failure, within these."""
 
+RESTING: Final = "resting"
+OVER_BUDGET: Final = "over_budget"
+WAITING: Final = frozenset({RESTING, OVER_BUDGET})
+"""Codes of what was not asked at all: it is no failure of the extractor's."""
+
 _log = log("remember")
 
 
@@ -87,7 +92,7 @@ class Desk:
                 f"{extractor.name} failed a moment ago and is left alone",
                 counts_as_try=False,
                 retry_after_s=rest.until - now,
-                code="resting",
+                code=RESTING,
             )
 
     def answered(self, extractor: Extractor) -> None:
@@ -99,7 +104,7 @@ class Desk:
     ) -> None:
         """It failed for reasons that other batches will meet too. Calls that were under way when
         that was noted meet the same trouble: they prove nothing new."""
-        if error.counts_as_try or error.code == "resting":
+        if error.counts_as_try or error.code in WAITING:
             return
         known = self._rests.get(extractor.name, _NO_REST)
         if begun < known.noted and error.retry_after_s is None:
@@ -112,7 +117,7 @@ class Desk:
     def failed(self, error: Exception) -> None:
         """Say it once, not once a batch."""
         if isinstance(error, ExtractorUnavailable):
-            if error.code != "resting":
+            if error.code not in WAITING:
                 self._outage("extractor").failed(error.message)
         elif isinstance(error, Unavailable):
             self._outage(type(error).__name__).failed(error.message)
@@ -244,7 +249,7 @@ async def _within_budget(
             "extraction.daily_token_budget is spent; what was said waits until it is renewed",
             counts_as_try=False,
             retry_after_s=wait_s,
-            code="resting",
+            code=OVER_BUDGET,
         )
 
 
@@ -298,7 +303,8 @@ async def _judged(services: Services, desk: Desk, lease: Lease, error: Exception
         )
     except (LeaseLost, QueueUnavailable):
         return "lost"
-    return "retried"
+    over_budget = isinstance(error, ExtractorUnavailable) and error.code == OVER_BUDGET
+    return "waiting" if over_budget else "retried"
 
 
 async def _swept_if_gone(services: Services, lease: Lease) -> None:

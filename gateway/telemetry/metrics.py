@@ -160,7 +160,8 @@ class Metrics:
         )
         self.batches = self._counter(
             "distilled_batches",
-            "Batches by what became of them: done, retried, waiting for a budget, split, buried, lost.",
+            "Batches by what became of them: done, retried, waiting (for a budget), split, buried,"
+            " lost.",
             ["result"],
         )
         self.distil_seconds = self._histogram(

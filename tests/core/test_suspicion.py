@@ -130,8 +130,8 @@ def test_no_text_is_an_error(text: str) -> None:
 )
 def test_no_text_takes_long(piece: str) -> None:
     text = piece * (100_000 // len(piece))
-    begun = time.perf_counter()
+    begun = time.process_time()
     suspicion(text)
     standing_order(text)
     is_pasted("something else", text)
-    assert time.perf_counter() - begun < 4.0
+    assert time.process_time() - begun < 4.0
