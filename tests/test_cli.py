@@ -3,6 +3,7 @@ gateway that runs or on data opened here."""
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import json
 import logging
@@ -14,13 +15,14 @@ import sys
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import structlog
 
-from gateway.cli import main, shown
+from gateway.cli import doctor, main, shown
 from gateway.cli.running import FILE, announced, find
+from gateway.config import Settings
 from gateway.lab.scripted_upstream import Gate, ScriptedUpstream, sse
 from tests import loopback
 from tests.gateway_process import GatewayProcess, until
@@ -462,6 +464,41 @@ def test_doctor_says_when_a_servers_stores_are_away(
     status = {check["name"]: check["status"] for check in json.loads(out)["checks"]}
     assert status["store"] == status["queue"] == "failed"
     assert status["upstream"] == "ok"
+
+
+class _StillLoading:
+    """A gateway whose model is looked for, and goes on being looked for."""
+
+    async def parts(self) -> dict[str, dict[str, str]]:
+        return {"store": {"status": "ok"}, "embedder": {"status": "loading", "note": "a model"}}
+
+
+@pytest.mark.parametrize(("provider", "status"), [("auto", "off"), ("fastembed", "failed")])
+async def test_doctor_does_not_wait_for_a_model_that_nobody_gives_it(
+    provider: str, status: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(doctor, "QUICK_S", 0.01)
+    settings = Settings.model_validate(
+        {"data_dir": str(tmp_path), "embedding": {"provider": provider}}
+    )
+    async with asyncio.timeout(20):
+        parts = await doctor._settled(cast("Any", _StillLoading()), settings)
+    assert parts["store"] == {"status": "ok"}
+    assert parts["embedder"]["status"] == status
+    assert "http://127.0.0.1:9 does not answer" in parts["embedder"]["reason"]
+    assert "embedding.model_path" in parts["embedder"]["reason"]
+
+
+async def test_doctor_waits_for_a_model_that_was_fetched_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    settings = Settings.model_validate({"data_dir": str(tmp_path)})
+    assert await doctor._hub_away(settings) is not None
+    (tmp_path / "models" / "mini").mkdir(parents=True)
+    (tmp_path / "models" / "mini" / "model.onnx").touch()
+    assert await doctor._hub_away(settings) is None
 
 
 # --- demo ----------------------------------------------------------------------------------

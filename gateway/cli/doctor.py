@@ -27,6 +27,9 @@ UPSTREAM_S = 10.0
 SETTLE_S = 60.0
 """How long a part may take to come up: a local model is loaded, a connection made."""
 POLL_S = 0.3
+QUICK_S = 3.0
+"""After so long it is asked whether the model that is still looked for can come at all, and the
+hub of models has as long to answer."""
 
 Status = Literal["ok", "off", "failed"]
 
@@ -162,7 +165,7 @@ async def _parts(settings: Settings) -> AsyncIterator[Check]:
         yield Check("gateway", "ok", f"runs at {running.url} (pid {running.pid})")
     try:
         async with admin(settings) as opened:
-            for name, part in (await _settled(opened)).items():
+            for name, part in (await _settled(opened, settings)).items():
                 if not name.startswith("upstream"):
                     yield _part(name, part)
     except SettingsError as exc:
@@ -171,19 +174,55 @@ async def _parts(settings: Settings) -> AsyncIterator[Check]:
         yield Check("start", "failed", exc.message, "see the line above")
 
 
-async def _settled(opened: Admin) -> Mapping[str, Any]:
-    """The parts, once none of them is still on its way (or was too slow to say)."""
-    give_up = asyncio.get_running_loop().time() + SETTLE_S
+async def _settled(opened: Admin, settings: Settings) -> Mapping[str, Any]:
+    """The parts, once none of them is still on its way (or was too slow to say). A model that
+    would have to be fetched from where nobody answers is not waited for."""
+    began = asyncio.get_running_loop().time()
+    away: str | None = None
+    looked = False
     while True:
         parts: Mapping[str, Any] = await opened.parts()
-        waiting = [
-            name
-            for name, part in parts.items()
-            if part["status"] == "loading" or "no answer within" in part.get("reason", "")
-        ]
-        if not waiting or asyncio.get_running_loop().time() > give_up:
+        loading = [name for name, part in parts.items() if part["status"] == "loading"]
+        slow = [n for n, part in parts.items() if "no answer within" in part.get("reason", "")]
+        took = asyncio.get_running_loop().time() - began
+        if loading and took > QUICK_S and not looked:
+            looked, away = True, await _hub_away(settings)
+        if away is not None and loading and not slow:
+            return {name: _not_to_be_had(p, away, settings) for name, p in parts.items()}
+        if not (loading or slow) or took > SETTLE_S:
             return parts
         await asyncio.sleep(POLL_S)
+
+
+async def _hub_away(settings: Settings) -> str | None:
+    """What was tried in vain to reach the hub of models; None where it answers, or where the
+    model needs none: it is named by its path, or was fetched before."""
+    fetched = settings.data_dir / "models"
+    if settings.embedding.model_path is not None or any(fetched.rglob("*.onnx")):
+        return None
+    try:
+        from huggingface_hub.constants import ENDPOINT
+    except ImportError:
+        return None
+    try:
+        async with httpx.AsyncClient(timeout=QUICK_S) as client:
+            await client.head(ENDPOINT)
+    except httpx.HTTPError as exc:
+        return f"{ENDPOINT} does not answer ({type(exc).__name__})"
+    if sys.stderr.isatty():
+        print("The embedding model is being fetched …", file=sys.stderr)
+    return None
+
+
+def _not_to_be_had(part: Mapping[str, Any], away: str, settings: Settings) -> Mapping[str, Any]:
+    if part["status"] != "loading":
+        return part
+    reason = (
+        f"the model cannot be fetched: {away}; recall is lexical until it can. A machine that"
+        " cannot reach a model hub needs embedding.model_path"
+    )
+    status = "off" if settings.embedding.provider == "auto" else "failed"
+    return {**part, "status": status, "reason": reason}
 
 
 def _part(name: str, part: Mapping[str, Any]) -> Check:
