@@ -42,7 +42,8 @@ _TRANSCRIPT_UNPACKS: Final = frozenset({(), ("gzip",), ("x-gzip",), ("deflate",)
 
 
 class Copy:
-    """A copy of an answer's bytes as they are relayed, read when it is over."""
+    """A copy of an answer's bytes as they are relayed, read when it is over. `given`: what was
+    said in it is being handed over already."""
 
     def __init__(self, request: ChatRequest, status: int, headers: Headers) -> None:
         named = {name.lower(): value.decode("latin-1") for name, value in headers}
@@ -59,6 +60,7 @@ class Copy:
             content_encoding=encoding,
         )
         self.size = 0
+        self.given = False
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes. Never raises."""
@@ -185,6 +187,7 @@ async def _handed_over(
         await unnoted.pay(services.state, owner)
     except StateUnavailable as exc:
         _seen.failed(exc.message)
+        unnoted.try_again(deployment)
     else:
         _seen.recovered()
     return exchange

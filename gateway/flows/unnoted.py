@@ -4,18 +4,22 @@ Clients send their history again with every message; shared state tells what of 
 was captured while it was away, or whose note is still on its way, must not count as new in the
 next request: that would be said twice. So a note is kept here from before its exchange is
 handed over until shared state has it, and whoever opens a conversation has it noted first.
+Beside that what is left is tried again each second, once more when the process is to end.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict, deque
 from dataclasses import dataclass
 from typing import Final
 
+from gateway.core.errors import Unavailable
 from gateway.core.identity import Owner
 from gateway.core.memory import Instant
-from gateway.ports import ConversationState
+from gateway.ports import ConversationState, Deployment
 
+AGAIN_S: Final = 1.0
 MARKS: Final = 500_000
 """Marks kept at most, some 50 MB; the longest unused go first."""
 
@@ -35,6 +39,8 @@ class Unnoted:
 
     def __init__(self, most: int = MARKS) -> None:
         self._of: OrderedDict[str, deque[Note]] = OrderedDict()
+        self._owners: dict[str, Owner] = {}
+        self._trying = False
         self._most = most
         self._marks = 0
 
@@ -42,6 +48,7 @@ class Unnoted:
         return sum(len(notes) for notes in self._of.values())
 
     def keep(self, owner: Owner, note: Note) -> None:
+        self._owners[owner.tenant] = owner
         self._of.setdefault(owner.tenant, deque()).append(note)
         self._of.move_to_end(owner.tenant)
         self._marks += len(note.marks)
@@ -64,7 +71,28 @@ class Unnoted:
             await state.note_seen(owner, note.session, note.marks, now=note.now, owed=note.owed)
             self.drop(owner, note)
 
+    def try_again(self, deployment: Deployment) -> None:
+        """Have what is left noted in the background, as soon as shared state is back."""
+        if not self._trying:
+            self._trying = True
+            deployment.background.spawn(self._again(deployment), "note what was seen")
+
+    async def _again(self, deployment: Deployment) -> None:
+        try:
+            ending = False
+            while self._of and not ending:
+                await asyncio.sleep(AGAIN_S)
+                ending = deployment.draining
+                try:
+                    for owner in tuple(self._owners.values()):
+                        await self.pay(deployment.services_for(owner.person.app).state, owner)
+                except Unavailable:
+                    continue
+        finally:
+            self._trying = False
+
     def _removed(self, tenant: str, note: Note) -> None:
         self._marks -= len(note.marks)
         if not self._of[tenant]:
             del self._of[tenant]
+            self._owners.pop(tenant, None)

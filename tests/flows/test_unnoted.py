@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from gateway.core.errors import StateUnavailable
 from gateway.core.identity import Owner, Person
+from gateway.flows import unnoted as unnoted_
+from gateway.flows.tasks import TaskGroupOfBackground
 from gateway.flows.unnoted import Note, Unnoted
-from gateway.ports import ConversationState
+from gateway.ports import ConversationState, Deployment
 
 ANN = Owner(Person("default", "ann"), "t1")
 BOB = Owner(Person("default", "bob"), "t2")
@@ -76,3 +80,32 @@ async def test_the_bound_lets_go_of_what_was_unused_longest() -> None:
     assert len(unnoted) == 2
     await unnoted.pay(cast(ConversationState, state), ANN)
     assert state.noted == []
+
+
+async def test_what_is_left_is_noted_in_the_background_and_before_the_process_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(unnoted_, "AGAIN_S", 0.0)
+    unnoted, state, background = Unnoted(), State(), TaskGroupOfBackground()
+    deployment = SimpleNamespace(
+        background=background,
+        draining=False,
+        services_for=lambda _: SimpleNamespace(state=state),
+    )
+    state.away = True
+    unnoted.keep(ANN, note("a"))
+    for _ in range(2):
+        unnoted.try_again(cast(Deployment, deployment))
+    assert len(background) == 1
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert len(unnoted) == 1
+    state.away = False
+    await background.drain(5)
+    assert state.noted == [("ann", "s", ("a",), 0)]
+
+    state.away, deployment.draining = True, True
+    unnoted.keep(ANN, note("b"))
+    unnoted.try_again(cast(Deployment, deployment))
+    await background.drain(5)
+    assert len(background) == 0, "an end is not held up by a part that is away"
