@@ -30,6 +30,9 @@ messages match anything in the neighbourhood. Windows gain 8 points on chats and
 messages of 300 words."""
 RERANK = 3.0
 """What a cross-encoder may add: about half of what all other signals come to."""
+MANY = 20
+"""Results from which the last one of a list counts nothing. Where a user has three memories, 97%
+of the evidence among them is injected instead of 94 (92 instead of 84 without vectors)."""
 READ_CHARS = 2000
 """How much of a memory is searched for the words of a short message."""
 SESSION_TOP = 3
@@ -205,11 +208,16 @@ def reranked(
 
 
 def _scaled(found: Found, name: ListName, weight: float) -> dict[str, float]:
-    """A list's scores brought to 0..`weight` over the candidates of this question."""
+    """A list's scores brought to 0..`weight` over the candidates of this question.
+
+    The last of many is as good as nothing; the last of two may be half of the answer.
+    """
     hits = found.lists.get(name, ())
     if not hits or not weight:
         return {}
     high, low = hits[0][1], hits[-1][1]
+    if low > 0.0 and name in ("dense", "lexical"):
+        low *= min(1.0, len(hits) / MANY)
     spread = high - low
     if spread <= 0.0:
         return dict.fromkeys((id for id, _ in hits), weight)

@@ -43,6 +43,15 @@ def test_lists_are_scaled_over_the_candidates_so_that_their_units_do_not_matter(
     assert [s.score for s in one] == pytest.approx([s.score for s in other])
 
 
+def test_the_last_of_two_counts_and_the_last_of_many_does_not() -> None:
+    for count, last in ((2, 0.6), (30, 0.0)):
+        memories = [turn(f"{i:02}", f"word {i}") for i in range(count)]
+        scores = {m.id: 3.0 - i / (count - 1) for i, m in enumerate(memories)}
+        scored = rank(Asked("?"), found(memories, {"lexical": scores}), now=NOW)
+        assert scored[-1].why["lexical"] >= last
+        assert (scored[-1].why["lexical"] > 0.0) == (last > 0.0)
+
+
 def test_a_memory_that_several_lists_name_beats_the_best_of_one() -> None:
     memories = [turn("words", "x"), turn("both", "y"), turn("vector", "z"), turn("last", "w")]
     lists: dict[ListName, dict[str, float]] = {

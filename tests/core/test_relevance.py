@@ -96,6 +96,15 @@ def test_signs_are_shares() -> None:
     assert seen.unknown == pytest.approx(1 / 3)
 
 
+def test_the_nearest_of_few_need_not_be_as_near_as_the_nearest_of_many() -> None:
+    few = [turn(str(i), f"We named puppy {i} Bruno") for i in range(3)]
+    many = [turn(str(i), f"We named puppy {i} Bruno") for i in range(80)]
+    question = "How is the young hound called?"
+    assert chance(question, few, nearest=0.45) >= FLOOR
+    assert chance(question, many, nearest=0.45) < FLOOR
+    assert chance(question, many, nearest=0.45) == chance(question, many[:60], nearest=0.45)
+
+
 # --- scales ----------------------------------------------------------------------------------
 
 
