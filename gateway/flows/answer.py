@@ -45,6 +45,11 @@ from gateway.telemetry.logs import Outage, log
 
 _notes = Outage(log("answer"), "noting what was injected")
 
+FIRM_S: Final = 5.0
+"""How long the end of an answer may wait for what was said to be kept."""
+
+_LAST: Final = re.compile(rb'^data: ?\[DONE\]|"response\.(?:completed|incomplete)"', re.MULTILINE)
+"""What the last piece of a stream holds: of chat, and of responses."""
 _OFF_THE_RECORD: Final = re.compile(r"\boff[ -]the[ -]record\b", re.IGNORECASE)
 
 
@@ -247,6 +252,8 @@ class Journeys:
         if visit.request is not None and (visit.writes or visit.report.receipt_id is not None):
             copy = Copy(visit.request, response.status, response.headers)
 
+        firm = copy is not None and visit.writes and visit.settings.queue.durable == "always"
+
         def take(chunk: bytes) -> bool:
             if not client.take(chunk):
                 return False
@@ -257,10 +264,13 @@ class Journeys:
         outcome: Outcome = "cut_off"
         try:
             await client.start(response.status, response.headers, visit.report)
-            async for chunk in response.chunks(take):  # those that could not go out at once
-                await client.chunk(chunk)
-                if copy is not None:
-                    copy.feed(chunk)
+            if firm and copy is not None:
+                await self._relay_firmly(visit, response, client, copy)
+            else:
+                async for chunk in response.chunks(take):  # those that could not go out at once
+                    await client.chunk(chunk)
+                    if copy is not None:
+                        copy.feed(chunk)
             await client.end()
             outcome = "complete"
         except UpstreamFailed as error:
@@ -269,15 +279,52 @@ class Journeys:
             await client.broke(error)
         finally:
             # Begun before anything can be waited for: a next request of this person sees it.
-            if copy is not None:
-                self._underway.spawn(
-                    visit.person,
-                    remember(self._deployment, visit, copy, outcome, self._unnoted),
-                    "hand over an exchange",
-                )
-            else:
+            if copy is None:
                 visit.span.end()
+            elif not copy.given:
+                self._hand_over(visit, copy, outcome)
             await response.close()
+
+    def _hand_over(self, visit: Visit, copy: Copy, outcome: Outcome) -> None:
+        copy.given = True
+        self._underway.spawn(
+            visit.person,
+            remember(self._deployment, visit, copy, outcome, self._unnoted),
+            "hand over an exchange",
+        )
+
+    async def _relay_firmly(
+        self, visit: Visit, response: UpstreamResponse, client: Client, copy: Copy
+    ) -> None:
+        """`queue.durable = "always"`: who has the whole answer knows that it is kept. Its last
+        piece goes out once what was said is handed over, or `FIRM_S` later."""
+        streamed = any(
+            name.lower() == b"content-type" and value.lower().startswith(b"text/event-stream")
+            for name, value in response.headers
+        )
+        held = b""
+        async for chunk in response.chunks():
+            if not copy.given:
+                copy.feed(chunk)
+            if held:
+                await client.chunk(held)
+                held = b""
+            if not streamed:
+                held = chunk  # nobody reads half of a JSON object
+                continue
+            if not copy.given and _LAST.search(chunk):
+                await self._handed_over(visit, copy)
+            await client.chunk(chunk)
+        if not copy.given:
+            await self._handed_over(visit, copy)
+        if held:
+            await client.chunk(held)
+
+    async def _handed_over(self, visit: Visit, copy: Copy) -> None:
+        self._hand_over(visit, copy, "complete")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FIRM_S):
+                await self._underway.settled(visit.person)
 
 
 def _told(visit: Visit) -> dict[str, tracing.Value]:
