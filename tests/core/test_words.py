@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -57,9 +55,10 @@ def test_a_stem_is_found_at_the_start_of_a_word_alone() -> None:
 
 
 def test_a_question_of_fifty_thousand_terms_is_read_to_a_bound() -> None:
-    began = time.perf_counter()
-    assert len(terms(" ".join(f"word{i}" for i in range(54_000)))) <= MAX_TERMS
-    assert time.perf_counter() - began < 0.1
+    question = " ".join(f"word{i}" for i in range(54_000))
+    read = terms(question)
+    assert 0 < len(read) <= MAX_TERMS
+    assert terms(question + " and a word more") == read
 
 
 @given(st.text())
