@@ -236,6 +236,7 @@ class Metrics:
             ["part"],
             together="livemax",
         )
+        self.tasks = self._gauge("tasks", "Tasks of the event loop: they end with their work.")
         build = self._gauge("build_info", "Always 1; the version as a label.", ["version"])
         build.labels(__version__).set(1)
 

@@ -87,6 +87,7 @@ class Figures:
             metrics.queue_oldest_seconds.set(self._queue.oldest_s)
             metrics.queue_bytes.set(self._queue.bytes)
         metrics.spool_exchanges.set(self._spooled)
+        metrics.tasks.set(len(asyncio.all_tasks()))
         metrics.made_facts.set(self._facts[0])
         metrics.never_injected.set(self._facts[1])
 
