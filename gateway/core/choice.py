@@ -193,6 +193,8 @@ class _Chosen:
             said = _said(memory)
             if "repeated" in scored.why:
                 reason = "repeated"
+            elif "outdated" in scored.why:
+                reason = "outdated"
             elif _match(scored) < least_match:
                 reason = "weak"
             elif (reason := self._unwanted(memory, said)) is None:
@@ -213,7 +215,8 @@ class _Chosen:
     def _leave_out(self, ranked: Sequence[Scored], reason: str) -> None:
         for scored in ranked:
             if scored.memory.id not in self._ids:
-                self.left_out.setdefault(scored.memory.id, reason)
+                told = "outdated" if "outdated" in scored.why else reason
+                self.left_out.setdefault(scored.memory.id, told)
 
     def _make_room(self, new: _Item, score: float) -> bool:
         """Take old memories out of the block, those that suit this question least first, until

@@ -30,6 +30,7 @@ PARTS: Final = (
     "session",
     "repeated",
     "rerank",
+    "outdated",
 )
 """The names of all that a score may be made of (`core/ranking`), in the order they are packed.
 New ones go to the end: a receipt tells how many it knew."""

@@ -29,6 +29,12 @@ _REFERS_BACK = re.compile(
     r"|them|the (?:first|second|third|last|other|same) one)\b",
     re.IGNORECASE,
 )
+_PAST = re.compile(
+    r"\b(?:used to|previous(?:ly)?|former(?:ly)?|originally|earlier|before|back then|at first"
+    r"|in the past|changed?|did i (?:live|work|have|like|use|own)|fruher|damals|vorher|ehemalig\w*"
+    r"|avant|autrefois|jadis|auparavant|ancien\w*|antes|antigu\w*|anteriormente|prima|vroeger"
+    r"|eerder)\b"
+)
 _CAPITALISED = re.compile(r"(?<!\w)[^\W\d_a-z]\w*")
 
 
@@ -49,6 +55,11 @@ def cleaned(text: str) -> str:
         half = MAX_CHARS // 2
         text = f"{text[:half]} {text[-half:]}"
     return _UNSEEN.sub(" ", text)
+
+
+def asks_of_the_past(text: str) -> bool:
+    """Whether a question is about how things were: then what has changed since is meant too."""
+    return _PAST.search(fold(text[:MAX_CHARS])) is not None
 
 
 def may_name_someone(text: str) -> bool:

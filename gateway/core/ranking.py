@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from statistics import median
@@ -68,6 +68,7 @@ class Weights:
     fact_to_turn: float = 0.15
     turn_to_fact: float = 0.3
     repeated: float = 2.0
+    outdated: float = 10.0
     recency: float = 0.05
     importance: float = 0.1
     past: float = 0.3
@@ -103,11 +104,17 @@ class Scored:
 
 
 def rank(
-    asked: Asked, found: Found, *, now: Instant, weights: Weights = DEFAULT_WEIGHTS
+    asked: Asked,
+    found: Found,
+    *,
+    now: Instant,
+    weights: Weights = DEFAULT_WEIGHTS,
+    outdated: Collection[str] = (),
 ) -> list[Scored]:
     """Every candidate with its score, best first; equal scores in the order of their ids.
 
-    Memories that are superseded are left out, unless the past is asked for.
+    Memories that are superseded are left out, unless the past is asked for; `outdated` turns,
+    which told what was superseded, come after all that is still so.
     """
     memories = _candidates(asked, found)
     if not memories:
@@ -171,6 +178,10 @@ def rank(
         scores[id] = score
     _link(memories, scores, whys, weights)
     _support(memories, scores, whys, weights)
+    if outdated:
+        for id in scores.keys() & set(outdated):
+            whys[id]["outdated"] = -weights.outdated
+            scores[id] -= weights.outdated
     ranked = sorted(memories, key=lambda m: (-scores[m.id], m.id))
     if _demote_repeats(ranked, scores, whys, weights):
         ranked.sort(key=lambda m: (-scores[m.id], m.id))

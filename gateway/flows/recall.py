@@ -11,7 +11,7 @@ nothing else.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from time import perf_counter
@@ -24,10 +24,11 @@ from gateway.core.exchange import Exchange
 from gateway.core.identity import Owner
 from gateway.core.injection import ALSO, BLOCK_CLOSE, BLOCK_OPEN, HEADER, estimate_tokens
 from gateway.core.memory import TYPES, Found, Instant, Kind, Memory, Type, Where
-from gateway.core.question import asked_text, cleaned, just_said
+from gateway.core.question import asked_text, asks_of_the_past, cleaned, just_said
 from gateway.core.ranking import Asked, Scored, rank, reranked
 from gateway.core.relevance import Scale, relevance
 from gateway.flows.candidates import Candidates, Stage
+from gateway.flows.outdated import Outdated
 from gateway.flows.parts import Parts
 from gateway.flows.standing import StandingCache
 from gateway.ports import Conversation, Services
@@ -45,6 +46,7 @@ SCORING_SHARE: Final = 0.05
 """The share of the deadline that is kept for scoring, after the last answer has come."""
 
 _standing = StandingCache()
+_outdated = Outdated()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,8 @@ async def search(
     asking = _patient(services, settings, owner, query, where, now)
     try:
         found = await asking.candidates.all_of(replace(where, expired_before=now))
-        return (await asking.ranking(found))[:limit]
+        outdated = await asking.outdated_turns(found)
+        return (await asking.ranking(found, outdated))[:limit]
     finally:
         asking.parts.end()
 
@@ -155,6 +158,7 @@ def _patient(
 def forget(tenant: str) -> None:
     """Drop what this process holds of a tenant that was erased."""
     _standing.forget(tenant)
+    _outdated.forget(tenant)
 
 
 @lru_cache(maxsize=64)
@@ -201,17 +205,19 @@ class _Asking:
         scale = await self.candidates.scale() if found.lists.get("dense") else None
         held = await self.parts.within(sticky, "sticky") or []
         waiting = await self.parts.within(pending, "pending") or ()
-        ranked = await self.ranking(found)
+        outdated = await self.outdated_turns(found)
+        held = [(ref, memory) for ref, memory in held if memory.id not in outdated]
+        ranked = await self.ranking(found, outdated)
         if len(self._settings.memory.types) < len(TYPES) or self._settings.memory.turns == "off":
             ranked = [s for s in ranked if self._counts(s.memory)]
         return self._chosen(found, stage, scale, ranked, held, waiting)
 
-    async def ranking(self, found: Found) -> list[Scored]:
+    async def ranking(self, found: Found, outdated: Collection[str] = ()) -> list[Scored]:
         """The candidates by score; reread by a cross-encoder where the settings ask for it."""
         began = perf_counter()
         question = self._question
         asked = Asked(self._text, self._own, question.as_of, question.timezone)
-        ranked = rank(asked, found, now=self._now)
+        ranked = rank(asked, found, now=self._now, outdated=outdated)
         self.parts.took("scoring", began)
         reranker = self._services.reranker
         if reranker is None or self._settings.memory.rerank == "off" or len(ranked) < 2:
@@ -316,6 +322,21 @@ class _Asking:
             )
             return held_then and memory.status in ("active", "superseded") and self._counts(memory)
         return memory.status == "active" and self._counts(memory)
+
+    async def outdated_turns(self, found: Found) -> Collection[str]:
+        """Turns whose fact was superseded since, unless the past is asked for."""
+        if self._question.as_of is not None or asks_of_the_past(self._own):
+            return ()
+        facts = [m for m in (*found.memories.values(), *(self._kept or ())) if m.supersedes]
+        if not facts:
+            return ()
+        turns, unknown = _outdated.turns(self._owner.tenant, facts)
+        if unknown:
+            learning = _outdated.learn(self._services.store, self._owner, unknown)
+            task = self.parts.begin(learning, "recall-outdated")
+            await self.parts.within(task, "outdated", needed=False)
+            turns, _ = _outdated.turns(self._owner.tenant, facts)
+        return turns
 
     async def _pending(self) -> Sequence[Exchange]:
         conversation = self._question.conversation

@@ -493,6 +493,75 @@ async def test_one_that_is_late_is_left_out() -> None:
     assert (recalled.status, recalled.stage) == ("partial", "full")
 
 
+# --- what is no longer so ----------------------------------------------------------------------
+
+
+async def moved() -> House:
+    """Ana lived in Porto, then in Lisbon, lives in Faro now, and said so each time."""
+    return await House().knows(
+        turn("t1", "I live in Porto", days_ago=90),
+        turn("t2", "I live in Lisbon", days_ago=60),
+        turn("t3", "I live in Faro now", days_ago=30),
+        *(
+            fact(id, text, "profile", status=status, covers=covers, supersedes=before, days_ago=30)
+            for id, text, status, covers, before in (
+                ("f1", "Lives in Porto", "superseded", ("t1",), None),
+                ("f2", "Lives in Lisbon", "superseded", ("t2",), "f1"),
+                ("f3", "Lives in Faro", "active", ("t3",), "f2"),
+            )
+        ),
+    )
+
+
+async def test_a_turn_whose_fact_was_superseded_does_not_answer_any_more() -> None:
+    house = await moved()
+    recalled = await house.recalls("Where do I live?")
+    assert texts(recalled)[0] == "Lives in Faro"
+    assert not {"t1", "t2"} & {memory.id for memory in recalled.memories}
+    reasons = {s.memory.id: s.left_out for s in recalled.considered}
+    assert (reasons["t1"], reasons["t2"]) == ("outdated", "outdated")
+
+
+async def test_asked_for_the_past_it_answers() -> None:
+    house = await moved()
+    for question in ("Did I live in Porto before?", "When did I use to live in Porto, earlier?"):
+        recalled = await house.recalls(question)
+        assert "I live in Porto" in texts(recalled)
+        assert "outdated" not in {s.left_out for s in recalled.considered}
+    then = await house.recalls("Where do I live?", as_of=NOW - 80 * DAY_S)
+    assert "I live in Porto" in texts(then)
+
+
+async def test_it_leaves_the_block_of_a_conversation_too() -> None:
+    house = await moved()
+    recalled = await house.recalls("Where do I live?", conversation=conversation("t1", "t3"))
+    assert "t1" not in recalled.refs
+    assert recalled.refs[0] == "t3"
+
+
+async def test_superseded_facts_are_looked_up_once() -> None:
+    house = await moved()
+    await house.recalls("Where do I live?")
+    asked: list[Sequence[str]] = []
+    get = house.store.get
+
+    async def noted(owner: Owner, ids: Sequence[str]) -> list[Memory]:
+        asked.append(ids)
+        return await get(owner, ids)
+
+    house.store.get = noted  # type: ignore[method-assign]
+    assert "t1" not in (await house.recalls("Where do I live?")).refs
+    assert asked == []
+
+
+async def test_a_search_puts_it_last() -> None:
+    house = await moved()
+    found = await search(
+        house.services, house.settings, house.owner, "live", where=Where(), limit=10, now=NOW
+    )
+    assert {s.memory.id for s in found[-2:]} == {"t1", "t2"}
+
+
 # --- bad input -------------------------------------------------------------------------------
 
 
