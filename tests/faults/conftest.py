@@ -8,7 +8,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -16,6 +16,9 @@ import pytest
 from gateway.lab.scripted_upstream import Say, ScriptedUpstream
 from tests import loopback
 from tests.gateway_process import GatewayProcess, until
+
+if TYPE_CHECKING:
+    from tests.faults.servers import House
 
 DEADLINE_S = 0.15
 """The default of `memory.deadline_ms`."""
@@ -33,6 +36,16 @@ def model(tmp_path: Path) -> Iterator[ScriptedUpstream]:
 @pytest.fixture
 def gateway(tmp_path: Path, model: ScriptedUpstream) -> Iterator[GatewayProcess]:
     with GatewayProcess(tmp_path / "data", model.base_url, extraction__idle_s=0.1) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """A house in server mode, one for the whole run (it takes some seconds): each test has users
+    of its own, and leaves every process running."""
+    from tests.faults.servers import house
+
+    with house(tmp_path_factory.mktemp("servers")) as running:
         yield running
 
 

@@ -69,7 +69,7 @@ class Process(GatewayProcess):
 
     def ready(self) -> Self:
         """Wait until it serves, or works."""
-        until(self._is_ready, 3 * START_S)  # several start at once
+        until(self._is_ready, 6 * START_S)  # several start at once
         return self
 
     def _is_ready(self) -> bool:
