@@ -52,7 +52,8 @@ def read(path: Path) -> list[UserRecordings]:
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as exc:
-        raise BadRequest(f"{path} cannot be read: {exc}") from exc
+        why = getattr(exc, "strerror", None) or "it is not UTF-8 text"
+        raise BadRequest(f"{path} cannot be read: {why}") from exc
     return list(_users(text, path))
 
 

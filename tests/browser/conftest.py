@@ -31,6 +31,8 @@ FLAGS = [
     "--disable-sync",
 ]
 CONFIG = """
+[memory]
+deadline_ms = 5000.0
 [queue]
 max_tries = 1
 [apps.compared.memory]
@@ -145,17 +147,23 @@ class Person:
     def close(self) -> None:
         self.client.close()
 
-    def says(self, text: str) -> str:
-        """One chat; the id of its receipt, once that is kept."""
-        answer = self.client.post(
-            "/v1/chat/completions",
-            json={"model": "m", "messages": [{"role": "user", "content": text}]},
-        )
-        assert answer.status_code == 200
+    def says(self, text: str, *, again: bool = False) -> str:
+        """One chat, or the same asked again after its answer; the id of its last receipt, once
+        that is kept."""
+        messages = [{"role": "user", "content": text}]
+        answer = self._chat(messages)
+        if again:
+            said = answer.json()["choices"][0]["message"]["content"]
+            answer = self._chat([*messages, {"role": "assistant", "content": said}, *messages])
         id = answer.headers.get("x-memory-receipt-id", "")
         if id:
             until(lambda: self.client.get(f"/v1/receipts/{id}").status_code == 200)
         return id
+
+    def _chat(self, messages: list[dict[str, str]]) -> Any:
+        answer = self.client.post("/v1/chat/completions", json={"model": "m", "messages": messages})
+        assert answer.status_code == 200
+        return answer
 
     def knows(self, text: str, type: str = "profile", **more: Any) -> str:
         answer = self.client.post("/v1/memories", json={"text": text, "type": type, **more})
