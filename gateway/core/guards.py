@@ -145,9 +145,7 @@ def _believed(
         span=span,
         ended=ended,
         ttl_days=_ttl(raw.get("ttl_days")),
-        quarantine=None
-        if action == "retract"
-        else _as_given(raw) or _quarantine(text, key, value, quote, turn),
+        quarantine=None if action == "retract" else _quarantine(raw, text, key, value, quote, turn),
     )
 
 
@@ -285,20 +283,24 @@ def _ttl(value: Any) -> int | None:
     return None if days is None or days <= 0 else min(days, MAX_TTL_DAYS)
 
 
-def _as_given(raw: Mapping[str, Any]) -> str | None:
-    """As `_quarantine`, of the words before they are cleaned: line breaks and hidden letters are
-    what some attacks are made of."""
-    given = [part for name in ("text", "quote") if isinstance(part := raw.get(name), str)]
-    return next((reason for part in given if (reason := suspicion(part))), None)
-
-
 def _quarantine(
-    text: str, key: str | None, value: str | None, quote: str, turn: ExtractionTurn
+    raw: Mapping[str, Any],
+    text: str,
+    key: str | None,
+    value: str | None,
+    quote: str,
+    turn: ExtractionTurn,
 ) -> str | None:
-    """Why this must not reach a model, where it must not."""
+    """Why this must not reach a model, where it must not.
+
+    The words are looked at as they were given, too, before they are cleaned: line breaks and
+    hidden letters are what some attacks are made of. What is the same is looked at once.
+    """
     said = "\n".join(part for part in (text, key, value) if part)
-    if reason := suspicion(said) or suspicion(quote):
-        return reason
+    given = [part for name in ("text", "quote") if isinstance(part := raw.get(name), str)]
+    for part in dict.fromkeys((*given, said, quote)):
+        if reason := suspicion(part):
+            return reason
     users_own = turn.role == "user" and not is_pasted(quote, turn.text)
     if not users_own and (standing_order(said) or standing_order(quote)):
         return "standing_order"

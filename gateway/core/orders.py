@@ -258,6 +258,7 @@ _OVERRIDE = [
     )
     for t in SPACED
 ]
+_BEGINS = frozenset().union(*(begins for begins, _ in _OVERRIDE))
 _SENDS = [
     (
         re.compile(rf"(?<!\w)(?:{t.send})(?!\w)", re.IGNORECASE),
@@ -283,8 +284,10 @@ def overrides(low: str, words: Set[str]) -> bool:
 
     `low` is the text in small letters, `words` the words in it.
     """
-    if any(not words.isdisjoint(begins) and order.search(low) for begins, order in _OVERRIDE):
-        return True
+    if not words.isdisjoint(_BEGINS):
+        for begins, order in _OVERRIDE:
+            if not words.isdisjoint(begins) and order.search(low):
+                return True
     return not low.isascii() and bool(_UNLATIN.search(low) and _UNSPACED.search(low))
 
 

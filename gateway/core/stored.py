@@ -39,6 +39,7 @@ Seal = Callable[[Owner, bytes, str], bytes]
 Unseal = Callable[[Owner, bytes, str], bytes]
 
 _REFERENCE = re.compile(REFERENCE + "[0-9a-f]{32}")
+_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 _NAMESPACE = uuid.UUID("6f0d2a0e-5d0b-5b63-9c1c-0f1b8a6f2f35")
 _UNSEALED_KEY = b"memory-gateway/unsealed"
 
@@ -55,7 +56,10 @@ def point_id(tenant: str, memory_id: str) -> str:
     """The id of a memory's point (32 hex digits); a reference names its point itself."""
     if is_reference(memory_id):
         return memory_id[1:]
-    return uuid.uuid5(_NAMESPACE, f"{tenant}\0{_clean(memory_id)}").hex
+    # What uuid.uuid5 makes of it, in a quarter of its 9 µs; each write asks thrice.
+    name = _NAMESPACE.bytes + f"{tenant}\0{_clean(memory_id)}".encode()
+    digest = hashlib.sha1(name, usedforsecurity=False).hexdigest()
+    return f"{digest[:12]}5{digest[13:16]}{_VARIANT[digest[16]]}{digest[17:32]}"
 
 
 def reference(point: str) -> str:

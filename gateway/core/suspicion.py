@@ -110,7 +110,8 @@ _OVERRIDING = frozenset(
     )
 )
 _REVEALING = frozenset(("reveal", "disclose", "output", "print", "repeat", "leak"))
-_SENDING = ("http", "www.", "@", "webhook", "![", "<", "javascript:", "data:text")
+_SENDING = re.compile(r"http|www\.|@|webhook|!\[|<|javascript:|data:text")
+_CLOSING = re.compile(r"<|\bof\b|---|===|\]\]>")
 
 
 def visible(text: str) -> str:
@@ -136,11 +137,11 @@ def suspicion(text: str) -> str | None:
         return "override"
     if orders.overrides(low, words):
         return "override"
-    if _CLOSES.search(flat):
+    if _CLOSING.search(low) and _CLOSES.search(flat):
         return "closes_block"
     if _POSES.search(flat):
         return "poses"
-    sends = any(sign in low for sign in _SENDING)
+    sends = _SENDING.search(low) is not None
     if (sends or not words.isdisjoint(_REVEALING)) and _SENDS.search(flat):
         return "exfiltrates"
     return "exfiltrates" if sends and orders.sends_away(low) else None

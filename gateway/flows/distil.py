@@ -90,6 +90,7 @@ async def plan_for(
 ) -> Plan:
     """What to write for these exchanges. Raises ExtractorUnavailable, StoreUnavailable."""
     exchanges = in_order(exchanges)
+    now = round(now, 6)  # as finely as stores keep times
     rules = rules_of(settings)
     turns = await turns_to_keep(services, owner, exchanges, rules, now=now)
     told = extractor is not None and not (

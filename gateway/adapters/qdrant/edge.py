@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, astuple
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -120,4 +120,5 @@ class EdgeEngine:
 
 
 def _plain(conditions: Iterable[Condition]) -> list[Any]:
-    return [astuple(condition) for condition in conditions]
+    # As `astuple` has it, which copies what it finds: a quarter of what a look costs here.
+    return [(c.field, c.op, c.value, c.negated) for c in conditions]
