@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.adapters.extract_rules import RulesExtractor, facts_in
+from gateway.adapters.extract_rules.clauses import MAX_CHARS
 from gateway.core.extraction import ExtractionBatch, ExtractionTurn, KnownMemory
 from gateway.core.guards import House, judge
 from gateway.core.memory import Memory
@@ -311,6 +312,15 @@ def test_a_childs_birthday_tells_its_name_and_when_it_was() -> None:
         ("User's daughter is called Mia", "daughter_name", None),
         ("User's daughter turned 6", None, "yesterday"),
     ]
+
+
+@pytest.mark.parametrize("begun", ["", "I like ", "my name is ", "I live in ", "call me ", "hi, "])
+@pytest.mark.parametrize(
+    "unit", [" ", "\t ", ", ", " , ", "\u00a0", "\u3000", " - ", ": ", '"a b" ', "and ", "i "]
+)
+def test_a_message_made_to_stall_its_reader_is_read_to_its_end(begun: str, unit: str) -> None:
+    """Some of them took 13 s, in which an embedded gateway answered no chat; others raised."""
+    assert len(facts_in(begun + unit * (MAX_CHARS // len(unit)))) <= 1
 
 
 def test_two_statements_of_one_sentence_are_two_in_each_language() -> None:

@@ -27,10 +27,11 @@ _STARTS = (
     r"|where|ich|mein|meine|bitte|me (?:llamo|gusta|encanta|mudé)|mi|vivo|soy|no me|je|j'\w+|ma|mon"
     r"|which|how|can|could|should|would|who|why|when|do|does|is|are|answer|reply|respond|keep)\b"
 )
+# Spaces are counted: where any number may stand, 20,000 of them took 13 s to split.
 _JOINT = re.compile(
-    r"(?:,\s*(?:and|but|so|also|then|because|since|und|aber|y|pero|et|mais)?\s*"
-    r"|\s+(?:and|but|because|so|und|aber|y|pero|et|mais)\s+|:\s+"
-    rf"|\s+[-–—]\s+)(?={_STARTS})",
+    r"(?:,\s{0,9}(?:and|but|so|also|then|because|since|und|aber|y|pero|et|mais)?\s{0,9}"
+    r"|\s{1,9}(?:and|but|because|so|und|aber|y|pero|et|mais)\s{1,9}|:\s{1,9}"
+    rf"|\s{{1,9}}[-–—]\s{{1,9}})(?={_STARTS})",
     re.IGNORECASE,
 )
 _FILLER = re.compile(

@@ -148,7 +148,7 @@ def about(what: str, known: Known) -> list[int]:
 
 def name(m: Match, _: Known) -> Found:
     words = m["value"].split()
-    first = words[0]
+    first = words[0] if words else ""  # spaces of other kinds are a value to the forms
     if first.casefold() in _NO_NAME or not first[:1].isalpha():
         return
     if not first[:1].isupper() and len(words) > 1:
@@ -164,7 +164,7 @@ def name(m: Match, _: Known) -> Found:
 
 def home(m: Match, _: Known) -> Found:
     place = _PLACE_ENDS.sub("", m["value"]).strip(" ,")
-    first = place.split()[0] if place else ""
+    first = place.split()[0] if place.split() else ""
     if not place or first.casefold() in _NO_PLACE or len(place) > 60:
         return
     if first.casefold() == "the" and not place[4:5].isupper():
