@@ -12,7 +12,7 @@ EXTRAS ?=
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: bench check-deploy help run demo doctor test test-unit test-clients test-browser test-faults check format lock clean
+.PHONY: bench soak check-deploy help run demo doctor test test-unit test-clients test-browser test-faults check format lock clean
 
 help:            ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -111,6 +111,10 @@ $(APART:%=test-%): $(VENV)/.dev $(VENV)/.redis
 
 bench: $(VENV)/.dev $(VENV)/.redis ## speed beside other gateways: bench/, docs/performance.md
 	$(BIN)/python -m bench $(BENCH)
+
+SECONDS ?= 600
+soak: $(VENV)/.dev $(VENV)/.redis ## mixed load under random faults for SECONDS, and its account (SEED=… again)
+	$(BIN)/python -m bench.soak --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 check-deploy: $(VENV)/.dev ## the chart, the alerts and the compose file, by their own makers' tools
 	deploy/check
