@@ -3,7 +3,8 @@
 Gateways take turns, round by round, so that whatever else the machine does meets all of them;
 medians over the rounds are compared. On two cores the gateway under test has the first, and
 everything else (upstream, load, Redis, Qdrant) the second. `--only load,streams` runs parts;
-`--quick` does fewer rounds; `--scale` adds the store of a million memories (some ten minutes).
+`--quick` does fewer rounds; `--seconds` makes each load longer; `--scale` adds the store of a
+million memories (some ten minutes); `--model` is the local embedder's, where no hub is near.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -30,25 +32,31 @@ from bench.prefix import prefix_reuse
 from bench.report import Figures, show
 from bench.streams import OPENED_PER_S
 from bench.upstream import PAUSE_S
+from gateway.adapters.embed_fastembed import DEFAULT_MODEL
 
 USERS, MEMORIES, DIMENSIONS = 200, 100_000, 384
-PARTS = ("load", "hybrid", "streams", "memory", "start", "prefix")
+HYBRID = f"openai:bench:{DIMENSIONS}"
+LOCAL = f"fastembed:{DEFAULT_MODEL}:{DIMENSIONS}"
+PARTS = ("load", "hybrid", "local", "streams", "memory", "start", "prefix")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="three short rounds instead of five")
     parser.add_argument("--only", default=",".join(PARTS), help=f"of {','.join(PARTS)}")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each load at 16 connections")
+    parser.add_argument("--model", type=Path, help="a directory that holds the local embedder's")
     parser.add_argument("--scale", action="store_true", help="a million memories, too")
     parser.add_argument("--work", type=Path, default=Path(__file__).parent / ".work")
     asked = parser.parse_args()
     if shutil.which("wrk") is None:
         print("wrk is needed for plain load: apt install wrk, or brew install wrk", file=sys.stderr)
         return 2
-    bench = Bench(asked.work, quick=asked.quick)
+    bench = Bench(asked.work, quick=asked.quick, seconds=asked.seconds, model=asked.model)
     parts: dict[str, Callable[[], None]] = {
         "load": bench.load,
         "hybrid": bench.hybrid,
+        "local": bench.local,
         "streams": bench.streams,
         "memory": bench.memory,
         "start": bench.start,
@@ -68,10 +76,13 @@ def main() -> int:
 class Bench:
     """One run: what it measured is in `figures`, and on disk after each part."""
 
-    def __init__(self, work: Path, *, quick: bool) -> None:
+    def __init__(
+        self, work: Path, *, quick: bool, seconds: float = 2.0, model: Path | None = None
+    ) -> None:
         self.work = work.absolute()
         self.work.mkdir(parents=True, exist_ok=True)
-        self.rounds, self.seconds = (3, 3.0) if quick else (5, 8.0)
+        self.rounds, self.seconds = 3 if quick else 5, seconds
+        self.model = model.absolute() if model else None
         cores = sorted(os.sched_getaffinity(0))
         self.first = {cores[0]} if len(cores) > 1 else None
         self.rest = set(cores[1:]) or None
@@ -93,14 +104,15 @@ class Bench:
 
     # --- data -----------------------------------------------------------------------------------
 
-    def data(self, memories: int = MEMORIES, users: int = USERS, *, dense: bool = False) -> Path:
+    def data(self, memories: int = MEMORIES, users: int = USERS, *, model: str = "") -> Path:
         """A fresh copy of a data directory with these memories; made once."""
-        made = self.work / f"data-{users}-{memories}{'-dense' if dense else ''}"
+        kind = f"-{model.partition(':')[0]}" if model else ""
+        made = self.work / f"data-{users}-{memories}{kind}"
         if not (made / "seeded").exists():
             shutil.rmtree(made, ignore_errors=True)
             command = [sys.executable, "-m", "bench.seed", str(made), str(users), str(memories)]
             subprocess.run(
-                [*command, str(DIMENSIONS)] if dense else command,
+                [*command, model] if model else command,
                 check=True,
                 stdout=subprocess.DEVNULL,
             )
@@ -146,7 +158,7 @@ class Bench:
             gateway = ours(
                 _port(),
                 up.url,
-                self.data(dense=True),
+                self.data(model=HYBRID),
                 self.work,
                 embedding__provider="openai",
                 embedding__base_url=f"{up.url}/v1",
@@ -160,8 +172,58 @@ class Bench:
                 gateways["portkey"] = open_.enter_context(peer)
             self.figures["hybrid"] = self._rounds(gateways, up, single=False)
 
+    def local(self) -> None:
+        """One connection with a vector of each question computed in the gateway's own process, and
+        how long its event loop is held meanwhile."""
+        command = [sys.executable, "-m", "bench.embedder", "300"]
+        command += [str(self.model)] if self.model else []
+        alone = subprocess.run(command, capture_output=True, text=True, check=False)
+        if alone.returncode:
+            print(f"The local embedder is left out: {alone.stderr.strip()[-300:]}")
+            return
+        computes = json.loads(alone.stdout.splitlines()[-1])  # after what is logged
+        with ExitStack() as open_:
+            up = open_.enter_context(upstream(_port(), self.work, self.rest))
+            chosen = {"embedding__model_path": self.model} if self.model else {}
+            gateway = ours(
+                _port(),
+                up.url,
+                self.data(model=LOCAL),
+                self.work,
+                embedding__provider="fastembed",
+                **chosen,
+            )
+            open_.enter_context(gateway)  # on both cores: ONNX computes in a thread of its own
+            self._until_embedding(gateway)
+            figures = self._rounds({"direct": up, "local": gateway}, up, connections=4)
+            host, _, port = gateway.url.removeprefix("http://").partition(":")
+            pulse = [sys.executable, "-m", "bench.pulse", host, port]
+            seconds = 2.5 * self.rounds
+            idle = json.loads(subprocess.check_output([*pulse, "2"]))
+            with subprocess.Popen(
+                [*pulse, str(seconds)], stdout=subprocess.PIPE, text=True
+            ) as beside:
+                self._offer(gateway, up, seconds + 1.0, connections=1)
+                held = json.loads(beside.communicate()[0])
+        self.figures["local"] = {**figures, "embedder": computes, "pulse": held, "idle": idle}
+
+    def _until_embedding(self, gateway: Process) -> None:
+        """The model loads behind the start."""
+        for _ in range(1200):
+            with urllib.request.urlopen(f"{gateway.url}/readyz", timeout=10) as answer:
+                parts = json.load(answer)["parts"]
+            if parts["embedder"]["status"] == "ok":
+                return
+            time.sleep(0.1)
+        raise RuntimeError(f"the embedder did not become ready: {parts}")
+
     def _rounds(
-        self, gateways: dict[str, Process], up: Process, *, single: bool = True
+        self,
+        gateways: dict[str, Process],
+        up: Process,
+        *,
+        single: bool = True,
+        connections: int = 16,
     ) -> dict[str, Any]:
         def run(gateway: Process, connections: int, seconds: float) -> Load:
             return load(
@@ -173,8 +235,9 @@ class Bench:
                 pin=self.rest,
             )
 
-        for gateway in gateways.values():
-            run(gateway, 16, self.seconds)  # code, caches, connections
+        for name, gateway in gateways.items():
+            # code, caches, connections; ours opens each memory once
+            run(gateway, connections, 2.0 if name in ("portkey", "litellm", "direct") else 8.0)
         per_s: dict[str, list[float]] = {name: [] for name in gateways}
         cpu: dict[str, list[float]] = {name: [] for name in gateways}
         p50: dict[str, list[float]] = {name: [] for name in gateways}
@@ -182,11 +245,11 @@ class Bench:
         for _ in range(self.rounds):
             for name, gateway in gateways.items():
                 before = gateway.cpu_s()
-                many = run(gateway, 16, self.seconds)
+                many = run(gateway, connections, self.seconds)
                 cpu[name].append((gateway.cpu_s() - before) / many.requests * 1e3)
                 per_s[name].append(many.per_s)
                 if single:
-                    one = run(gateway, 1, self.seconds / 2)
+                    one = run(gateway, 1, max(1.0, self.seconds / 2))
                     p50[name].append(one.p50_ms)
                     p99[name].append(one.p99_ms)
         return {
@@ -258,7 +321,7 @@ class Bench:
                 nothing = gateway.anonymous_mb()
             with ours(_port(), up.url, self.data(), self.work) as gateway:
                 started = gateway.anonymous_mb()
-                self._offer(gateway, up, 60.0 if seconds > 60 else 10.0)
+                self._offer(gateway, up, 60.0 if seconds > 60 else 20.0)
                 warm = gateway.anonymous_mb()
                 self._offer(gateway, up, seconds)
                 self.figures["memory"] = {
@@ -270,8 +333,17 @@ class Bench:
                     "whole_tree_mb": gateway.anonymous_mb(whole=True),
                 }
 
-    def _offer(self, gateway: Process, up: Process, seconds: float) -> None:
-        load(gateway.url, self.words, connections=16, seconds=seconds, upstream_url=up.url)
+    def _offer(
+        self, gateway: Process, up: Process, seconds: float, *, connections: int = 16
+    ) -> None:
+        load(
+            gateway.url,
+            self.words,
+            connections=connections,
+            seconds=seconds,
+            upstream_url=up.url,
+            pin=self.rest,
+        )
 
     def start(self) -> None:
         """From `serve` to ready, after a clean end and after `kill -9`; and the import alone."""

@@ -21,6 +21,8 @@ def rows(figures: Figures) -> Iterator[Row]:
         told = f"{share:.2f} × ({hybrid['hybrid']['per_s']:.0f} against"
         told += f" {hybrid['portkey']['per_s']:.0f})"
         yield "requests/s, hybrid recall", "0.6 × Portkey's", told, share >= 0.6
+    if local := figures.get("local"):
+        yield from _local_rows(local)
     if streams := figures.get("streams"):
         added = streams["added_p99_ms"]
         told = f"{added:.2f} ms (direct {streams['direct_p99_ms']:.2f})"
@@ -80,6 +82,16 @@ def _load_rows(load: Figures) -> Iterator[Row]:
         yield f"added at one connection, {quantile[:3]}", f"{bar} ms", told, added <= bar
     each = ", ".join(f"{n} {load[n]['cpu_ms']:.2f}" for n in load if n != "direct")
     yield "CPU a request of its own process, ms", "", each, None
+
+
+def _local_rows(local: Figures) -> Iterator[Row]:
+    own, alone = local["embedder"], local["local"]["p50_ms"] - local["direct"]["p50_ms"]
+    over = alone - own["p50_ms"]
+    told = f"{over:.2f} ms ({alone:.1f} added, the embedder alone {own['p50_ms']:.1f})"
+    yield "local embedder: over its own time, p50", "1.5 ms", told, over <= 1.5
+    held, idle = local["pulse"]["p999_ms"], local["idle"]["p999_ms"]
+    what = "the same: event loop held, p99.9"
+    yield what, "5 ms", f"{held:.1f} ms (at rest {idle:.1f})", held <= 5.0
 
 
 def show(figures: Figures) -> None:

@@ -1,7 +1,8 @@
 """Fill an embedded data directory with the memories that are recalled from.
 
-`python -m bench.seed DIR USERS MEMORIES [DIMENSIONS]` writes what the worker would have written
-(one fact in four, the rest turns with windows), with vectors where dimensions are given.
+`python -m bench.seed DIR USERS MEMORIES [MODEL]` writes what the worker would have written (one
+fact in four, the rest turns with windows), with made-up vectors where a model is given
+(`provider:name:dimensions`), as if it had made them.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def memories_of(user: int, count: int, now: float) -> list[Memory]:
     return made
 
 
-async def seed(data_dir: Path, users: int, memories: int, dimensions: int | None) -> None:
+async def seed(data_dir: Path, users: int, memories: int, model: EmbeddingModel | None) -> None:
     settings = load(
         None,
         overrides={
@@ -57,8 +58,8 @@ async def seed(data_dir: Path, users: int, memories: int, dimensions: int | None
     deployment = await open_deployment(settings, worker=False)
     try:
         services = deployment.services_for("default")
-        if dimensions is not None:
-            await services.store.adopt(EmbeddingModel("openai", "bench", dimensions))
+        if model is not None:
+            await services.store.adopt(model)
         drawn, now = random.Random(5), time.time()
         for user in range(users):
             owner = await services.directory.owner(Person("default", name(user)), create=True)
@@ -71,8 +72,8 @@ async def seed(data_dir: Path, users: int, memories: int, dimensions: int | None
                     Entry(
                         m,
                         window=windows.get(m.id),
-                        dense=[drawn.uniform(-0.1, 0.1) for _ in range(dimensions)]
-                        if dimensions
+                        dense=[drawn.uniform(-0.1, 0.1) for _ in range(model.dimensions)]
+                        if model
                         else None,
                     )
                     for m in made
@@ -82,12 +83,12 @@ async def seed(data_dir: Path, users: int, memories: int, dimensions: int | None
         await deployment.close()
 
 
+def _model(told: str) -> EmbeddingModel:
+    provider, name, dimensions = told.split(":")
+    return EmbeddingModel(provider, name, int(dimensions))
+
+
 if __name__ == "__main__":
-    asyncio.run(
-        seed(
-            Path(sys.argv[1]),
-            int(sys.argv[2]),
-            int(sys.argv[3]),
-            int(sys.argv[4]) if len(sys.argv) > 4 else None,
-        )
-    )
+    directory, users, memories, *model = sys.argv[1:]
+    chosen = _model(model[0]) if model else None
+    asyncio.run(seed(Path(directory), int(users), int(memories), chosen))
