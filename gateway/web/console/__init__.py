@@ -8,53 +8,40 @@ console needs (figures, settings in force, receipts by id alone, groups) stands 
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
-from functools import lru_cache
-from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qs
 
-import jinja2
 from pydantic import SecretStr
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from gateway import __version__
 from gateway.config import every_setting
-from gateway.core.errors import BadRequest, Forbidden, NotFound, RateLimited, Unauthenticated
+from gateway.core.errors import BadRequest, NotFound, RateLimited, Unauthenticated
 from gateway.core.identity import Person
 from gateway.flows import receipts
 from gateway.ports import Deployment
 from gateway.web.browser_session import (
-    MAX_LINK_S,
     OPERATOR_COOKIE,
-    PAGE_HEADERS,
-    PERSON_COOKIE,
     SESSION_S,
     BrowserSession,
     BrowserSessions,
     clear_cookie,
-    cookie,
     require_own_page,
     set_cookie,
 )
 from gateway.web.callers import peer_of
 from gateway.web.console.again import again
+from gateway.web.console.own_page import OwnPage
+from gateway.web.console.shell import answered, is_secure, page, same_site, static
 from gateway.web.context import read_body
 from gateway.web.credentials import admin_attempt
 from gateway.web.figures import Figures
 from gateway.web.identity import check_app
 
-HERE: Final = Path(__file__).parent
-TYPES: Final = {
-    ".css": "text/css; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
-    ".svg": "image/svg+xml",
-}
 PAGES: Final = {
     "overview": "Overview",
     "users": "Users",
@@ -69,10 +56,6 @@ MAX_LATEST: Final = 200
 """People of whom the latest receipts are shown where nobody is named."""
 
 Handler = Callable[[Request], Awaitable[Response]]
-
-_templates = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(HERE / "templates"), autoescape=True, auto_reload=False
-)
 
 
 def routes(deployment: Deployment, sessions: BrowserSessions, figures: Figures) -> list[Route]:
@@ -98,44 +81,6 @@ def routes(deployment: Deployment, sessions: BrowserSessions, figures: Figures) 
     ]
 
 
-async def static(request: Request) -> Response:
-    """A script, a style sheet or a picture; the browser asks each time whether it changed."""
-    content, kind, tag = _file(request.path_params["name"])
-    headers = {name: value for name, value in PAGE_HEADERS if name != "Cache-Control"}
-    headers |= {"Cache-Control": "no-cache", "ETag": tag}
-    if request.headers.get("if-none-match") == tag:
-        return Response(status_code=304, headers=headers)
-    return Response(content, headers={**headers, "Content-Type": kind})
-
-
-@lru_cache(maxsize=64)
-def _file(name: str) -> tuple[bytes, str, str]:
-    """One of our own files. Raises NotFound: a name is looked up among them, never opened."""
-    known = {path.name: path for path in (HERE / "static").iterdir()}
-    path = known.get(name)
-    if path is None or path.suffix not in TYPES:
-        raise NotFound("there is no such file of the console", code="unknown_path")
-    content = path.read_bytes()
-    return content, TYPES[path.suffix], f'"{hashlib.sha256(content).hexdigest()[:20]}"'
-
-
-def _page(name: str, status: int = 200, **values: Any) -> Response:
-    shown = _templates.get_template(f"{name}.html").render(version=__version__, **values)
-    return _answer(Response(shown, status, media_type="text/html; charset=utf-8"))
-
-
-def _answer(response: Response) -> Response:
-    for name, value in PAGE_HEADERS:
-        response.headers[name] = value
-    return response
-
-
-def _is_secure(request: Request) -> bool:
-    return request.url.scheme == "https" or (
-        request.headers.get("x-forwarded-proto", "").split(",")[0].strip() == "https"
-    )
-
-
 # --- operators -------------------------------------------------------------------------------
 
 
@@ -158,8 +103,8 @@ class Console:
             raise NotFound("there is no such page of the console", code="unknown_path")
         session = await self._session(request)
         if session is None:
-            return _page("login", to=_back(request), wrong=False)
-        return _page(
+            return page("login", to=_back(request), wrong=False)
+        return page(
             "console",
             page=name,
             title=known[name],
@@ -170,7 +115,7 @@ class Console:
 
     async def sign_in(self, request: Request) -> Response:
         """Take the admin token from the form, and go on to the page that was asked for."""
-        _same_site(request)
+        same_site(request)
         body = await read_body(request, self._deployment.settings.server)
         form = parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True)
         to = _safe(form.get("to", [""])[0])
@@ -184,9 +129,9 @@ class Console:
         except (Unauthenticated, RateLimited) as exc:
             return _refused(to, exc)
         attempt.succeeded()
-        answer = _answer(RedirectResponse(to, 303))
+        answer = answered(RedirectResponse(to, 303))
         answer.headers["set-cookie"] = set_cookie(
-            OPERATOR_COOKIE, value, max_age_s=SESSION_S, secure=_is_secure(request)
+            OPERATOR_COOKIE, value, max_age_s=SESSION_S, secure=is_secure(request)
         )
         return answer
 
@@ -198,8 +143,8 @@ class Console:
             word = parse_qs(body.decode("utf-8", "replace")).get("csrf_token", [""])[0]
             require_own_page("POST", headers, session, form_token=word)
             await self._sessions.sign_out(headers, now=self._deployment.clock())
-        answer = _answer(RedirectResponse("/console", 303))
-        answer.headers["set-cookie"] = clear_cookie(OPERATOR_COOKIE, secure=_is_secure(request))
+        answer = answered(RedirectResponse("/console", 303))
+        answer.headers["set-cookie"] = clear_cookie(OPERATOR_COOKIE, secure=is_secure(request))
         return answer
 
     def asked(self, handler: Callable[[Request], Awaitable[Any]]) -> Handler:
@@ -208,7 +153,7 @@ class Console:
         async def endpoint(request: Request) -> Response:
             if await self._session(request) is None:
                 raise Unauthenticated("sign in at /console first", code="signed_out")
-            return _answer(JSONResponse(await handler(request)))
+            return answered(JSONResponse(await handler(request)))
 
         return endpoint
 
@@ -306,10 +251,10 @@ class Console:
 def _refused(to: str, why: Unauthenticated | RateLimited) -> Response:
     """The form again, and why its token was not taken."""
     if isinstance(why, RateLimited):
-        answer = _page("login", 429, to=to, wrong=False, wait_s=math.ceil(why.retry_after_s))
+        answer = page("login", 429, to=to, wrong=False, wait_s=math.ceil(why.retry_after_s))
         answer.headers["retry-after"] = str(math.ceil(why.retry_after_s))
         return answer
-    return _page("login", 401, to=to, wrong=True)
+    return page("login", 401, to=to, wrong=True)
 
 
 def _back(request: Request) -> str:
@@ -321,17 +266,6 @@ def _safe(to: str) -> str:
     """A page of the console, whatever was asked for."""
     inside = to == "/console" or to.startswith(("/console/", "/console?"))
     return to if inside and to.isprintable() and "\\" not in to else "/console"
-
-
-def _same_site(request: Request) -> None:
-    """Nobody is signed in by another site's form."""
-    site = request.headers.get("sec-fetch-site")
-    origin = request.headers.get("origin", "")
-    host = request.headers.get("host", "").lower()
-    # Without Sec-Fetch-Site (older browsers) the Origin must say so; programs send neither.
-    ours = site in ("same-origin", "none") if site else origin.partition("://")[2].lower() == host
-    if not ours and (site or origin):
-        raise Forbidden("sign in from the gateway's own page", code="csrf")
 
 
 def _days(text: str) -> int:
@@ -368,57 +302,3 @@ def _without_password(text: str) -> str:
     scheme, parted, rest = text.partition("://")
     credentials, at, host = rest.rpartition("@")
     return f"{scheme}://***@{host}" if parted and at and credentials else text
-
-
-# --- a person's own page -----------------------------------------------------------------------
-
-
-class OwnPage:
-    """What a person sees of themselves, by a link that ends.
-
-    The link's token stands behind the `#`, which no browser sends: the page's script hands it
-    in once and gets a cookie for it that no script can read.
-    """
-
-    def __init__(self, deployment: Deployment, sessions: BrowserSessions) -> None:
-        self._deployment = deployment
-        self._sessions = sessions
-
-    async def page(self, _: Request) -> Response:
-        return _page("me")
-
-    async def begin(self, request: Request) -> Response:
-        """A link's token for a session. Raises Unauthenticated."""
-        _same_site(request)
-        body = await read_body(request, self._deployment.settings.server)
-        token = body.decode("ascii", "replace").strip()
-        session = await self._sessions.person(token, now=self._deployment.clock())
-        answer = self._told(session)
-        answer.headers["set-cookie"] = set_cookie(
-            PERSON_COOKIE, token, max_age_s=MAX_LINK_S, secure=_is_secure(request)
-        )
-        return answer
-
-    async def present(self, request: Request) -> Response:
-        """Who is here. Raises Unauthenticated."""
-        return self._told(await self._of(request))
-
-    async def end(self, request: Request) -> Response:
-        require_own_page("DELETE", request.scope["headers"], await self._of(request))
-        answer = _answer(Response(status_code=204))
-        answer.headers["set-cookie"] = clear_cookie(PERSON_COOKIE, secure=_is_secure(request))
-        return answer
-
-    async def _of(self, request: Request) -> BrowserSession:
-        token = cookie(request.scope["headers"], PERSON_COOKIE)
-        if token is None:
-            raise Unauthenticated(
-                "open the link that you were sent; it has ended, or this is another browser",
-                code="signed_out",
-            )
-        return await self._sessions.person(token, now=self._deployment.clock())
-
-    def _told(self, session: BrowserSession) -> Response:
-        person = session.person
-        told = {"csrf": session.csrf, "user": person.user if person else None}
-        return _answer(JSONResponse(told))
