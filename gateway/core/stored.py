@@ -19,6 +19,7 @@ import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import make_dataclass
+from operator import attrgetter
 from sys import intern
 from typing import Any, Final, cast
 
@@ -188,11 +189,11 @@ def body_of(memory: Memory) -> bytes:
     source = memory.source
     return _json(
         [
-            [getattr(source, name) for name in _SOURCE],
+            _source_of(source),
             list(memory.covers),
             dict(memory.metadata),
             [[v.at, v.event, v.text, v.key, v.value, v.via] for v in memory.history],
-            *(getattr(memory, name) for name in _PLAIN),
+            *_plain_of(memory),
         ]
     )
 
@@ -243,6 +244,10 @@ _PLAIN: Final = (
 """The fields of a body that are stored as they are, in this order for good (RECORD_VERSION)."""
 _MADE: Final = ("source", "covers", "metadata", "history")
 _SOURCE: Final = ("role", "via", "exchange_id", "session", "quote")
+
+
+_plain_of: Final = attrgetter(*_PLAIN)
+_source_of: Final = attrgetter(*_SOURCE)
 
 
 def _drafting(names: Sequence[str]) -> Any:

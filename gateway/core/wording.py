@@ -121,7 +121,7 @@ def _gist(text: str) -> Gist:
     order: list[str] = []
     telling: set[str] = set(_names(text))
     for word in _tokens(flat):
-        if any(c.isdigit() for c in word) or word in _NUMBER_WORDS:
+        if _has_digit(word) or word in _NUMBER_WORDS:
             telling.add(word)
         elif word in _NEGATIONS or word.endswith("n't"):
             telling.add("not" if word.endswith("n't") else word)
@@ -185,6 +185,8 @@ def cosine(a: object, b: object) -> float:
 
 
 def _tokens(flat: str) -> list[str]:
+    if flat.isascii():
+        return [word.removesuffix("'s") for word in _WORD.findall(flat)]
     tokens: list[str] = []
     for word in _WORD.findall(flat):
         if _CJK.search(word):
@@ -195,6 +197,10 @@ def _tokens(flat: str) -> list[str]:
     return tokens
 
 
+def _has_digit(word: str) -> bool:
+    return not word.isalpha() and any(c.isdigit() for c in word)
+
+
 def _names(text: str) -> list[str]:
     """Words written as names: a capital within a sentence, or capitals throughout."""
     found = re.findall(r"(?<![.!?] )(?<=[\s(\"'])[A-ZÀ-ÞА-Я][\w'-]*", text.replace("\n", " "))
@@ -203,7 +209,7 @@ def _names(text: str) -> list[str]:
 
 def _stem(word: str) -> str:
     """Plural and present-tense endings off. Past ones stay: "lived" is not "lives"."""
-    if not word.isascii() or any(c.isdigit() for c in word):
+    if not word.isascii() or _has_digit(word):
         return word
     if len(word) > 5 and word.endswith("ing"):
         word = word[:-3]
