@@ -190,7 +190,7 @@ def test_a_client_that_is_killed_ends_the_upstreams_work(
     upstream.script(sse(delta("Once"), Stall()))
     program = (
         "import httpx, sys, time\n"
-        "with loopback.stream('POST', sys.argv[1], content=sys.argv[2],"
+        "with httpx.stream('POST', sys.argv[1], content=sys.argv[2],"
         " headers={'content-type': 'application/json'}) as answer:\n"
         "    for _ in answer.iter_raw(): print('there', flush=True)\n"
     )
