@@ -62,19 +62,23 @@ def test_every_link_leads_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), target
 
 
+def test_the_readme_leads_to_every_page() -> None:
+    for page in (TOP / "docs").glob("*.md"):
+        assert f"(docs/{page.name})" in README.read_text()
+
+
 @pytest.mark.parametrize("page", DOCS, ids=lambda page: page.name)
 def test_no_page_holds_a_path_of_somebodys_machine(page: Path) -> None:
     assert not re.search(r"(/home/|/root/|/Users/|[A-Z]:\\)", page.read_text())
 
 
-def test_every_room_that_the_architecture_names_is_there() -> None:
+def test_the_architecture_names_every_room_and_only_what_is_there() -> None:
     text = (TOP / "docs/architecture.md").read_text()
-    rooms = [
-        r for row in re.findall(r"(?m)^\| (`.*?) \|", text) for r in re.findall("`(.*?)`", row)
-    ]
-    assert len(rooms) >= 12
-    for room in rooms:
-        assert (TOP / "gateway" / room).exists(), room
+    cells = [cell for row in re.findall(r"(?m)^\| `(.*?)` \|", text) for cell in row.split("`, `")]
+    rooms = {path.name + "/" * path.is_dir() for path in (TOP / "gateway").glob("[a-z]*")}
+    assert set(cells) == rooms
+    for name in re.findall(r"`([\w/]+(?:\.py|/))`", text):
+        assert any((TOP / place / name).exists() for place in ("gateway", "tests", "")), name
 
 
 # --- commands ------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Facts from any OpenAI-compatible LLM, asked as CONTRACT §7 says.
+"""Facts from any OpenAI-compatible LLM, asked as docs/formats.md says.
 
 Strategy: one chat completion a batch. The answer's form is asked for as strictly as the
 upstream allows: a JSON schema, else any JSON object, else plain text; a form that is refused

@@ -1,4 +1,4 @@
-"""What an extractor is asked, and how its answer is read (CONTRACT §7).
+"""What an extractor is asked, and how its answer is read (docs/formats.md).
 
 Strategy: the request is one JSON object and the answer another; both are made and read here,
 so that every extractor (an LLM, the rules) speaks the same. Reading is lenient about the

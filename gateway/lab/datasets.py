@@ -1,4 +1,4 @@
-"""Reading evaluation data: rows of CONTRACT §9 (`jsonl`), and LoCoMo's own file.
+"""Reading evaluation data: rows of docs/formats.md (`jsonl`), and LoCoMo's own file.
 
 Both become the same frozen data: users with memories and questions. What a file says wrongly
 is said with its place; nothing is guessed. Questions without evidence are left out, as there is

@@ -107,7 +107,7 @@ def _answer(request: Recorded) -> Say:
 
 
 def _facts(batch: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What an extracting model would draw from these turns (CONTRACT §7)."""
+    """What an extracting model would draw from these turns (docs/formats.md)."""
     found = []
     for turn in batch["turns"]:
         for words, fact in FACTS:

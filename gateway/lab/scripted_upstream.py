@@ -105,7 +105,7 @@ class ScriptedUpstream:
     """Runs from `start` to `stop` (or as a context manager). All methods are thread-safe.
 
     `default` answers what no script does; `facts` answers extraction requests, given the
-    request's last message as read JSON (CONTRACT §7).
+    request's last message as read JSON (docs/formats.md).
     """
 
     def __init__(

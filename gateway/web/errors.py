@@ -1,4 +1,4 @@
-"""The gateway's own errors as HTTP answers, in the shape that OpenAI clients read (CONTRACT §5).
+"""The gateway's own errors as HTTP answers, in the shape that OpenAI clients read (docs/api.md).
 
 One table gives each error its status. What is not in it was not foreseen: it is logged, and
 answered as 500 without its words, which could quote a user.

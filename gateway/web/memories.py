@@ -1,4 +1,4 @@
-"""The memory API (CONTRACT §6): one set of handlers for a user's own memories and for operators.
+"""The memory API (docs/api.md): one set of handlers for a user's own memories and for operators.
 
 Whose memories are meant and who asks is a `Caller` (`web/callers`); bodies are checked before
 anything is done (`web/checked`).

@@ -1,4 +1,4 @@
-"""A user's memories taken along and brought back: a line of JSON each (CONTRACT §6)."""
+"""A user's memories taken along and brought back: a line of JSON each (docs/api.md)."""
 
 from __future__ import annotations
 

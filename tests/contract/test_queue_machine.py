@@ -1,5 +1,5 @@
 """Any interleaving of producers, workers that die at any step, leases that run out, and erasure,
-over real Redis, beside a model of what CONTRACT §8 promises: nothing is lost, nothing takes
+over real Redis, beside a model of what docs/reliability.md promises: nothing is lost, nothing takes
 effect twice, a user's exchanges come in the order of their times, one worker at a time holds
 them, a plan once kept is the plan, and who was erased stays gone."""
 

@@ -1,4 +1,4 @@
-"""The memory API over HTTP, as a user's back end calls it (CONTRACT §6)."""
+"""The memory API over HTTP, as a user's back end calls it (docs/api.md)."""
 
 from __future__ import annotations
 
