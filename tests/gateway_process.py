@@ -87,6 +87,7 @@ class GatewayProcess:
             except httpx.TransportError:
                 pass
             time.sleep(0.02)
+        self.kill()  # nobody else will: `with` was not entered
         raise RuntimeError(f"the gateway was not ready in {START_S} s:\n{self.log.read_text()}")
 
     def command(self, *words: str, **settings: Any) -> subprocess.CompletedProcess[str]:
