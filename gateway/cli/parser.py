@@ -65,6 +65,10 @@ def _parser() -> _Parser:
 
     worker = command("worker", "cli.serving:worker", "run a worker process (server mode)")
     worker.add_argument("--concurrency", type=_count, metavar="N", help="users at a time")
+    worker.add_argument("--host", help="address of --port")
+    worker.add_argument(
+        "--port", type=_port, help="answer /healthz, /readyz and /metrics here; else on none"
+    )
 
     command("demo", "lab.demo:main", "two sessions of a scripted chatbot; needs no key")
     command("doctor", "cli.doctor:main", "check settings and every outside part")

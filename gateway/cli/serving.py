@@ -18,24 +18,28 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from ipaddress import ip_address
 from tempfile import TemporaryDirectory
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 import uvloop
 from prometheus_client.multiprocess import mark_process_dead
 
 from gateway import config
-from gateway.asgi import GatewayApp
+from gateway.asgi import Asgi, GatewayApp
 from gateway.cli import Failed
 from gateway.cli.running import announced, find
 from gateway.config import Settings
 from gateway.core.errors import SettingsError
+from gateway.flows.tasks import beside
 from gateway.telemetry import logs
 from gateway.web.protocol import GatewayHttpProtocol
+
+if TYPE_CHECKING:
+    from gateway.wiring import GatewayDeployment
 
 BACKLOG = 2048
 KEEP_ALIVE_S = 75
@@ -61,7 +65,7 @@ def serve(asked: argparse.Namespace) -> int:
     if asked.listen_fd is not None:
         with socket.socket(fileno=asked.listen_fd) as listener:
             return _run(_serve(settings, listener, asked, child=True))
-    with _listen(settings) as listener:
+    with _listen(settings, settings.server.port) as listener:
         if settings.server.workers > 1:
             return _supervise(settings, listener, asked)
         return _run(_serve(settings, listener, asked, child=False))
@@ -69,7 +73,10 @@ def serve(asked: argparse.Namespace) -> int:
 
 def worker(asked: argparse.Namespace) -> int:
     """A worker process, until it is told to end."""
-    settings = config.load(asked.config, overrides={"extraction.concurrency": asked.concurrency})
+    settings = config.load(
+        asked.config,
+        overrides={"extraction.concurrency": asked.concurrency, "server.host": asked.host},
+    )
     if settings.embedded:
         raise SettingsError(
             "worker: qdrant.url and redis.url are not set, and embedded stores have one owner:"
@@ -77,7 +84,10 @@ def worker(asked: argparse.Namespace) -> int:
             param="qdrant.url",
         )
     logs.configure(settings.log.level, settings.log.format, content=settings.log.content)
-    return _run(_work(settings))
+    if asked.port is None:
+        return _run(_work(settings, None))
+    with _listen(settings, asked.port) as listener:
+        return _run(_work(settings, listener))
 
 
 def _run(main: Any) -> int:
@@ -148,7 +158,7 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def _uvicorn(app: GatewayApp, settings: Settings) -> uvicorn.Config:
+def _uvicorn(app: Asgi, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         interface="asgi3",
@@ -190,9 +200,9 @@ def _signals(server: uvicorn.Server) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _listen(settings: Settings) -> socket.socket:
+def _listen(settings: Settings, port: int) -> socket.socket:
     """The bound socket; connections are accepted only once everything is open."""
-    host, port = settings.server.host, settings.server.port
+    host = settings.server.host
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, kind, protocol, _, address = found[0]
@@ -305,7 +315,7 @@ def _end(children: list[subprocess.Popen[bytes]], patience_s: float) -> None:
 # --- a worker --------------------------------------------------------------------------------
 
 
-async def _work(settings: Settings) -> int:
+async def _work(settings: Settings, listener: socket.socket | None) -> int:
     from gateway.wiring import open_deployment
 
     told = asyncio.Event()
@@ -313,9 +323,41 @@ async def _work(settings: Settings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told.set)
     deployment = await open_deployment(settings, worker=True)
-    try:
-        _log.info("working", concurrency=settings.extraction.concurrency)
-        await told.wait()
-    finally:
-        await deployment.close()
+    async with _watched(deployment, listener):
+        try:
+            _log.info("working", concurrency=settings.extraction.concurrency)
+            await told.wait()
+        finally:
+            await deployment.close()  # /readyz says so meanwhile
     return 0
+
+
+@contextlib.asynccontextmanager
+async def _watched(
+    deployment: GatewayDeployment, listener: socket.socket | None
+) -> AsyncIterator[None]:
+    """While inside, health and figures are answered, where a port was asked for."""
+    if listener is None:
+        yield
+        return
+    from starlette.applications import Starlette
+
+    from gateway.web import health
+    from gateway.web.figures import Figures
+
+    app = Starlette(routes=health.routes(deployment, Figures(deployment).refresh))
+    server = _Beside(_uvicorn(app, deployment.settings))
+    task = beside(server.serve(sockets=[listener]), "answer health and figures")
+    try:
+        yield
+    finally:
+        server.should_exit = server.force_exit = True
+        await asyncio.wait([task])
+
+
+class _Beside(uvicorn.Server):
+    """Signals are for the worker that it stands beside."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield

@@ -76,7 +76,7 @@ class Process(GatewayProcess):
         assert self._process is not None
         if self._process.poll() is not None:
             raise RuntimeError(f"{self._command} ended at its start:\n{self.log.read_text()}")
-        if self._command[0] == "worker":
+        if self._command[:1] == ("worker",) and "--port" not in self._command:
             return self.log.read_text().count('"event":"working"') == self._starts
         asked = HTTPConnection("127.0.0.1", self.port, timeout=5)
         try:
@@ -107,7 +107,9 @@ class House:
         }
         self.a = self.process("a", "serve", "--workers", "2")
         self.b = self.process("b", "serve")
-        self.worker = self.process("w", "worker", "--concurrency", "2")
+        port = str(free_port())
+        self.worker = self.process("w", "worker", "--concurrency", "2", "--port", port)
+        self.worker.port = int(port)
         for each in (self.a, self.b, self.worker):
             each.begin()
         for each in (self.a, self.b, self.worker):

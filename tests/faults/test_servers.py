@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from gateway.lab.scripted_upstream import Raw, ScriptedUpstream, Stall
-from tests.faults.conftest import Chat
+from tests.faults.conftest import Chat, metric
 from tests.faults.servers import House, facts
 from tests.gateway_process import GatewayProcess, until
 
@@ -135,6 +135,18 @@ def chats(gateway: GatewayProcess) -> float:
     text = httpx.get(f"{gateway.url}/metrics", timeout=10).text
     found = re.findall(r'requests_total\{route="chat/completions",status="2xx"\} (\S+)', text)
     return float(found[0]) if found else 0.0
+
+
+def test_a_worker_tells_on_a_port_of_its_own_what_it_has_done(servers: House) -> None:
+    before = metric(servers.worker, "distilled_batches_total")
+    Chat(servers.a, "kit").say("I'm allergic to peanuts.")
+    until(lambda: facts(servers.a, "kit"))
+    until(lambda: metric(servers.worker, "distilled_batches_total") > before)
+    assert metric(servers.worker, "extracted_facts_total") >= 1
+    assert httpx.get(f"{servers.worker.url}/healthz", timeout=10).status_code == 200
+    ready = httpx.get(f"{servers.worker.url}/readyz", timeout=10)
+    assert ready.json()["parts"]["queue"] == {"status": "ok"}
+    assert httpx.get(f"{servers.worker.base_url}/models", timeout=10).status_code == 404
 
 
 def test_commands_work_on_the_servers_from_a_machine_without_a_gateway(servers: House) -> None:
