@@ -73,10 +73,7 @@ _LIMIT = Script("state_limit")
 
 
 class RedisState:
-    """Implements ports.ConversationState on a ready client, which its maker also closes.
-
-    `Conversation.pending` stays empty: what is pending is the queue's to tell.
-    """
+    """Implements ports.ConversationState on a ready client, which its maker also closes."""
 
     def __init__(self, client: Redis | RedisCluster, cipher: Cipher) -> None:
         self._client = client

@@ -339,9 +339,6 @@ class _Asking:
         return turns
 
     async def _pending(self) -> Sequence[Exchange]:
-        conversation = self._question.conversation
-        if conversation is not None and conversation.pending:
-            return conversation.pending
         return await self._services.queue.pending(self._owner, limit=PENDING)
 
     # --- what settings and question say ----------------------------------------------------------

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from gateway.core.exchange import Exchange
 from gateway.core.identity import Owner
 from gateway.core.memory import Instant
 
@@ -32,8 +31,7 @@ class Conversation:
     `fresh` counts the messages at the end of the request that were not seen before.
     `injected` are the ids of the memories in the conversation's block, in their order.
     `recalled_for` is the mark of the user turn that recall last ran for, so that a tool loop
-    recalls once. `standing_version` changes when a memory of this user is written. `pending`
-    is what was said and is not distilled yet.
+    recalls once. `standing_version` changes when a memory of this user is written.
     """
 
     session: str
@@ -41,7 +39,6 @@ class Conversation:
     injected: tuple[str, ...] = ()
     recalled_for: str | None = None
     standing_version: str = ""
-    pending: tuple[Exchange, ...] = ()
 
 
 class ConversationState(Protocol):

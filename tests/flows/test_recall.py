@@ -345,15 +345,6 @@ async def test_what_was_said_a_moment_ago_is_recalled_before_it_is_distilled() -
     assert texts(recalled) == ["I have just moved to Lisbon"]
 
 
-async def test_pending_words_that_came_with_the_conversation_are_not_asked_for_again() -> None:
-    house = House()
-    house.queue.error = QueueUnavailable("away")
-    waiting = conversation(pending=(said("I have just moved to Lisbon"),))
-    recalled = await house.recalls("Where do I live?", conversation=waiting)
-    assert texts(recalled) == ["I have just moved to Lisbon"]
-    assert recalled.status == "ok"
-
-
 # --- parts that are late or away -------------------------------------------------------------
 
 
