@@ -1,4 +1,4 @@
-"""`eval`: retrieval figures of a data set, by the recall path that chat uses (CONTRACT §9).
+"""`eval`: retrieval figures of a data set, by the recall path that chat uses (docs/formats.md).
 
 Each user's memories go into a scratch store of their own; each question is asked through
 `flows/recall`, at the time of the user's last memory plus a day, so that nothing depends on the
@@ -65,7 +65,7 @@ async def evaluate(
     kinds: Sequence[Kind] = KINDS,
     show_progress: bool = False,
 ) -> dict[str, Any]:
-    """The figures of CONTRACT §9 for a data set. `settings` are those that recall runs under.
+    """The figures of docs/formats.md for a data set. `settings` are those that recall runs under.
 
     Raises BadRequest for a file that is not of this format, Unavailable where the embedder
     cannot embed.
@@ -93,6 +93,7 @@ async def evaluate(
         "by_category": score.by_category([a.answered for a in answers]),
         "injected": {
             "hit": round(_mean([_injected_hit(a) for a in answers]), 4),
+            "shown": round(_mean([share for a in answers for share in _shown(a)]), 4),
             "nothing": round(_mean([float(not a.recalled.memories) for a in answers]), 4),
         },
     }
@@ -158,6 +159,17 @@ def _injected_hit(asked: Asked) -> float:
     """Whether any evidence is in what would be injected, rather than in k results."""
     injected = score.Answered(asked.recalled.memories, asked.answered.evidence, frozenset())
     return score.hit(injected, len(injected.ranking))
+
+
+def _shown(asked: Asked) -> list[float]:
+    """The share of its text that is shown of each injected memory that covers evidence: a `hit`
+    is counted by the memory, however short the passage of it."""
+    whole = {s.memory.id: len(s.memory.text) for s in asked.recalled.considered}
+    return [
+        min(1.0, len(shown.text) / whole[shown.id])
+        for shown in asked.recalled.memories
+        if score.covered(shown, asked.answered.evidence) and whole.get(shown.id)
+    ]
 
 
 def patient(settings: AppSettings) -> AppSettings:

@@ -27,15 +27,15 @@ class Answered:
 
 def evidence_recall(answered: Answered, k: int) -> float:
     """The share of the evidence covered in k results."""
-    covered: set[str] = set()
+    found: set[str] = set()
     for memory in answered.ranking[:k]:
-        covered |= _covers(memory, answered.evidence)
-    return len(covered) / len(answered.evidence)
+        found |= covered(memory, answered.evidence)
+    return len(found) / len(answered.evidence)
 
 
 def hit(answered: Answered, k: int) -> float:
     """1 where any of the evidence is covered in k results."""
-    return float(any(_covers(memory, answered.evidence) for memory in answered.ranking[:k]))
+    return float(any(covered(memory, answered.evidence) for memory in answered.ranking[:k]))
 
 
 def session_recall(answered: Answered, k: int) -> float:
@@ -49,7 +49,7 @@ def session_recall(answered: Answered, k: int) -> float:
 def reciprocal_rank(answered: Answered) -> float:
     """1 over the place of the first memory that covers any evidence; 0 where none does."""
     for place, memory in enumerate(answered.ranking, 1):
-        if _covers(memory, answered.evidence):
+        if covered(memory, answered.evidence):
             return 1.0 / place
     return 0.0
 
@@ -59,7 +59,7 @@ def ndcg(answered: Answered, k: int) -> float:
     told: set[str] = set()
     gain = 0.0
     for place, memory in enumerate(answered.ranking[:k], 1):
-        new = _covers(memory, answered.evidence) - told
+        new = covered(memory, answered.evidence) - told
         if new:
             told |= new
             gain += 1.0 / math.log2(place + 1)
@@ -68,7 +68,7 @@ def ndcg(answered: Answered, k: int) -> float:
 
 
 def summary(all_answered: Sequence[Answered]) -> dict[str, float | Mapping[str, float]]:
-    """The figures of CONTRACT §9 that are about rankings."""
+    """The figures of docs/formats.md that are about rankings."""
     return {
         "evidence_recall": {
             str(k): _mean([evidence_recall(a, k) for a in all_answered]) for k in KS
@@ -99,9 +99,10 @@ def quantile(values: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
-def _covers(memory: Memory, evidence: frozenset[str]) -> set[str]:
-    covered = evidence.intersection(memory.covers)
-    return {*covered, memory.id} if memory.id in evidence else set(covered)
+def covered(memory: Memory, evidence: frozenset[str]) -> set[str]:
+    """Which pieces of evidence this memory is or covers."""
+    through = evidence.intersection(memory.covers)
+    return {*through, memory.id} if memory.id in evidence else set(through)
 
 
 def _mean(values: Sequence[float]) -> float:

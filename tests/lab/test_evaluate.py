@@ -1,4 +1,4 @@
-"""`eval`: the figures of CONTRACT §9 by the path that chat uses."""
+"""`eval`: the figures of docs/formats.md by the path that chat uses."""
 
 from __future__ import annotations
 
@@ -97,6 +97,17 @@ async def test_it_is_the_same_to_the_digit_each_time(data: Path) -> None:
     assert {k: v for k, v in one.items() if k not in TIMES} == {
         k: v for k, v in other.items() if k not in TIMES
     }
+
+
+async def test_a_hit_tells_how_much_of_the_memory_is_shown(tmp_path: Path) -> None:
+    long = row("u", "otter", "harbour")
+    long["memories"][3]["text"] += ", and nothing else of note happened all day" * 20
+    (tmp_path / "long.jsonl").write_text(json.dumps(long), "utf-8")
+    (tmp_path / "short.jsonl").write_text(json.dumps(row("u", "otter", "harbour")), "utf-8")
+    in_part, whole = [await figures(tmp_path / f"{name}.jsonl") for name in ("long", "short")]
+    assert in_part["injected"]["hit"] == whole["injected"]["hit"] > 0.0
+    assert 0.0 < in_part["injected"]["shown"] < 0.7
+    assert whole["injected"]["shown"] == 1.0
 
 
 async def test_kinds_choose_what_may_be_found(data: Path) -> None:
