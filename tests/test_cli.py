@@ -20,7 +20,7 @@ from typing import Any, cast
 import pytest
 import structlog
 
-from gateway.cli import doctor, main, shown
+from gateway.cli import doctor, main, operating, shown
 from gateway.cli.running import FILE, announced, find
 from gateway.config import Settings
 from gateway.lab.scripted_upstream import Gate, ScriptedUpstream, sse
@@ -531,3 +531,14 @@ def test_the_demo_tells_its_story_to_people(run: Run) -> None:
     assert len(shown) == 3
     for line in shown:
         assert line.removeprefix("- [") in out
+
+
+def test_a_large_import_goes_in_parts_that_a_request_may_hold(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(operating, "PART_LINES", 3)
+    monkeypatch.setattr(operating, "PART_BYTES", 10)
+    lines = [b"1", b"2", b"3", b"4", b"55555", b"666666", b"a line that is longer", b"8"]
+    parts = list(operating._parts(lines))
+    assert parts == [[b"1", b"2", b"3"], [b"4", b"55555"], [b"666666"], [lines[6]], [b"8"]]
+    assert list(operating._parts([])) == []

@@ -7,7 +7,7 @@ import asyncio
 import json
 import sys
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,11 @@ from urllib.parse import quote
 from gateway import config
 from gateway.cli import Failed
 from gateway.cli.running import Admin, admin
-from gateway.cli.shown import show_json, show_pairs, show_rows
+from gateway.cli.shown import bar, show_json, show_pairs, show_rows
 from gateway.telemetry import logs
+
+PART_LINES = 1000
+PART_BYTES = 8 * 2**20
 
 Asked = argparse.Namespace
 
@@ -135,9 +138,14 @@ def import_users(asked: Asked) -> int:
 
     async def work(api: Admin) -> int:
         counts = []
-        for (app, user), lines in by_user.items():
-            answer = await api.post_lines(_of(app, user, "/import"), b"\n".join(lines))
-            counts.append({"app": app, "user": user, "imported": answer["imported"]})
+        with bar("memories", sum(len(lines) for lines in by_user.values())) as advance:
+            for (app, user), lines in by_user.items():
+                imported = 0
+                for part in _parts(lines):
+                    answer = await api.post_lines(_of(app, user, "/import"), b"\n".join(part))
+                    imported += answer["imported"]
+                    advance(len(part))
+                counts.append({"app": app, "user": user, "imported": imported})
         if asked.json:
             show_json({"users": counts})
         else:
@@ -146,6 +154,21 @@ def import_users(asked: Asked) -> int:
         return 0
 
     return _run(asked, work)
+
+
+def _parts(lines: list[bytes]) -> Iterator[list[bytes]]:
+    """As many lines at a time as one request may hold. What was brought back before one that is
+    refused stays; bringing it back again changes nothing."""
+    part: list[bytes] = []
+    size = 0
+    for line in lines:
+        if part and (len(part) == PART_LINES or size + len(line) > PART_BYTES):
+            yield part
+            part, size = [], 0
+        part.append(line)
+        size += len(line)
+    if part:
+        yield part
 
 
 def _read_lines(name: str) -> list[bytes]:
