@@ -19,7 +19,7 @@ from typing import Any, Final
 import orjson
 
 from gateway import __version__
-from gateway.config import AppSettings
+from gateway.config import AppSettings, extraction_prompt
 from gateway.core import capture
 from gateway.core.answer import Answer
 from gateway.core.chat import ChatRequest
@@ -165,8 +165,13 @@ def versions(settings: AppSettings) -> dict[str, str]:
         "gateway": __version__,
         "settings": _settings_print(settings),
         "template": _print(settings.memory.template or "")[:12],
-        "extraction_prompt": PROMPT,
+        "extraction_prompt": _prompt_version(settings),
     }
+
+
+def _prompt_version(settings: AppSettings) -> str:
+    own = settings.extraction.prompt
+    return PROMPT if own is None else f"{own.name} {_print(extraction_prompt(own))[:12]}"
 
 
 _prints: dict[int, tuple[AppSettings, str]] = {}

@@ -76,6 +76,8 @@ def choose_extractor(
     from gateway.adapters.extract_rules import RulesExtractor
 
     asked = settings.extraction
+    # Read whoever extracts: guards know its examples, and receipts its version.
+    prompt = extraction_prompt(asked.prompt)
     key = own_key(settings, asked.base_url, asked.api_key)
     if asked.provider == "none":
         return None, 'extraction.provider is "none": what is said is kept, no facts are drawn'
@@ -93,7 +95,7 @@ def choose_extractor(
             api_key=key,
             model=asked.model,
             timeout_s=asked.timeout_s,
-            prompt=extraction_prompt(asked.prompt),
+            prompt=prompt,
             metrics=metrics,
         )
         told = f", told as in {asked.prompt}" if asked.prompt is not None else ""

@@ -205,5 +205,6 @@ def test_the_command_replays_under_another_prompt(
     assert cli.main(command) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["extraction"]["extractor"].endswith(f"told as in {words}")
+    assert told["versions"]["extraction_prompt"].startswith("words.md ")
     assert [f["text"] for f in told["extraction"]["results"][0]["added"]] == [NUTS]
     assert model.bodies[0]["messages"][0]["content"] == "Draw only allergies."

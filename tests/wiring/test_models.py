@@ -341,6 +341,8 @@ def test_words_of_ones_own_tell_the_extracting_model_and_are_read_at_the_start(
     words = tmp_path / "words.md"
     with pytest.raises(SettingsError, match=r"extraction\.prompt: .*words\.md cannot be read"):
         _extractor(**asked, extraction__prompt=str(words))
+    with pytest.raises(SettingsError, match="cannot be read"):
+        _extractor(extraction__provider="rules", extraction__prompt=str(words))
     words.write_text("Draw only allergies.")
     with pytest.raises(SettingsError, match="cannot be read"):
         _extractor(**asked, extraction__prompt=str(tmp_path))
