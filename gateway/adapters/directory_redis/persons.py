@@ -21,11 +21,11 @@ from gateway.adapters.directory_redis.wire import (
     FORMERLY_S,
     PAGE,
     PATIENCE_S,
-    Script,
     fields_of,
     keeps_a_log,
     unavailable,
 )
+from gateway.adapters.redis_script import Script
 from gateway.config import Settings
 from gateway.core.errors import DirectoryUnavailable, Unprocessable
 from gateway.core.identity import Owner, Person, new_owner
@@ -43,10 +43,10 @@ LOCK_WAIT_S: Final = 0.05
 MOST_LINKS: Final = 32
 """Links in a row that are followed; a longer row is refused when it is made."""
 
-_CLAIM = Script("claim")
-_DROP = Script("drop")
-_UNLINK = Script("unlink")
-_DONE = Script("done")
+_CLAIM = Script("directory_claim")
+_DROP = Script("directory_drop")
+_UNLINK = Script("directory_unlink")
+_DONE = Script("directory_done")
 
 
 @dataclass(frozen=True, slots=True)

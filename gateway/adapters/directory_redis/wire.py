@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, Final
 
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import RedisError
 
+from gateway.adapters.redis_script import Script
 from gateway.config import Settings
 from gateway.core.errors import DirectoryUnavailable
 from gateway.ports import Clock
@@ -22,17 +22,6 @@ FORMERLY_S: Final = 900.0
 PATIENCE_S: Final = 0.05
 """How long Redis is waited for where there is such an answer to go by."""
 PAGE: Final = 500
-
-
-class Script:
-    """A Lua script of this directory's, and the hash that Redis keeps it under."""
-
-    __slots__ = ("sha", "text")
-
-    def __init__(self, name: str) -> None:
-        folder = Path(__file__).parent.parent / "lua"
-        self.text = (folder / f"directory_{name}.lua").read_text("utf-8")
-        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 
 class Wire:
@@ -57,18 +46,17 @@ class Wire:
         """Nothing: the client is closed by whoever made it."""
 
     async def _run(self, script: Script, key: str, *args: Any) -> Any:
-        try:
-            return await self._ask("EVALSHA", script.sha, 1, key, *args)
-        except _NotLoaded:
-            return await self._ask("EVAL", script.text, 1, key, *args)
+        return await _answered(script.run(self._client, (key,), *args))
 
     async def _ask(self, *command: Any) -> Any:
-        try:
-            return await self._client.execute_command(*command)
-        except NoScriptError:
-            raise _NotLoaded from None
-        except (RedisError, OSError) as exc:
-            raise unavailable(exc) from exc
+        return await _answered(self._client.execute_command(*command))
+
+
+async def _answered(asked: Awaitable[Any]) -> Any:
+    try:
+        return await asked
+    except (RedisError, OSError) as exc:
+        raise unavailable(exc) from exc
 
 
 def fields_of(entry: Any) -> dict[bytes, bytes]:
@@ -84,10 +72,6 @@ def keeps_a_log(told: Any) -> bool:
     if isinstance(told, dict):
         return bool(told["aof_enabled"])
     return b"aof_enabled:1" in told
-
-
-class _NotLoaded(Exception):
-    """Redis does not know the script: it was restarted, or sees it for the first time."""
 
 
 def unavailable(exc: Exception) -> DirectoryUnavailable:
