@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import json
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -62,6 +63,7 @@ def main() -> int:
     parser.add_argument("--fault-every", type=float, default=2.0, metavar="S")
     parser.add_argument("--keep", type=Path, help="keep the data and the log in this directory")
     asked = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # it takes its processes along
     print(f"seed {asked.seed}, {asked.seconds:.0f} s, {asked.people} people", flush=True)
     if asked.keep is not None:
         asked.keep.mkdir(parents=True, exist_ok=True)

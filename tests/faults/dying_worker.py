@@ -1,6 +1,7 @@
-"""A worker that is killed at a step: `python -m tests.faults.dying_worker DIR REDIS MODEL STEP`.
+"""A process killed at a step of a journey: `python -m tests.faults.dying_worker DIR REDIS STEP`.
 
-It distils what is due, and ends itself with SIGKILL just before or just after the step.
+STEP is such as "distil: before store.put": the journey, and where the process ends itself with
+SIGKILL, just before or just after a part's call.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,15 @@ from redis.asyncio import Redis
 from gateway.adapters.bm25 import Bm25Lexicon
 from gateway.adapters.cipher import AesGcmCipher
 from gateway.adapters.qdrant.edge import QdrantEdgeStore
+from gateway.core.errors import QueueUnavailable
+from gateway.core.identity import Person
+from gateway.flows.erase import erase
+from gateway.flows.handover import hand_over
 from gateway.flows.remember import remember_next
-from tests.flows.workshop import NOW, ScriptedModel, fact, workshop
+from gateway.flows.sweep import drain_spool, sweep
+from tests.flows.workshop import NOW, ScriptedModel, Workshop, fact, workshop
 
-STEPS = ("keep_plan", "put", "done")
+STEPS = ("queue.keep_plan", "store.put", "queue.done")
 FACTS = [
     fact("User lives in Berlin", key="home", value="Berlin", quote="I live in Berlin"),
     fact("User likes tea", quote="I like tea"),
@@ -48,8 +55,36 @@ def store_in(directory: Path) -> QdrantEdgeStore:
     return QdrantEdgeStore(directory / "qdrant", cipher=AesGcmCipher(), lexicon=Bm25Lexicon())
 
 
+async def distil(shop: Workshop) -> None:
+    shop.now = NOW + 100
+    await remember_next(shop.services, shop.desk, "dying")
+
+
+async def hand_over_to_disk(shop: Workshop) -> None:
+    """As while Redis is away."""
+    shop.put_in(queue=_Away())
+    said = shop.exchange("I live in Berlin and I like tea", "Nice!")
+    await hand_over(shop.services, shop.settings, await shop.owner(), said, now=shop.now)
+
+
+class _Away:
+    async def put(self, *_: Any, **__: Any) -> bool:
+        raise QueueUnavailable("away")
+
+
+JOURNEYS: dict[str, Callable[[Workshop], Awaitable[Any]]] = {
+    "distil": distil,
+    "hand over": hand_over_to_disk,
+    "drain": lambda shop: drain_spool(shop.services),
+    "erase": lambda shop: erase(shop.services, Person("default", "ana"), now=shop.now),
+    "sweep": lambda shop: sweep(shop.services, shop.metrics),
+}
+
+
 async def main(directory: Path, redis_url: str, step: str) -> None:
-    when, _, name = step.partition(" ")
+    journey, _, where = step.partition(": ")
+    when, _, call = where.partition(" ")
+    part, _, name = call.partition(".")
     store = store_in(directory)
     await store.open()
     with ScriptedModel() as model:
@@ -58,10 +93,8 @@ async def main(directory: Path, redis_url: str, step: str) -> None:
             Redis.from_url(redis_url) as redis,
             workshop(directory, redis, model, store=store) as shop,
         ):
-            part = "store" if name == "put" else "queue"
             shop.put_in(**{part: Dying(getattr(shop.services, part), name, when)})
-            shop.now = NOW + 100
-            await remember_next(shop.services, shop.desk, "dying")
+            await JOURNEYS[journey](shop)
     raise SystemExit("it lived")
 
 
