@@ -1,0 +1,80 @@
+"""What of a memory that is written by hand an app keeps: of which types, for how long, without
+what must never be stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from gateway.config import AppSettings, seconds_of
+from gateway.core.errors import Unprocessable
+from gateway.core.memory import Instant, Memory, Type
+from gateway.core.redaction import redact
+from gateway.flows.handover import OFF_THE_LOOP_CHARS
+
+T = TypeVar("T")
+
+
+def is_kept(type_: Type | None, settings: AppSettings) -> bool:
+    """Whether this app keeps memories of a type; turns have none."""
+    privacy = settings.privacy
+    return type_ is None or (
+        type_ not in privacy.deny_types
+        and (not privacy.allow_types or type_ in privacy.allow_types)
+    )
+
+
+def not_kept(type_: Type | None, param: str) -> Unprocessable:
+    """What to raise of a memory that is not kept."""
+    return Unprocessable(
+        f"{param}: memories of type {type_} are not kept for this app (privacy.allow_types and"
+        " privacy.deny_types)",
+        param=param,
+        code="type_not_kept",
+    )
+
+
+def end_of(type_: Type | None, pinned: bool, settings: AppSettings, now: Instant) -> Instant | None:
+    """Retention runs from when it is taken in: a log of last year is kept as long as one of
+    today. What is pinned stays."""
+    keep = seconds_of(getattr(settings.retention, type_ or "turn"))
+    return None if keep is None or pinned else now + keep
+
+
+def cleaned(value: Any, hidden: Collection[str]) -> Any:
+    """Metadata without what must never be stored."""
+    if isinstance(value, str):
+        return redact(value, hidden)
+    if isinstance(value, Mapping):
+        return {name: cleaned(part, hidden) for name, part in value.items()}
+    if isinstance(value, list):
+        return [cleaned(part, hidden) for part in value]
+    return value
+
+
+def without(memory: Memory, hidden: Collection[str]) -> Memory:
+    """A memory, its history too, without what must never be stored."""
+    quote = memory.source.quote
+    return replace(
+        memory,
+        text=redact(memory.text, hidden),
+        value=None if memory.value is None else redact(memory.value, hidden),
+        metadata=cleaned(memory.metadata, hidden),
+        source=replace(memory.source, quote=None if quote is None else redact(quote, hidden)),
+        history=tuple(
+            replace(
+                v,
+                text=redact(v.text, hidden),
+                value=None if v.value is None else redact(v.value, hidden),
+            )
+            for v in memory.history
+        ),
+    )
+
+
+async def closely(step: Callable[[], T], chars: int) -> T:
+    """What reads so many characters closely, in a thread where that takes long."""
+    return await asyncio.to_thread(step) if chars > OFF_THE_LOOP_CHARS else step()
