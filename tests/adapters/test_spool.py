@@ -101,7 +101,9 @@ async def test_what_was_appended_is_handed_over_in_order_and_forgotten(
     assert await spool.count() == 200
     assert await spool.count(house.ann.tenant) == 100
     assert await spool.drain(queue.put) == 200
-    assert queue.ids == [f"x{n}" for n in range(200)]
+    for first in (0, 1):  # each user's in their order
+        theirs = [f"x{n}" for n in range(first, 200, 2)]
+        assert [id for id in queue.ids if id in theirs] == theirs
     assert await spool.count() == 0
     assert await spool.drain(queue.put) == 0
     assert house.path.stat().st_size < 100
@@ -231,7 +233,8 @@ async def test_what_is_appended_during_a_drain_is_not_lost(house: House, queue: 
         return await queue.put(owner, said)
 
     assert await spool.drain(put) == 134
-    assert queue.ids[-4:] == ["more-x0", "more-x63", "more-x64", "more-x129"]
+    added = [id for id in queue.ids if id.startswith("more")]
+    assert added == ["more-x0", "more-x63", "more-x64", "more-x129"]
 
 
 async def test_an_error_of_put_loses_nothing(house: House, queue: Queue) -> None:
@@ -492,7 +495,7 @@ async def test_a_file_cut_at_any_byte_of_its_last_frame_keeps_the_others(house: 
         assert house.path.stat().st_size == (start if cut < len(whole) else cut)
         await spool.append(house.ann, exchange("after"))
         await spool.drain(queue.put)
-        assert queue.ids == ["x0", "x1", *torn, "after"], f"cut at {cut}"
+        assert sorted(queue.ids) == sorted(["x0", "x1", *torn, "after"]), f"cut at {cut}"
 
 
 async def test_a_torn_frame_is_passed_over_when_more_was_appended_after_it(house: House) -> None:
@@ -503,7 +506,7 @@ async def test_a_torn_frame_is_passed_over_when_more_was_appended_after_it(house
         await spool.append(house.ann, exchange("after"))  # not opened anew: nothing was cut
         queue = Queue()
         await spool.drain(queue.put)
-        assert queue.ids == ["x0", "x1", "after"], f"cut at {cut}"
+        assert sorted(queue.ids) == ["after", "x0", "x1"], f"cut at {cut}"
 
 
 async def test_any_damaged_byte_costs_one_frame_at_most(house: House) -> None:

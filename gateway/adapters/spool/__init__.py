@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -23,6 +23,15 @@ from gateway.core.wire import NEWER, exchange_from_bytes, exchange_to_bytes
 from gateway.ports import Cipher
 
 _log = structlog.get_logger("gateway.spool")
+
+
+class _Handed(NamedTuple):
+    """How many of a user's were taken; where in the file the first lies that was not, and why."""
+
+    taken: int
+    kept: int | None = None
+    away: bool = False
+    error: Exception | None = None
 
 
 class FileSpool:
@@ -94,7 +103,8 @@ class FileSpool:
         self._write_waiting()
 
     async def drain(self, put: Callable[[Owner, Exchange], Awaitable[Any]]) -> int:
-        """Hand each spooled exchange to `put`, oldest first, and forget it once taken; how many.
+        """Hand each spooled exchange to `put`, each user's oldest first, and forget it once taken;
+        how many.
 
         Ends early, and keeps the rest, where `put` raises QueueUnavailable or the directory is
         away. Where it raises OverBudget it goes on with the other users, and all from there on
@@ -113,22 +123,47 @@ class FileSpool:
             chunk = await asyncio.to_thread(self._file.next_chunk, generation, place)
             if not chunk.frames:
                 return taken
-            reached = chunk.start
-            try:
-                for frame in chunk.frames:
-                    if frame.tenant not in full:
-                        try:
-                            taken += await self._hand(frame, put)
-                        except OverBudget:
-                            full.add(frame.tenant)
-                    if not full:
-                        reached = frame.end
-            except Unavailable:
+            # One user's after the other, all users at once: a busy Redis answers each in turn.
+            lines: dict[str, list[Frame]] = {}
+            for frame in chunk.frames:
+                lines.setdefault(frame.tenant, []).append(frame)
+            nothing_kept = not full
+            handed = await asyncio.gather(
+                *(self._hand_line(line, put, full) for line in lines.values())
+            )
+            taken += sum(line.taken for line in handed)
+            end = chunk.frames[-1].end
+            reached = min((line.kept for line in handed if line.kept is not None), default=end)
+            if nothing_kept and reached > chunk.start:
+                await asyncio.to_thread(self._file.advance, chunk.generation, reached)
+            for line in handed:
+                if line.error is not None:
+                    raise line.error
+            if any(line.away for line in handed):
                 return taken
-            finally:
-                if reached > chunk.start:
-                    await asyncio.to_thread(self._file.advance, chunk.generation, reached)
-            generation, place = chunk.generation, chunk.frames[-1].end
+            generation, place = chunk.generation, end
+
+    async def _hand_line(
+        self,
+        frames: Sequence[Frame],
+        put: Callable[[Owner, Exchange], Awaitable[Any]],
+        full: set[str],
+    ) -> _Handed:
+        """One user's exchanges, in order, up to the first that is not taken."""
+        taken = 0
+        for frame in frames:
+            if frame.tenant in full:
+                return _Handed(taken, kept=frame.start)
+            try:
+                taken += await self._hand(frame, put)
+            except OverBudget:
+                full.add(frame.tenant)
+                return _Handed(taken, kept=frame.start)
+            except Unavailable:
+                return _Handed(taken, kept=frame.start, away=True)
+            except Exception as exc:  # noqa: BLE001 (raised once all users had their turn)
+                return _Handed(taken, kept=frame.start, error=exc)
+        return _Handed(taken)
 
     async def _hand(self, frame: Frame, put: Callable[[Owner, Exchange], Awaitable[Any]]) -> int:
         """One exchange: 1 where it was taken, 0 where it was known already or is to be dropped."""
