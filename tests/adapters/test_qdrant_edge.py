@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from gateway.adapters.bm25 import Bm25Lexicon
 from gateway.adapters.cipher import AesGcmCipher
 from gateway.adapters.qdrant.edge import EdgeEngine, QdrantEdgeStore
 from gateway.adapters.qdrant.engine import Point
+from gateway.adapters.qdrant.process import _MAIN, _ROOT
 from gateway.core.errors import SettingsError, StoreUnavailable, Unreadable
 from gateway.core.identity import Owner, Person, new_owner
 from gateway.core.memory import Entry, Memory, Probe, Source, Where
@@ -175,6 +177,20 @@ async def test_all_is_there_after_kill_9_of_the_gateway_and_its_process_is_gone(
         await gone(shard)
     finally:
         await store.close()
+
+
+def test_it_ends_in_order_where_the_gateway_left_answers_unread(tmp_path: Path) -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        arguments = [_ROOT, str(theirs.fileno()), str(tmp_path / "q")]
+        shard = subprocess.Popen(
+            [sys.executable, "-P", "-c", _MAIN, *arguments], pass_fds=(theirs.fileno(),)
+        )
+    with shard, ours:
+        ours.settimeout(30)
+        assert ours.recv(4096, socket.MSG_PEEK)  # it has loaded; closed unread, that is a reset
+        ours.close()
+        assert shard.wait(30) == 0
 
 
 # --- who holds it ----------------------------------------------------------------------------

@@ -378,7 +378,10 @@ def serve(connection: socket.socket, path: Path) -> int:
             if shard.unflushed:
                 shard.flush()
             continue
-        received = connection.recv(1 << 20)
+        try:
+            received = connection.recv(1 << 20)
+        except ConnectionResetError:
+            received = b""  # the gateway was killed before it had read all its answers
         if not received:
             shard.close()
             return 0
