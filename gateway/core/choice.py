@@ -27,8 +27,8 @@ KEEP_MATCH = 0.2
 """The same for what of the score speaks of the question itself: who said it and in which
 session do not make a memory an answer."""
 MATCH = ("dense", "lexical", "focus", "links", "date")
-IN_FULL = 6
-"""So many new memories get a longer passage than those after them."""
+IN_FULL = 4
+"""So many new memories get a longer passage than those after them; at the tail the best alone."""
 STANDING_SHARE = 0.5
 """The share of the token budget that standing memories may take."""
 JUST_SAID_SHARE = 0.25
@@ -261,7 +261,8 @@ class _Chosen:
         return None
 
     def _item(self, memory: Memory, group: int) -> _Item:
-        ref = passage(memory, self._stems, brief=len(self._new) >= IN_FULL)
+        brief = len(self._new) >= (1 if self._budget.at_tail else IN_FULL)
+        ref = passage(memory, self._stems, brief=brief)
         shown = as_injected(memory, ref)
         return _Item(ref, shown, _cost(shown), group)
 

@@ -23,8 +23,8 @@ class Cut:
     passage: int
 
 
-TURN = Cut(whole=240, passage=160)
-BRIEF_TURN = Cut(whole=140, passage=100)
+TURN = Cut(whole=360, passage=200)
+BRIEF_TURN = Cut(whole=180, passage=100)
 """For turns after the best few: twice as many of them find room (docs/recall.md)."""
 FACT = Cut(whole=600, passage=400)
 PINNED = Cut(whole=1200, passage=1000)
