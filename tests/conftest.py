@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import shutil
 import subprocess
 import tempfile
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
+import structlog
 
 from gateway.adapters.embedded_redis import EmbeddedRedis, find_server
 from gateway.lab.scripted_upstream import ScriptedUpstream
@@ -114,3 +116,15 @@ async def cluster(cluster_port: int) -> AsyncIterator[RedisCluster]:
     async with RedisCluster(host="127.0.0.1", port=cluster_port) as client:
         await client.flushall()
         yield client
+
+
+@pytest.fixture
+def own_log() -> Iterator[None]:
+    """A test may configure logs: they are afterwards as they were."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.captureWarnings(capture=False)
+    structlog.reset_defaults()

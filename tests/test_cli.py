@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import json
-import logging
 import os
 import signal
 import socket
@@ -18,7 +17,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-import structlog
 
 from gateway.cli import doctor, main, operating, shown
 from gateway.cli.running import FILE, announced, find
@@ -30,15 +28,7 @@ from tests.gateway_process import GatewayProcess, until
 Run = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture(autouse=True)
-def _own_log() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    logging.captureWarnings(capture=False)
-    structlog.reset_defaults()
+pytestmark = pytest.mark.usefixtures("own_log")
 
 
 @pytest.fixture(scope="module")
