@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gateway.core.errors import BadRequest, NotFound, Unauthenticated
 from gateway.core.identity import DEFAULT_APP
 from gateway.ports import Deployment
+from gateway.telemetry.metrics import Metrics
 from gateway.web import admin, console, health, memories, openapi
 from gateway.web.body import ClientLeft
 from gateway.web.browser_session import BrowserSessions
@@ -73,7 +74,7 @@ class GatewayWeb:
         self._chats = frozenset(ROOT + path for path in APIS)
         self._chat = ChatEndpoint(deployment)
         self._pass = PassThrough(deployment)
-        self._own = OwnRoutes(own)
+        self._own = OwnRoutes(own, deployment.metrics)
         self._admin_token = admin_token.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -122,7 +123,8 @@ def _is_own(path: str) -> bool:
 class OwnRoutes:
     """The gateway's own paths; every error of theirs is answered here, OpenAI-shaped."""
 
-    def __init__(self, routes: Sequence[BaseRoute]) -> None:
+    def __init__(self, routes: Sequence[BaseRoute], metrics: Metrics) -> None:
+        self._metrics = metrics
         self._router = Router(routes=routes, redirect_slashes=False, default=_unknown)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> int:
@@ -147,7 +149,7 @@ class OwnRoutes:
                 out, BadRequest(exc.detail, code="http_error"), headers, exc.status_code
             )
         except Exception as exc:
-            error = foreseen(exc)
+            error = foreseen(exc, self._metrics)
             if status:
                 raise  # half an answer is out: the server closes the connection
             await send_error(out, error)

@@ -21,6 +21,7 @@ from gateway.core.errors import (
     OverBudget,
     OwnerGone,
     RateLimited,
+    RequestRefused,
     TooLarge,
     Unauthenticated,
     Unavailable,
@@ -30,6 +31,7 @@ from gateway.core.errors import (
     UpstreamTimedOut,
 )
 from gateway.telemetry.logs import log
+from gateway.telemetry.metrics import Metrics
 
 STATUS: Final[tuple[tuple[type[GatewayError], int, str], ...]] = (
     (BadRequest, 400, "invalid_request_error"),
@@ -110,8 +112,11 @@ async def send_error(
     return status
 
 
-def foreseen(error: Exception) -> GatewayError:
-    """The error to answer with; one that nobody foresaw is logged first."""
+def foreseen(error: Exception, metrics: Metrics) -> GatewayError:
+    """The error to answer with, counted where it refuses the request; one that nobody foresaw is
+    logged first."""
+    if isinstance(error, RequestRefused):
+        metrics.refused_requests.labels(error.code or status_of(error)[1]).inc()
     if isinstance(error, GatewayError):
         return error
     log("web").error("request_failed", exc_info=error)

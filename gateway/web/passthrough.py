@@ -44,7 +44,7 @@ class PassThrough:
         except (ClientLeft, ClientGone):
             return LEFT
         except Exception as exc:  # noqa: BLE001 (the edge: whatever it was, the client is told)
-            error = foreseen(exc)
+            error = foreseen(exc, self._deployment.metrics)
             if client.status == 0:
                 await client.fail(error)
             return client.status

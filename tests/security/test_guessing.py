@@ -54,6 +54,18 @@ async def test_wrong_ones_are_told_to_wait_after_a_few(gateway: House, by: objec
         assert (await by(client, "mg_wrong")).status_code == 401  # type: ignore[operator]
 
 
+async def test_what_was_refused_is_counted_by_its_reason(gateway: House) -> None:
+    async with gateway.client() as client:
+        for _ in range(MOST + 2):
+            await by_admin_token(client, "wrong")
+        await client.post("/v1/chat/completions", json={}, headers={"X-Memory-Key": "mg_x"})
+        await client.get("/v1/models", headers={"X-Memory-Key": "mg_x"})
+        await by_form(client, "wrong")
+        shown = (await client.get("/metrics")).text
+    for code, count in (("invalid_admin_token", MOST), ("too_many_failures", 5)):
+        assert f'memory_gateway_refused_requests_total{{code="{code}"}} {count}.0' in shown
+
+
 @WAYS
 async def test_a_right_one_is_not_told_apart_from_a_wrong_one_meanwhile(
     gateway: House, by: object

@@ -39,6 +39,7 @@ from gateway.web.console.own_page import OwnPage
 from gateway.web.console.shell import answered, is_secure, page, same_site, static
 from gateway.web.context import read_body
 from gateway.web.credentials import admin_attempt
+from gateway.web.errors import foreseen
 from gateway.web.figures import Figures
 from gateway.web.identity import check_app
 
@@ -127,6 +128,7 @@ class Console:
             except Unauthenticated as exc:
                 raise attempt.failed(exc) from None
         except (Unauthenticated, RateLimited) as exc:
+            foreseen(exc, self._deployment.metrics)  # counts it
             return _refused(to, exc)
         attempt.succeeded()
         answer = answered(RedirectResponse(to, 303))
