@@ -99,7 +99,7 @@ class GatewayProcess:
             cwd=self.data_dir.parent,
             capture_output=True,
             text=True,
-            timeout=50,
+            timeout=150,
         )
 
     def change(self, **settings: Any) -> None:

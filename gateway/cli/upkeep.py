@@ -94,7 +94,16 @@ def backup(asked: Asked) -> int:
     async def whole() -> int:
         async with admin(settings) as api:
             done = await api.post("/backup", {"directory": str(asked.directory.absolute())})
-        show_json(done) if asked.json else show_pairs(done)
+        if left_out := done.get("left_out"):
+            print(
+                f"memory-gateway: left out: {', '.join(left_out)} (apps with servers of their own:"
+                " take Qdrant's snapshots and Redis's append-only file, see docs/reliability.md)",
+                file=sys.stderr,
+            )
+        if asked.json:
+            show_json(done)
+        else:
+            show_pairs({name: value for name, value in done.items() if name != "left_out"})
         return 0
 
     return asyncio.run(whole())

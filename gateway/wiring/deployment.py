@@ -97,7 +97,10 @@ class GatewayDeployment:
             name: self.copies[name] for name in COPIED if name in self.copies
         }
         async with self._changing:
-            return await back_up(copies, self._settings.data_dir, directory, now=self._clock())
+            done = await back_up(copies, self._settings.data_dir, directory, now=self._clock())
+        settings = self._settings
+        elsewhere = [name for name in settings.apps if settings.own(name) & {"qdrant", "redis"}]
+        return done | ({"left_out": sorted(elsewhere)} if elsewhere else {})
 
     def beside(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
         """Do `work` for as long as the parts opened so far are open."""

@@ -49,7 +49,7 @@ async def whole_services(deployment: GatewayDeployment, scope: AppSettings) -> S
     cipher = AesGcmCipher()
     store = memory_store(deployment, scope, cipher)
     parts.push_async_callback(store.close)
-    opening = beside(open_store(deployment, store), "open the store")
+    opening = beside(open_store(deployment, scope, store), "open the store")
     try:
         # Both at once: embedded, each is a process that reads its files.
         queue_client, state_client = await redis_clients(deployment, scope)

@@ -79,12 +79,12 @@ def memory_store(deployment: GatewayDeployment, scope: AppSettings, cipher: Ciph
     return QdrantServerStore(scope.qdrant, cipher=cipher, lexicon=lexicon)
 
 
-async def open_store(deployment: GatewayDeployment, store: MemoryStore) -> None:
+async def open_store(deployment: GatewayDeployment, scope: AppSettings, store: MemoryStore) -> None:
     """Open it now, or as soon as it is there: chats do not wait for a Qdrant that is away."""
     try:
         await store.open()
     except StoreUnavailable as exc:
-        if deployment.settings.embedded:
+        if scope.qdrant.url is None:
             raise
         _log.warning("store_away", reason=exc.message, retry_s=RETRY_S)
         deployment.beside(_until_open(store), "open the store")

@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -175,6 +176,16 @@ def test_commands_work_on_the_servers_from_a_machine_without_a_gateway(servers: 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     out, err = process.communicate(timeout=200)
     return process.returncode, out, err
+
+
+def test_a_backup_says_which_apps_rest_on_servers_and_are_not_in_it(tmp_path: Path) -> None:
+    away = {"qdrant__url": "http://127.0.0.1:9", "redis__url": "redis://127.0.0.1:9"}
+    own = {f"apps__legal__{name}": url for name, url in away.items()}
+    stopped = GatewayProcess(tmp_path / "data", "http://127.0.0.1:9/v1", **own)
+    done = stopped.command("backup", str(tmp_path / "copy"))
+    assert done.returncode == 0, done.stderr
+    assert "left out: legal (apps with servers of their own" in done.stderr
+    assert (tmp_path / "copy" / "backup.json").exists()
 
 
 class Silent(ScriptedUpstream):
