@@ -90,6 +90,16 @@ async def test_what_was_put_is_there_after_an_orderly_end(tmp_path: Path) -> Non
         await again.close()
 
 
+async def test_a_process_that_ends_at_its_start_is_told_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.adapters.qdrant.process._MAIN", "raise SystemExit(3)")
+    store = QdrantEdgeStore(tmp_path, cipher=AesGcmCipher(), lexicon=Bm25Lexicon())
+    with pytest.raises(StoreUnavailable, match=r"exit status 3.*room"):
+        await store.open()
+    await store.close()
+
+
 async def test_an_acknowledged_write_survives_a_killed_process_and_the_next_call_starts_a_new_one(
     store: QdrantEdgeStore,
 ) -> None:

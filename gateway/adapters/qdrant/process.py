@@ -49,11 +49,19 @@ class ShardProcess:
     async def start(self) -> None:
         """Start it and wait until the store is loaded.
 
-        Raises SettingsError where the store cannot be opened (in use, of a newer format).
+        Raises SettingsError where the store cannot be opened (in use, of a newer format), and
+        StoreUnavailable where its process does not come up.
         """
         wire = await self._connect()
         try:
-            refusal = await asyncio.wait_for(wire.answer(0), START_S)
+            refusal = await asyncio.wait_for(wire.greeting, START_S)
+        except StoreUnavailable as exc:
+            assert self._child is not None  # noqa: S101 (for the type)
+            code = await asyncio.get_running_loop().run_in_executor(None, self._child.wait)
+            raise StoreUnavailable(
+                f"the memory store at {self._path} ended at its start (exit status {code}). See"
+                " that its disk has room, and that the processor is one that Qdrant Edge runs on"
+            ) from exc
         except TimeoutError as exc:
             raise StoreUnavailable(f"the memory store took over {START_S:.0f} s to load") from exc
         if refusal is not None:
@@ -109,14 +117,11 @@ class _Wire(asyncio.Protocol):
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._loop = asyncio.get_running_loop()
-        self._waiting[0] = self._loop.create_future()
+        self.greeting = self._waiting[0] = self._loop.create_future()
         # A restart does not wait for the greeting; that it failed is seen by the calls.
-        self._waiting[0].add_done_callback(lambda one: one.cancelled() or one.exception())
+        self.greeting.add_done_callback(lambda one: one.cancelled() or one.exception())
         self._pending = bytearray()
         self.lost = False
-
-    async def answer(self, number: int) -> Any:
-        return await self._waiting[number]
 
     async def call(self, name: str, arguments: tuple[Any, ...]) -> Any:
         if self._transport is None or self.lost:
