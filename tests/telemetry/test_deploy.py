@@ -15,6 +15,7 @@ from gateway.telemetry.metrics import Metrics
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 RULES = DEPLOY / "prometheus" / "alerts.yaml"
+RULES_TRIED = DEPLOY / "prometheus" / "tests" / "alerts.yaml"
 DASHBOARD = DEPLOY / "grafana" / "memory-gateway.json"
 OWN = re.compile(r"\bmemory_gateway_\w+")
 UNITS = ("milliseconds", "_ms", "_minutes", "_hours", "_kilobytes", "_kb", "_mb", "_percent")
@@ -63,6 +64,13 @@ def test_names_and_units_are_as_prometheus_wants_them() -> None:
             assert not name.endswith(("_count", "_sum", "_bucket")), name
 
 
+def test_every_alert_is_tried_on_series_that_raise_it() -> None:
+    tried = RULES_TRIED.read_text()
+    for group in yaml.safe_load(RULES.read_text())["groups"]:
+        for rule in group["rules"]:
+            assert f'alertname="{rule["alert"]}"' in tried
+
+
 def test_every_alert_says_what_to_do() -> None:
     for group in yaml.safe_load(RULES.read_text())["groups"]:
         for rule in group["rules"]:
@@ -73,5 +81,6 @@ def test_every_alert_says_what_to_do() -> None:
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="no promtool on this machine")
 def test_promtool_agrees() -> None:
     subprocess.run(["promtool", "check", "rules", str(RULES)], check=True)
+    subprocess.run(["promtool", "test", "rules", str(RULES_TRIED)], check=True)
     figures = Metrics().render()
     subprocess.run(["promtool", "check", "metrics"], input=figures, check=True)
