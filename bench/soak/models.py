@@ -18,7 +18,7 @@ from gateway.lab.script import Die, Raw, Say, Scripted, Stall, ToolCall, refusal
 from gateway.lab.scripted_upstream import Recorded, ScriptedUpstream
 
 Use = Literal["chat", "embedding", "extraction"]
-MOODS: Final = ("fails", "is too busy", "resets", "hangs", "cuts", "talks rubbish", "is slow")
+MOODS: Final = ("fails", "is too busy", "hangs", "cuts", "talks rubbish", "is slow")
 SLOT_WORDS: Final = "My colour is"
 PACE_S: Final = 0.004
 LATE_S: Final = 0.4
@@ -67,8 +67,6 @@ class Models(ScriptedUpstream):
                 return refusal(500, "broken")
             case "is too busy":
                 return refusal(429, "too busy", retry_after="1")
-            case "resets":
-                return Raw(before=[Die()])
             case "hangs":
                 return Raw(before=[Stall()])
             case "cuts" if stream:
