@@ -98,7 +98,7 @@ APART   := clients browser faults
 WORKERS ?= auto
 SHARED  := -n $(WORKERS) --maxprocesses 8 --dist worksteal
 
-test: test-unit $(APART:%=test-%) ## everything, in some five minutes
+test: test-unit $(APART:%=test-%) ## everything, in under ten minutes
 
 test-unit: $(VENV)/.dev $(VENV)/.redis ## the suite without browsers, foreign clients and killed processes
 	$(PYTEST) -q $(SHARED) $(APART:%=--ignore tests/%)
