@@ -34,7 +34,7 @@ class Endings:
         self._looks_left: dict[str, int] = {}
 
     async def watch(self) -> None:
-        """Look until cancelled. While the directory is away nobody is found, nor erased."""
+        """Look until cancelled. What was missed while the directory was away is told after."""
         while True:
             try:
                 await self.look()

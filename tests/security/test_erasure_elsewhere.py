@@ -8,7 +8,7 @@ done part by part, without the step that lets go of it here.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -24,16 +24,9 @@ from gateway.flows import curate, endings, recall
 from gateway.lab.scripted_upstream import ScriptedUpstream
 from gateway.ports import Services
 from gateway.wiring import GatewayDeployment, open_deployment
-from tests.qdrant_over_http import QdrantOverHttp
 
 ANA = Person("default", "ana")
 Two = tuple[GatewayDeployment, GatewayDeployment]
-
-
-@pytest.fixture(scope="module")
-def qdrant() -> Iterator[str]:
-    with QdrantOverHttp() as running:
-        yield running.url
 
 
 @pytest.fixture
@@ -74,7 +67,7 @@ def held(services: Services, owner: Owner) -> dict[str, bool]:
         "opened memories": store._opened.holds(owner.tenant),
         "opened exchanges": bool(queue._held_open.of(owner.tenant)),
         "standing memories": owner.tenant in recall._standing._kept,
-        "owners": any(kept.tenant == owner.tenant for _, kept in directory._cache.values()),
+        "owners": any(k.owner.tenant == owner.tenant for k in directory._cache.values()),
         "keys": cipher._aead.cache_info().currsize > 0,
     }
 
