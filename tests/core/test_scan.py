@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from random import Random
 from typing import Any
 
@@ -138,8 +139,10 @@ def test_json_that_only_our_reader_dislikes_is_not_for_us(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("depth", [5_000, 200_000])
-def test_deep_nesting_is_not_for_us_and_no_recursion_error(depth: int) -> None:
-    with pytest.raises(NotForUs):
+def test_deep_nesting_is_read_or_not_for_us_and_no_recursion_error(depth: int) -> None:
+    # Python 3.11 reads a thousand levels, 3.13 some ten thousand.
+    not_for_us = pytest.raises(NotForUs) if depth == 200_000 else suppress(NotForUs)
+    with not_for_us:
         read_body(b'{"a":' + b"[" * depth + b"]" * depth + b"}", {})
 
 
