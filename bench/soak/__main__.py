@@ -37,7 +37,7 @@ CALM_S: Final = 5.0
 """Without new faults, at the end of a run."""
 SETTLE_S: Final = 180.0
 SETTINGS: Final = {
-    "upstream__first_byte_timeout_s": 3,
+    "upstream__first_byte_timeout_s": 6,
     "upstream__idle_timeout_s": 3,
     "embedding__provider": "openai",
     "embedding__api_key": "k",
