@@ -45,9 +45,11 @@ schema = schemathesis.openapi.from_dict(
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
     data_dir = tmp_path_factory.mktemp("openapi") / "data"
+    # Wrong tokens are sent on purpose, more in a minute than the brake on guessing lets by.
+    more = {"admin__token": TOKEN, "server__wrong_credentials_per_minute": 100_000}
     with (
         ScriptedUpstream() as upstream,
-        GatewayProcess(data_dir, upstream.base_url, admin__token=TOKEN) as gateway,
+        GatewayProcess(data_dir, upstream.base_url, **more) as gateway,
     ):
         yield gateway
 
