@@ -266,6 +266,7 @@ def test_what_an_app_may_not_set_is_refused(overrides: dict[str, Any], says: str
         ({"privacy.seal": 1}, "privacy.seal: 1 given; allowed is true or false"),
         ({"memory.placement": "top"}, '"system", "split" or "tail"'),
         ({"memory.types": ["profile", "mood"]}, "memory.types.1: 'mood' given; allowed is a list"),
+        ({"privacy.deny_types": ["profil"]}, "privacy.deny_types.0: 'profil' given; allowed is a"),
         ({"memory.types": "profile"}, "memory.types: 'profile' given; allowed is a list of"),
         (
             {"memory.floor": float("nan")},

@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from gateway.core.errors import SettingsError
+from gateway.core.memory import TYPES, Type
 
 DAY_S = 86_400.0
 
@@ -130,12 +131,7 @@ class MemorySettings(Section):
     max_memories: int = Field(40, ge=0, le=1000)
     deadline_ms: float = Field(150.0, ge=1.0, le=60_000.0)
     turns: Literal["on", "off"] = "on"
-    types: tuple[Literal["profile", "preference", "interaction", "task_state"], ...] = (
-        "profile",
-        "preference",
-        "interaction",
-        "task_state",
-    )
+    types: tuple[Type, ...] = TYPES
     standing_max: int = Field(20, ge=0, le=200)
     floor: Share = 0.35
     rerank: Literal["off", "on"] = "off"
@@ -234,8 +230,8 @@ class PrivacySettings(Section):
     redact: tuple[
         Literal["card", "iban", "key", "password", "government_id", "email", "phone"], ...
     ] = ("card", "iban", "key", "password")
-    allow_types: tuple[str, ...] = ()
-    deny_types: tuple[str, ...] = ()
+    allow_types: tuple[Type, ...] = ()
+    deny_types: tuple[Type, ...] = ()
 
 
 class ReceiptSettings(Section):
