@@ -79,7 +79,7 @@ class HttpClient:
 
 
 def memory_headers(report: Report) -> list[tuple[bytes, bytes]]:
-    """What memory did, for the head of an answer (docs/wire.md)."""
+    """What memory did, for the head of an answer (docs/api.md)."""
     if report.status == "off":
         return [(b"x-memory-status", b"off")]
     headers = [
