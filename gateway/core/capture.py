@@ -24,6 +24,7 @@ from gateway.core.injection import last_user_message, strip_blocks
 from gateway.core.memory import Instant
 
 __all__ = [
+    "answer_marks",
     "answered",
     "exchange_of",
     "fresh_by_shape",
@@ -77,6 +78,19 @@ def response_mark(response_id: str, key: bytes = b"") -> str:
     """The mark under which a response of the upstream's is known: noted as seen with the
     exchange, it leads a later `previous_response_id` to its conversation."""
     return _hash(key, "response", response_id)
+
+
+def answer_marks(request: ChatRequest, answer: Answer, key: bytes = b"") -> tuple[str, ...]:
+    """The marks that this answer has when the client sends it back unchanged: after the last
+    message, and as the first of a window that begins with it. They lead a client whose window
+    holds nothing else that was seen (its last two or three messages) to its conversation."""
+    words = " ".join(strip_blocks(answer.text or answer.refusal or "").split())
+    if not words or answer.tool_calls:
+        return ()
+    this = _hash(key, "assistant", words, "", "")
+    said = _said(request)
+    before = (_print(said[-1], key), "") if said else ("",)
+    return tuple(_hash(key, "message", one, this, "1") for one in before)
 
 
 def user_turn_mark(

@@ -167,9 +167,6 @@ async def _handed_over(
         marks, exchange = _exchange(visit, request, answer, owner)
     if exchange is None:
         return None
-    if answer.response_id is not None and request.api == "responses":
-        response = capture.response_mark(answer.response_id, owner.key)
-        marks = (*marks[:-1], response, *marks[-1:])
     owed = 0
     if answer.outcome != "complete" and visit.conversation is not None:
         owed = visit.conversation.fresh
@@ -196,7 +193,7 @@ async def _handed_over(
 def _exchange(
     visit: Visit, request: ChatRequest, answer: Answer, owner: Owner
 ) -> tuple[tuple[str, ...], Exchange | None]:
-    """The request's marks, and what is new in it and its answer."""
+    """What is seen from now on, the request's last message at its end; and the exchange."""
     marks = visit.marks or capture.marks(request, owner.key)
     conversation = visit.conversation
     exchange = capture.exchange_of(
@@ -212,7 +209,10 @@ def _exchange(
     )
     if exchange is not None and (trace := visit.span.traceparent) is not None:
         exchange = replace(exchange, trace=trace)
-    return marks, exchange
+    seen = capture.answer_marks(request, answer, owner.key)
+    if answer.response_id is not None and request.api == "responses":
+        seen = (*seen, capture.response_mark(answer.response_id, owner.key))
+    return (*marks[:-1], *seen, *marks[-1:]), exchange
 
 
 def session_of_visit(visit: Visit) -> str:

@@ -11,6 +11,7 @@ from gateway.core.capture import (
     MAX_TOOL_CHARS,
     MAX_TURN_CHARS,
     MAX_TURNS,
+    answer_marks,
     answered,
     exchange_of,
     fresh_by_shape,
@@ -82,6 +83,16 @@ def test_marks_inside_a_window_of_the_last_messages_are_those_of_the_whole() -> 
     messages = [user("a"), assistant("b"), user("c"), assistant("d"), user("e")]
 
     assert marks(chat(*messages[2:]))[1:] == marks(chat(*messages))[3:]
+
+
+def test_an_answer_that_is_sent_back_has_the_marks_that_were_foretold() -> None:
+    request = chat(system("s"), user("a"), assistant("b"), user("c"))
+    told = answer_marks(request, Answer(text=" an \nanswer "))
+
+    after = marks(chat(user("c"), assistant("an answer"), user("e")))
+    first = marks(chat(assistant("an answer"), user("e")))
+    assert told == (after[1], first[0])
+    assert answer_marks(request, Answer()) == ()
 
 
 def test_white_space_key_order_and_echoed_blocks_do_not_change_a_mark() -> None:

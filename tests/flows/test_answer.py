@@ -115,13 +115,14 @@ async def test_a_request_that_follows_at_once_finds_the_last_one_handed_over(
     assert all(len(exchange.turns) == 2 for exchange in said)
 
 
-async def test_a_client_that_sends_its_last_six_messages_says_each_of_them_once(
-    gateway: House,
+@pytest.mark.parametrize("last", [2, 3, 4, 6])
+async def test_a_client_that_sends_its_last_few_messages_says_each_of_them_once(
+    gateway: House, last: int
 ) -> None:
     history: list[dict[str, Any]] = []
     for n in range(8):
         history.append(user(f"message {n}"))
-        answer = await chat(gateway, *history[-6:])
+        answer = await chat(gateway, *history[-last:])
         history.append(assistant(answer.json()["choices"][0]["message"]["content"]))
     said = await gateway.handed_over()
     texts = [turn.text for exchange in said for turn in exchange.turns if turn.role == "user"]
