@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from gateway import config
-from gateway.cli.parser import read
+from gateway.cli.parser import commands, read
 from gateway.lab.scripted_upstream import ScriptedUpstream
 from tests.gateway_process import GatewayProcess
 
@@ -98,6 +98,17 @@ def test_every_command_of_the_program_can_be_said_as_it_is_written() -> None:
     for line in said:
         words = shlex.split(line.split(">")[0])[1:]
         assert read(words).run
+
+
+def test_every_command_of_the_program_is_told_of_and_no_other() -> None:
+    page = (TOP / "docs/operate.md").read_text()
+    cells = re.findall(
+        r"(?m)^\| (`[a-z].*?) \|", page.partition("## Commands")[2].partition("\n## ")[0]
+    )
+    told = {
+        re.sub(r" [A-Z].*", "", words) for cell in cells for words in re.findall(r"`(.*?)`", cell)
+    }
+    assert told == set(commands())
 
 
 def test_the_two_commands_stand_in_the_readme() -> None:

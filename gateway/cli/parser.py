@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn, TypeAlias
 
@@ -23,6 +23,17 @@ class _Parser(argparse.ArgumentParser):
 def read(argv: Sequence[str]) -> argparse.Namespace:
     """What is asked for; `run` names the function, as `module:function` below `gateway`."""
     return _parser().parse_args(argv)
+
+
+def commands(parser: argparse.ArgumentParser | None = None, prefix: str = "") -> Iterator[str]:
+    """Every command's words, such as `users export`, in the order of `--help`."""
+    # argparse tells its commands only so; the docs are held to them.
+    for action in (parser or _parser())._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for word, below in action.choices.items():
+                yield from commands(below, f"{prefix}{word} ")
+            return
+    yield prefix.strip()
 
 
 def _parser() -> _Parser:
