@@ -402,6 +402,33 @@ async def test_a_kept_connection_that_was_closed_before_a_byte_was_sent_is_repla
     await adapter.close()
 
 
+async def test_a_kept_connection_whose_end_the_loop_has_not_read_is_replaced() -> None:
+    def answer(listening: socket.socket) -> tuple[socket.socket, bytes]:
+        peer, _ = listening.accept()
+        got = b""
+        while not got.endswith(b"}"):
+            got += peer.recv(65536)
+        peer.sendall(ok())
+        return peer, got
+
+    loop = asyncio.get_running_loop()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(SOON_S)
+        adapter = HttpUpstream(settings(f"http://127.0.0.1:{listening.getsockname()[1]}"))
+        first = loop.run_in_executor(None, answer, listening)
+        await whole(adapter, post(b'{"n": 1}'))
+        kept, _ = await first
+        second = loop.run_in_executor(None, answer, listening)
+        kept.close()  # as while this process was stopped: nothing runs until the next request
+        try:
+            assert await whole(adapter, post(b'{"n": 2}')) == b"{}"
+        finally:
+            peer, got = await second
+            peer.close()
+            await adapter.close()
+    assert got.endswith(b'{"n": 2}')
+
+
 def _errors_of(*modules: object) -> list[type[BaseException]]:
     found = {
         kind

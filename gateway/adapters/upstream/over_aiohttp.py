@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 from collections.abc import AsyncIterator
 from contextvars import ContextVar
 from functools import partial
@@ -11,9 +12,10 @@ import aiohttp
 import httpx
 from aiohttp import hdrs
 from aiohttp.abc import AbstractStreamWriter
-from aiohttp.client_reqrep import ClientRequest, ClientResponse
+from aiohttp.client_reqrep import ClientRequest, ClientResponse, ConnectionKey
 from aiohttp.connector import Connection
 from aiohttp.helpers import get_env_proxy_for_url
+from aiohttp.tracing import Trace
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -140,12 +142,35 @@ _sending: ContextVar[_Request] = ContextVar("_sending")
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Connections whose answers can be poured."""
+    """Connections whose answers can be poured, and that are not used again once closed.
+
+    An upstream may have closed one while this process was stopped or busy: the loop has not
+    read the end yet, so that aiohttp takes it for open. A POST written to it is lost, and is
+    not sent again (RFC 9110, 9.2.2): that cost a chat a 502. So its socket is looked at first.
+    """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         factory: Any = partial(PouringProtocol, loop=self._loop)
         self._factory = factory
+
+    async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
+        """A kept connection. Each that is not fit is closed, and the next one taken."""
+        while (kept := await super()._get(key, traces)) is not None:
+            if not _has_something_to_read(kept):
+                return kept
+            kept.close()
+        return None
+
+
+def _has_something_to_read(idle: Connection) -> bool:
+    """Between two answers only the end of a connection, or a break of HTTP, can be read."""
+    of_it = None if idle.transport is None else idle.transport.get_extra_info("socket")
+    if of_it is None:
+        return False
+    looking = select.poll()  # `select.select` knows no descriptor above 1,023
+    looking.register(of_it.fileno(), select.POLLIN)
+    return bool(looking.poll(0))
 
 
 class Arriving(httpx.AsyncByteStream):

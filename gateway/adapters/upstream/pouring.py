@@ -31,7 +31,8 @@ class PouringProtocol(ResponseHandler):
             try:
                 await pour.over
             finally:
-                self._pour = None
+                if self._pour is pour:
+                    self._pour = None
         return pour.left
 
     def data_received(self, data: bytes) -> None:
