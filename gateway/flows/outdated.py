@@ -33,6 +33,8 @@ class Outdated:
         """The ids of the turns that these facts in force have outdated, and those of superseded
         facts that would have to be looked up first."""
         known = self._known.get(tenant, {})
+        if known:
+            self._known.move_to_end(tenant)
         turns: set[str] = set()
         unknown: list[str] = []
         for fact in facts:
@@ -53,7 +55,7 @@ class Outdated:
         for _ in range(MAX_BACK):
             wanted = list(dict.fromkeys(id for id in asked if id is not None))[:MAX_FACTS]
             if not wanted:
-                return
+                break
             found = {fact.id: fact for fact in await store.get(owner, wanted)}
             kept = self._known.setdefault(owner.tenant, {})
             if len(kept) + len(wanted) > MAX_FACTS:
@@ -64,7 +66,7 @@ class Outdated:
                 for id in wanted
             )
             asked = [kept[id][0] for id in wanted if kept[id][0] not in kept]
-        self._known.move_to_end(owner.tenant)
+            self._known.move_to_end(owner.tenant)
         while len(self._known) > MAX_TENANTS:
             self._known.popitem(last=False)
 
