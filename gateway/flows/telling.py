@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
-from gateway.core.errors import StateUnavailable
+from gateway.core.errors import GatewayError, StateUnavailable
 from gateway.ports import Services
 from gateway.telemetry.counts import Counting, Counts
 from gateway.telemetry.metrics import Metrics
@@ -34,11 +34,24 @@ async def tell(services: Callable[[], Sequence[Services]], metrics: Metrics) -> 
         # First of all a pause: a command that opens the stores for a moment is no such process.
         await asyncio.sleep(EVERY_S)
         now = first.clock()
-        spooled = sum([await one.spool.count() for one in services()])
+        spooled = await _spooled(first, services())
         if first.tally is not None:
             with suppress(StateUnavailable):
                 told = counting.counts(now, spooled=spooled).to_bytes()
                 await first.tally.tell(name, told, now=now)
+
+
+async def _spooled(first: Services, every: Sequence[Services]) -> int:
+    """How much waits on this machine's disk; 0 where it cannot be told or read just now.
+
+    Asked of the shared state first: while that is away nobody can be told, and the spool, which
+    is read whole to be counted, is long.
+    """
+    try:
+        await first.state.ping()
+        return sum([await one.spool.count() for one in every])
+    except (GatewayError, OSError):
+        return 0
 
 
 async def told(services: Services) -> list[Counts]:

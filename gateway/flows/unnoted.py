@@ -83,11 +83,15 @@ class Unnoted:
             while self._of and not ending:
                 await asyncio.sleep(AGAIN_S)
                 ending = deployment.draining
-                try:
-                    for owner in tuple(self._owners.values()):
-                        await self.pay(deployment.services_for(owner.person.app).state, owner)
-                except Unavailable:
-                    continue
+                away: set[int] = set()  # apps may have shared state of their own
+                for owner in tuple(self._owners.values()):
+                    state = deployment.services_for(owner.person.app).state
+                    if id(state) in away:
+                        continue
+                    try:
+                        await self.pay(state, owner)
+                    except Unavailable:
+                        away.add(id(state))
         finally:
             self._trying = False
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from gateway.core.errors import OverBudget
 from gateway.flows import telling
 from gateway.flows.tasks import beside, ended
 from gateway.lab.scripted_upstream import ScriptedUpstream
@@ -44,3 +45,24 @@ async def test_what_every_process_counted_is_told_until_it_ends(
             assert 0 < await redis.ttl(key) <= 15
             await redis.delete(key)
         assert await telling.told(services) == []
+
+
+async def test_a_spool_that_cannot_be_read_does_not_end_the_telling(
+    tmp_path: Path, upstream: ScriptedUpstream, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(telling, "EVERY_S", 0.01)
+    refusals: list[Exception] = [OverBudget("held by another process"), PermissionError(13, "no")]
+
+    async def count(_tenant: str | None = None) -> int:
+        if refusals:
+            raise refusals.pop()
+        return 3
+
+    async with house(tmp_path, upstream.base_url, redis) as gateway:
+        services = gateway.services
+        monkeypatch.setattr(services.spool, "count", count)
+        task = beside(telling.tell(lambda: [services], Metrics()), "tell")
+        async with asyncio.timeout(10):
+            while [sum(one.spooled.values()) for one in await telling.told(services)] != [3.0]:
+                await asyncio.sleep(0.01)
+        await ended(task)

@@ -109,3 +109,23 @@ async def test_what_is_left_is_noted_in_the_background_and_before_the_process_en
     unnoted.try_again(cast(Deployment, deployment))
     await background.drain(5)
     assert len(background) == 0, "an end is not held up by a part that is away"
+
+
+async def test_one_apps_shared_state_that_is_away_does_not_keep_another_apps_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(unnoted_, "AGAIN_S", 0.0)
+    unnoted, background = Unnoted(), TaskGroupOfBackground()
+    states = {"default": State(), "eu": State()}
+    states["default"].away = True
+    deployment = SimpleNamespace(
+        background=background,
+        draining=True,
+        services_for=lambda app: SimpleNamespace(state=states[app]),
+    )
+    unnoted.keep(ANN, note("a"))
+    unnoted.keep(Owner(Person("eu", "eva"), "t3"), note("e"))
+    unnoted.try_again(cast(Deployment, deployment))
+    await background.drain(5)
+    assert states["eu"].noted == [("eva", "s", ("e",), 0)]
+    assert len(unnoted) == 1
