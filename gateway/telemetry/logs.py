@@ -50,6 +50,8 @@ _SECRETS = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 
+UNFINISHED = "ASGI callable returned without completing response."
+
 # These say whole requests and answers when they are asked to debug, and a line a call before.
 _TALKATIVE = (
     "aiohttp", "hpack", "httpcore", "httpx", "httpx2", "openai", "qdrant_client", "urllib3",
@@ -113,7 +115,14 @@ def configure(
         logger.setLevel(logging.NOTSET)  # a server made silent earlier in this process speaks
         logger.handlers.clear()
         logger.propagate = name != "uvicorn.access"
+    logging.getLogger("uvicorn.error").addFilter(_unfinished)
     logging.captureWarnings(capture=True)
+
+
+def _unfinished(record: logging.LogRecord) -> bool:
+    """Not uvicorn's error for an answer that broke off at the upstream: it is left unfinished on
+    purpose, so that the client sees it. The chat's own line says so (`outcome`), and a metric."""
+    return record.msg != UNFINISHED
 
 
 def _renderer(format: str, *, colours: bool) -> structlog.typing.Processor:

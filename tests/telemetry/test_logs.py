@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import structlog
+from uvicorn.protocols.http import httptools_impl
 
 from gateway.core.errors import StoreUnavailable
 from gateway.telemetry import logs
@@ -61,6 +62,16 @@ def test_the_standard_logging_of_others_comes_out_the_same_way() -> None:
     (line,) = lines()
     assert line["event"] == "Started server process [7]"
     assert line["logger"] == "uvicorn.error"
+
+
+def test_an_answer_left_unfinished_on_purpose_is_no_error_of_the_servers() -> None:
+    for _ in range(2):  # configured again, too
+        lines = _json_log()
+    cycle = httptools_impl.RequestResponseCycle.run_asgi.__code__
+    assert logs.UNFINISHED in cycle.co_consts, "the words are uvicorn's own"
+    logging.getLogger("uvicorn.error").error(logs.UNFINISHED)
+    logging.getLogger("uvicorn.error").error("Exception in ASGI application\n")
+    assert [line["event"].strip() for line in lines()] == ["Exception in ASGI application"]
 
 
 def test_clients_that_debug_whole_requests_are_kept_quiet() -> None:
