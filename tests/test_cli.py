@@ -360,6 +360,7 @@ def test_the_queue_is_told_and_retried(run: Run) -> None:
     code, _, err = run("queue", "retry", "nothing-of-this-name")
     assert code == 1
     assert "no dead letter" in err
+    assert "`memory-gateway queue dead` lists them" in err
 
 
 @pytest.mark.usefixtures("either_way")

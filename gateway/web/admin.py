@@ -243,7 +243,10 @@ async def queue_retry(request: Request, deployment: Deployment) -> Response:
     for services in deployment.all_services():
         count += await services.queue.retry(body.id, now=deployment.clock())
     if body.id is not None and count == 0:
-        raise NotFound(f"no dead letter {body.id[:80]!r}; GET {PREFIX}/queue/dead lists them")
+        raise NotFound(
+            f"no dead letter {body.id[:80]!r}; `memory-gateway queue dead` lists them"
+            f" (GET {PREFIX}/queue/dead)"
+        )
     return JSONResponse({"retried": count})
 
 
@@ -291,7 +294,11 @@ async def revoke_key(request: Request, deployment: Deployment) -> Response:
     keys = deployment.services_for("default").keys
     id = request.path_params["id"]
     if not await keys.revoke(id, deployment.clock()):
-        raise NotFound(f"no gateway key {id[:80]!r}; GET {PREFIX}/keys lists them", param="id")
+        raise NotFound(
+            f"no gateway key {id[:80]!r}; `memory-gateway keys list` lists them"
+            f" (GET {PREFIX}/keys)",
+            param="id",
+        )
     await keys.audit(
         {"at": deployment.clock(), "by": "operator", "action": "key.revoke", "key": id}
     )
