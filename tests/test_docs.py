@@ -10,13 +10,17 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
+from prometheus_client import Counter, Gauge, Histogram
 
 from gateway import config
 from gateway.cli.parser import commands, read
+from gateway.core.choice import LeftOut
 from gateway.lab.scripted_upstream import ScriptedUpstream
+from gateway.telemetry.metrics import PREFIX, Metrics
 from tests.gateway_process import GatewayProcess
 
 TOP = Path(__file__).resolve().parent.parent
@@ -79,6 +83,28 @@ def test_the_architecture_names_every_room_and_only_what_is_there() -> None:
     assert set(cells) == rooms
     for name in re.findall(r"`([\w/]+(?:\.py|/))`", text):
         assert any((TOP / place / name).exists() for place in ("gateway", "tests", "")), name
+
+
+def test_every_figure_is_told_of_with_its_labels_and_no_other() -> None:
+    page = (TOP / "docs/observe.md").read_text().partition("## Every figure")[2]
+    told = {
+        name: re.findall(r"`(\w+)`", kind)
+        for name, kind in re.findall(r"(?m)^\| `(\w+)` \| (.*?) \|", page)
+    }
+    own = [v for v in vars(Metrics()).values() if isinstance(v, Counter | Gauge | Histogram)]
+    figures = {
+        v._name.removeprefix(f"{PREFIX}_") + "_total" * isinstance(v, Counter): list(v._labelnames)
+        for v in own
+    }
+    assert told == figures | {"build_info": ["version"]}
+
+
+def test_every_reason_to_leave_a_memory_out_is_explained() -> None:
+    page = (TOP / "docs/observe.md").read_text()
+    console = (TOP / "gateway/web/console/static/page-receipt.js").read_text()
+    for reason in get_args(LeftOut):
+        assert f"`{reason}`" in page
+        assert f"{reason}: " in console
 
 
 # --- commands ------------------------------------------------------------------------------

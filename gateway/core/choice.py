@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
 
 from gateway.core.excerpt import Ref, as_injected, passage
 from gateway.core.injection import TYPOGRAPHY, estimate_tokens, line
@@ -52,6 +53,12 @@ MISSES = 4
 
 
 _NO_PUNCTUATION = bytes(b if chr(b).isalnum() else 32 for b in range(128)) + bytes(range(128, 256))
+
+
+LeftOut: TypeAlias = Literal[
+    "budget", "off_topic", "weak", "repeated", "outdated", "present", "duplicate", "chosen"
+]
+"""Why a memory was offered and is not injected; docs/observe.md and the console explain each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +110,7 @@ class Choice:
     memories: tuple[Memory, ...] = ()
     refs: tuple[str, ...] = ()
     tokens: int = 0
-    left_out: Mapping[str, str] = field(default_factory=dict)
+    left_out: Mapping[str, LeftOut] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +146,7 @@ class _Chosen:
         self._ids: set[str] = set()
         self._tokens = 0
         self._spent: dict[int, int] = {}
-        self.left_out: dict[str, str] = {}
+        self.left_out: dict[str, LeftOut] = {}
 
     # --- what the block holds ------------------------------------------------------------
 
@@ -189,7 +196,7 @@ class _Chosen:
             if memory.id in self._ids:
                 pressing += place < PRESSING
                 continue
-            reason: str | None
+            reason: LeftOut | None
             said = _said(memory)
             if "repeated" in scored.why:
                 reason = "repeated"
@@ -212,10 +219,10 @@ class _Chosen:
             if reason is not None:
                 self.left_out.setdefault(memory.id, reason)
 
-    def _leave_out(self, ranked: Sequence[Scored], reason: str) -> None:
+    def _leave_out(self, ranked: Sequence[Scored], reason: LeftOut) -> None:
         for scored in ranked:
             if scored.memory.id not in self._ids:
-                told = "outdated" if "outdated" in scored.why else reason
+                told: LeftOut = "outdated" if "outdated" in scored.why else reason
                 self.left_out.setdefault(scored.memory.id, told)
 
     def _make_room(self, new: _Item, score: float) -> bool:
@@ -251,7 +258,7 @@ class _Chosen:
 
     # --- bookkeeping -------------------------------------------------------------------------
 
-    def _unwanted(self, memory: Memory, said: frozenset[Hashable]) -> str | None:
+    def _unwanted(self, memory: Memory, said: frozenset[Hashable]) -> LeftOut | None:
         if memory.id in self._ids:
             return "chosen"
         if _is_present(memory, self._present):

@@ -5,7 +5,8 @@ import { badge, doing, h, ms, number, put, s, table, time } from "./dom.js";
 
 const REASONS = {
   weak: "far below the best", off_topic: "nothing known is about this question", budget: "no room left",
-  present: "the request says it itself", duplicate: "the same was said by another", repeated: "the question itself, said before", chosen: "already in the block",
+  present: "the request says it itself", duplicate: "another says the same", repeated: "a better one tells it already",
+  outdated: "what it says has changed since", chosen: "already in the block",
 };
 
 function steps(receipt) {
