@@ -247,6 +247,22 @@ async def test_an_error_of_put_loses_nothing(house: House, queue: Queue) -> None
     assert await spool.count() == 2
 
 
+async def test_an_error_over_one_users_exchange_keeps_no_other_users_waiting(
+    house: House, queue: Queue
+) -> None:
+    spool = await house.spool()
+    for n in range(150):
+        await spool.append(house.ann if n in (3, 140) else house.bob, exchange(f"x{n}"))
+    queue.refuse["x3"] = RuntimeError("a bug")
+    with pytest.raises(RuntimeError):
+        await spool.drain(queue.put)
+    assert len(queue.ids) == 148
+    assert await spool.count(house.ann.tenant) == 2
+    queue.refuse.clear()
+    assert await spool.drain(queue.put) == 2
+    assert queue.ids[-2:] == ["x3", "x140"]
+
+
 async def test_what_cannot_be_opened_is_dropped_and_the_rest_goes_on(
     house: House, queue: Queue
 ) -> None:

@@ -15,8 +15,10 @@ from typing import Final, TypeAlias
 from gateway.core.exchange import Exchange
 from gateway.core.memory import Instant
 
-HELD_EXCHANGES: Final = 4_000
-"""Some 5 MB. Whole tenants go, the longest unused first."""
+HELD_BYTES: Final = 8 * 2**20
+"""Whole tenants go, the longest unused first. One tenant has 256 KB at most (`PENDING_BYTES`)."""
+EXCHANGE_BYTES: Final = 1_000
+"""What an exchange takes beside its words."""
 
 Placed: TypeAlias = tuple[Instant, int, Exchange]
 """An exchange with its own time and its sequence number, by which it is ordered."""
@@ -25,10 +27,10 @@ Placed: TypeAlias = tuple[Instant, int, Exchange]
 class Held:
     """Opened exchanges of those who are in conversation now."""
 
-    def __init__(self, limit: int = HELD_EXCHANGES) -> None:
-        self._limit = limit
+    def __init__(self, limit_bytes: int = HELD_BYTES) -> None:
+        self._limit = limit_bytes
         self._tenants: OrderedDict[str, dict[str, Placed]] = OrderedDict()
-        self._count = 0
+        self._bytes = 0
 
     def of(self, tenant: str) -> Mapping[str, Placed]:
         """What is held of a tenant."""
@@ -40,12 +42,12 @@ class Held:
 
     def keep(self, tenant: str, exchanges: Mapping[str, Placed]) -> None:
         """These are all that is pending of a tenant: what was held besides is dropped."""
-        self._count += len(exchanges) - len(self._tenants.pop(tenant, {}))
+        self._bytes += _bytes_of(exchanges) - _bytes_of(self._tenants.pop(tenant, {}))
         if exchanges:
             self._tenants[tenant] = dict(exchanges)
-        while self._count > self._limit:
+        while self._bytes > self._limit:
             _, gone = self._tenants.popitem(last=False)
-            self._count -= len(gone)
+            self._bytes -= _bytes_of(gone)
 
     def drop(self, tenant: str) -> None:
         """Forget a tenant, which was erased."""
@@ -54,3 +56,7 @@ class Held:
     def newest(self, tenant: str) -> int:
         """The highest sequence number that is held of a tenant, 0 for none."""
         return max((number for _, number, _ in self.of(tenant).values()), default=0)
+
+
+def _bytes_of(exchanges: Mapping[str, Placed]) -> int:
+    return sum(EXCHANGE_BYTES + exchange.size for *_, exchange in exchanges.values())

@@ -107,10 +107,11 @@ class FileSpool:
         how many.
 
         Ends early, and keeps the rest, where `put` raises QueueUnavailable or the directory is
-        away. Where it raises OverBudget it goes on with the other users, and all from there on
-        is offered again the next time: the queue refuses what it has. Drops what has no owner
-        any more. One process drains at a time: for another this is 0. Raises Unreadable for
-        what only a newer program can read.
+        away. Where it raises anything else (OverBudget, or an error of its own, which is raised
+        again at the end) it goes on with the other users, and all from there on is offered again
+        the next time: the queue refuses what it has. Drops what has no owner any more. One
+        process drains at a time: for another this is 0. Raises Unreadable for what only a newer
+        program can read, likewise at the end.
         """
         async with self._draining:
             with self._file.only_drainer() as alone:
@@ -119,10 +120,11 @@ class FileSpool:
     async def _drain(self, put: Callable[[Owner, Exchange], Awaitable[Any]]) -> int:
         taken, generation, place = 0, b"", 0
         full: set[str] = set()
+        error: Exception | None = None
         while True:
             chunk = await asyncio.to_thread(self._file.next_chunk, generation, place)
             if not chunk.frames:
-                return taken
+                break
             # One user's after the other, all users at once: a busy Redis answers each in turn.
             lines: dict[str, list[Frame]] = {}
             for frame in chunk.frames:
@@ -136,12 +138,13 @@ class FileSpool:
             reached = min((line.kept for line in handed if line.kept is not None), default=end)
             if nothing_kept and reached > chunk.start:
                 await asyncio.to_thread(self._file.advance, chunk.generation, reached)
-            for line in handed:
-                if line.error is not None:
-                    raise line.error
+            error = next((line.error for line in handed if line.error is not None), error)
             if any(line.away for line in handed):
-                return taken
+                break
             generation, place = chunk.generation, end
+        if error is not None:
+            raise error
+        return taken
 
     async def _hand_line(
         self,
@@ -162,6 +165,7 @@ class FileSpool:
             except Unavailable:
                 return _Handed(taken, kept=frame.start, away=True)
             except Exception as exc:  # noqa: BLE001 (raised once all users had their turn)
+                full.add(frame.tenant)
                 return _Handed(taken, kept=frame.start, error=exc)
         return _Handed(taken)
 
