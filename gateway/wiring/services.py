@@ -32,8 +32,10 @@ ADOPT_S: Final = 10.0
 """How long a start waits for a new store to make room for its model's vectors."""
 
 
-async def whole_services(deployment: GatewayDeployment, scope: AppSettings) -> Services:
-    """Every part anew, for these settings."""
+async def whole_services(
+    deployment: GatewayDeployment, scope: AppSettings, *, app: str | None = None
+) -> Services:
+    """Every part anew, for these settings; with `app`, for that one alone."""
     from gateway.adapters.cipher import AesGcmCipher
     from gateway.adapters.jwks import HttpJwks
     from gateway.adapters.redis_budget import RedisBudget
@@ -76,7 +78,9 @@ async def whole_services(deployment: GatewayDeployment, scope: AppSettings) -> S
     jwks = HttpJwks()
     parts.push_async_callback(jwks.close)
     spool = FileSpool(
-        settings.data_dir / "spool",
+        # Of its own for an app with a directory of its own: to another directory its users are
+        # nobody, and who drains drops what is nobody's.
+        settings.data_dir / "spool" if app is None else settings.data_dir / "spool" / "apps" / app,
         cipher=cipher,
         by_tenant=directory.by_tenant,
         max_bytes=scope.queue.spool_max_bytes,
@@ -172,7 +176,7 @@ async def services_of_app(deployment: GatewayDeployment, name: str, shared: Serv
     """The shared services with what this app sets for itself in their place."""
     scope, own = deployment.settings_for(name), deployment.settings.own(name)
     if own & {"qdrant", "redis"}:
-        return await whole_services(deployment, scope)
+        return await whole_services(deployment, scope, app=name)
     if "embedding" in own and scope.embedding != deployment.settings.embedding:
         raise SettingsError(
             f"apps.{name}.embedding: vectors of two models do not mix in one store. Give the app"

@@ -18,7 +18,9 @@ import pytest
 
 from gateway.adapters.embedded_redis import EmbeddedRedis
 from gateway.config import load
+from gateway.core.exchange import Exchange, Turn
 from gateway.core.identity import Person
+from gateway.flows.sweep import drain_spool
 from gateway.lab.scripted_upstream import ScriptedUpstream
 from gateway.web.app import build_app
 from gateway.wiring import GatewayDeployment, open_deployment
@@ -133,3 +135,17 @@ async def test_the_same_name_in_both_is_two_people_for_operators_and_erasure(bot
     actions = [(entry["app"], entry["action"]) for entry in audit.json()["entries"]]
     assert actions[0] == ("eu", "erase")
     assert ("default", "create") in actions
+
+
+async def test_what_waits_on_the_disk_for_an_apps_own_redis_is_not_drained_by_the_others(
+    both: Both,
+) -> None:
+    eu, world = (both.deployment.services_for(app) for app in ("eu", "default"))
+    owner = await eu.directory.owner(Person("eu", "ana"), create=True)
+    assert owner is not None
+    turn = Turn(n=0, role="user", at=1.0, text="I live in Lyon")
+    await eu.spool.append(owner, Exchange(id="x1", session="s", at=1.0, turns=(turn,)))
+    assert await world.spool.count() == 0
+    assert await drain_spool(world) == 0
+    assert await drain_spool(eu) == 1
+    assert [exchange.id for exchange in await eu.queue.pending(owner)] == ["x1"]
