@@ -17,6 +17,7 @@ from gateway.core.identity import Owner
 from gateway.core.memory import NOTHING_FOUND, Found, ListName, Probe, Vector, Where
 from gateway.core.question import may_name_someone
 from gateway.core.ranking import named_speakers, without_names
+from gateway.core.redaction import redact
 from gateway.core.relevance import PROBES, Scale, known_scale, scale_of
 from gateway.flows.parts import Parts
 from gateway.ports import EmbeddingModel, Services
@@ -46,16 +47,18 @@ class Candidates:
         self._parts = parts
 
     async def find(
-        self, where: Where, *, standing: int, language: str | None = None
+        self, where: Where, *, standing: int, language: str | None = None, at_least: int = 0
     ) -> tuple[Found, Stage]:
-        """What is found, with up to `standing` memories that always count; how far it came."""
+        """What is found, with up to `standing` memories that always count; how far it came.
+        Each list is asked for `at_least` results, where that is more than is usual."""
         if not self._text.strip():
             probe = Probe("", where, 1, standing=standing)
             always = await self._parts.within(
                 self._parts.begin(self._search(probe), "recall"), "lexical"
             )
             return (NOTHING_FOUND, "none") if always is None else (always, "full")
-        probe = Probe(self._text, where, BY_WORDS, language=language, standing=standing)
+        most = max(BY_WORDS, at_least)
+        probe = Probe(self._text, where, most, language=language, standing=standing)
         by_words = self._parts.begin(self._search(probe), "recall-lexical")
         if self._settings.embedding.provider == "none":
             found = await self._parts.within(by_words, "lexical")
@@ -73,17 +76,16 @@ class Candidates:
         dense = await self._parts.within(vector, "embedding")
         if dense is None:
             return found, "lexical"
-        by_vector = self._parts.begin(
-            self._search(Probe("", where, BY_VECTOR, dense=dense)), "recall-dense"
-        )
+        probe = Probe("", where, max(BY_VECTOR, at_least), dense=dense)
+        by_vector = self._parts.begin(self._search(probe), "recall-dense")
         more = await self._parts.within(by_vector, "dense")
         if more is None:
             return found, "lexical"
         return _merged(found, more), "full"
 
-    async def all_of(self, where: Where) -> Found:
+    async def all_of(self, where: Where, *, at_least: int = 0) -> Found:
         """What is found, for a caller who wants nothing else. Raises Unavailable."""
-        found, stage = await self.find(where, standing=0)
+        found, stage = await self.find(where, standing=0, at_least=at_least)
         if stage == "none":
             late = StoreUnavailable("the store did not answer in time; try again")
             raise self._parts.failure or late
@@ -110,7 +112,9 @@ class Candidates:
         return await self._services.store.search(self._owner, probe)
 
     async def _embedded(self, text: str) -> Vector:
-        vectors = await self._services.embedder.embed([text], query=True)
+        # The embedder may be another party than the upstream: it is told what may be kept (18 µs).
+        shown = redact(text, self._settings.privacy.redact)
+        vectors = await self._services.embedder.embed([shown], query=True)
         return vectors[0]
 
 

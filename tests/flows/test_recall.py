@@ -212,6 +212,14 @@ async def test_speakers_names_are_cut_from_what_is_embedded_alone() -> None:
     assert house.embedder.asked == ["When is pottery class?"]  # type: ignore[attr-defined]
 
 
+async def test_what_is_never_kept_is_not_told_to_the_embedder_either() -> None:
+    house = House()
+    await house.recalls("Does my card 4111 1111 1111 1111 work in Porto?")
+    assert house.embedder.asked == [  # type: ignore[attr-defined]
+        "Does my card [removed: card number] work in Porto?"
+    ]
+
+
 async def test_a_short_message_is_searched_with_the_turn_before() -> None:
     house = await House().knows(DOG, CELLO)
     recalled = await house.recalls("And my dog?", before="You practise the cello, I remember.")
