@@ -118,7 +118,8 @@ async def search(
     """The best `limit` memories for a query, whatever the floor. Raises Unavailable."""
     asking = _patient(services, settings, owner, query, where, now)
     try:
-        found = await asking.candidates.all_of(replace(where, expired_before=now))
+        where = replace(where, expired_before=now)
+        found = await asking.candidates.all_of(where, at_least=limit)
         outdated = await asking.outdated_turns(found)
         return (await asking.ranking(found, outdated))[:limit]
     finally:

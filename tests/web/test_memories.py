@@ -354,6 +354,12 @@ async def test_a_search_says_why(gateway: House) -> None:
     assert best["score"] == pytest.approx(sum(best["why"].values()))
 
 
+async def test_a_search_finds_as_many_as_it_is_asked_for(gateway: House) -> None:
+    async with ana(gateway) as client:
+        await made(client, [fact(f"red car number {n}") for n in range(90)])
+        assert len(await found(client, "red car", limit=80)) == 80
+
+
 async def test_a_search_is_narrowed_by_type_kind_and_metadata(gateway: House) -> None:
     async with ana(gateway) as client:
         await made(client, fact("a red car", metadata={"project": "x", "n": 1}))
