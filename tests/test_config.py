@@ -237,6 +237,35 @@ def test_an_app_may_have_servers_of_its_own(tmp_path: Path) -> None:
     assert settings.app("eu").qdrant.url == "http://q:6333"
 
 
+SERVERS = {"qdrant.url": "http://q:6333", "redis.url": "redis://r:6379"}
+EU = {"apps.eu.qdrant.collection": "eu", "apps.eu.redis.url": "redis://eu:6379"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (
+            {"apps.eu.redis.url": "redis://eu:6379"},
+            "apps.eu.qdrant.url (or qdrant.collection): the same as the general qdrant.url",
+        ),
+        ({"apps.eu.qdrant.collection": "eu"}, "apps.eu.redis.url: the same as the general"),
+        ({**EU, "redis.state_url": "redis://s:6379"}, "apps.eu.redis.state_url: the same as the"),
+        (
+            {**EU, "apps.us.qdrant.collection": "eu", "apps.us.redis.url": "redis://us:6379"},
+            "apps.us.qdrant.url (or qdrant.collection): the same as apps.eu.qdrant.url",
+        ),
+    ],
+)
+def test_an_app_shares_both_of_its_servers_or_neither(overrides: dict[str, Any], says: str) -> None:
+    assert says in _refused(**SERVERS, **overrides).message
+
+
+def test_apps_may_share_servers_of_their_own() -> None:
+    both = EU | {name.replace("eu.", "fr.", 1): value for name, value in EU.items()}
+    settings = load(environ={}, overrides=SERVERS | both | {"apps.us.redis.timeout_s": 3})
+    assert settings.app("fr").qdrant == settings.app("eu").qdrant
+
+
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [

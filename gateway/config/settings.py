@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from ipaddress import ip_address, ip_network
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -314,6 +315,7 @@ class Settings(AppSettings):
         for name, scope in self.apps.items():
             _check_scope(f"apps.{name}.", scope)
             _check_claims(f"apps.{name}.", scope, self.server.host)
+        _check_places({"": self, **{f"apps.{name}.": scope for name, scope in self.apps.items()}})
         if self.embedded and self.server.workers > 1:
             raise SettingsError(
                 f"server.workers: {self.server.workers} given, but embedded stores have one"
@@ -343,6 +345,29 @@ def _check_scope(prefix: str, scope: AppSettings) -> None:
             f" Set GATEWAY_IDENTITY__{key.upper()}",
             param=f"{prefix}identity.{key}",
         )
+
+
+def _check_places(scopes: Mapping[str, AppSettings]) -> None:
+    """Of two scopes, all places are the same or none is. With a queue in common but not a store,
+    who takes the work would write it to the wrong store; with a store in common but not a
+    directory, each would sweep out the other's users as nobody's."""
+
+    def places(scope: AppSettings) -> tuple[object, ...]:
+        redis, qdrant = scope.redis, scope.qdrant
+        where = None if qdrant.url is None else (qdrant.url, qdrant.collection)
+        return where, redis.url, redis.state_url or redis.url
+
+    named = ("qdrant.url (or qdrant.collection)", "redis.url", "redis.state_url")
+    for (one, first), (other, second) in combinations(scopes.items(), 2):
+        same = [a == b for a, b in zip(places(first), places(second), strict=True)]
+        if any(same) and not all(same):
+            kept = named[same.index(True)]
+            raise SettingsError(
+                f"{other}{kept}: the same as {one or 'the general '}{kept}, while"
+                f" {other}{named[same.index(False)]} is another. An app shares Qdrant and Redis"
+                " with the others, or has both of its own",
+                param=f"{other}{kept.partition(' ')[0]}",
+            )
 
 
 def _check_claims(prefix: str, scope: AppSettings, host: str) -> None:
