@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from redis.asyncio import Redis
 
 from gateway.config import Settings
@@ -165,9 +166,10 @@ WORDS_SPELLED = {word: spellings(word) for word in WORDS}
 
 
 async def test_no_word_is_left_of_someone_who_was_erased(
-    tmp_path: Path, upstream: ScriptedUpstream
+    tmp_path: Path, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data_dir = tmp_path / "data"
+    monkeypatch.setattr("gateway.worker.SPOOL_EVERY_S", 3600)  # what is spooled stays there
     async with whole(data_dir, upstream, seal=True) as house:
         await plant(house, upstream)
         secrets = {"key": [house.owner.key], "name": [ANA.user.encode()]}
