@@ -40,6 +40,9 @@ def _parser() -> _Parser:
     parser = _Parser(
         prog=PROGRAM,
         description="An OpenAI-compatible gateway that gives any chatbot persistent memory.",
+        epilog="Settings: config/gateway.toml below the working directory, or --config PATH, or"
+        " GATEWAY_CONFIG; the environment (GATEWAY_<SECTION>__<KEY>) wins. Begin with `doctor`."
+        " Exit codes: 0 done, 1 not done, 2 bad usage or settings.",
     )
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     # Before the command and after it: what stands after it must not undo what stands before.
@@ -101,10 +104,14 @@ def _parser() -> _Parser:
     _audit(group("audit", "who did what to whose memory"), command)
 
     evaluate = command("eval", "lab.evaluate:main", "retrieval figures of a data set, as JSON")
-    evaluate.add_argument("file", type=Path, metavar="FILE")
-    evaluate.add_argument("--format", choices=["locomo", "jsonl"], default="jsonl")
+    evaluate.add_argument("file", type=Path, metavar="FILE", help="see docs/formats.md")
+    evaluate.add_argument(
+        "--format", choices=["locomo", "jsonl"], default="jsonl", help="default: jsonl"
+    )
     evaluate.add_argument("--kinds", default="turn,fact", help="what may be found: turn,fact")
-    evaluate.add_argument("--placement", choices=["system", "split", "tail"])
+    evaluate.add_argument(
+        "--placement", choices=["system", "split", "tail"], help="else memory.placement"
+    )
 
     replay = command(
         "replay", "lab.replay_command:main", "re-run recorded recalls under these settings"
@@ -153,18 +160,25 @@ def _keys(keys: argparse._SubParsersAction[_Parser], command: _Command) -> None:
     create = command("create", "cli.operating:create_key", "make a key; it is shown once", keys)
     create.add_argument("--app", default="default", help='the app that it fixes ("default")')
     create.add_argument("--label", default="", help="what it is for")
-    create.add_argument("--requests-per-minute", type=_count, metavar="N")
-    create.add_argument("--tokens-per-minute", type=_count, metavar="N")
+    create.add_argument(
+        "--requests-per-minute", type=_count, metavar="N", help="more are 429; no limit without it"
+    )
+    create.add_argument(
+        "--tokens-per-minute",
+        type=_count,
+        metavar="N",
+        help="as the upstream counts them; the same",
+    )
     command("list", "cli.operating:list_keys", "keys, without their secrets", keys)
     revoke = command("revoke", "cli.operating:revoke_key", "refuse a key from now on", keys)
-    revoke.add_argument("id", metavar="ID")
+    revoke.add_argument("id", metavar="ID", help="as `keys list` shows it")
 
 
 def _audit(audit: argparse._SubParsersAction[_Parser], command: _Command) -> None:
     show = command("show", "cli.operating:show_audit", "the latest entries, newest first", audit)
-    show.add_argument("--app")
-    show.add_argument("--user")
-    show.add_argument("--limit", type=_count, default=100, metavar="N")
+    show.add_argument("--app", help="of this app alone")
+    show.add_argument("--user", help="about this user alone")
+    show.add_argument("--limit", type=_count, default=100, metavar="N", help="default: 100")
 
 
 def _count(text: str) -> int:
