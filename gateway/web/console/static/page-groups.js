@@ -23,7 +23,7 @@ export async function show(page, params) {
         { head: "Share up", number: true, cell: ([, g]) => percent(g.up, g.up + g.down) },
       ], Object.entries(a.groups), "Nothing was counted. Conversations are counted where memory.mode is \"holdout\" or \"shadow\"; thumbs come by POST /v1/feedback.")]).flat());
   }
-  put(page, h("p", { class: "quiet" }, "Only counts are kept, never who. Shorter conversations and fewer questions asked again speak for memory, if both groups are large."),
+  put(page, h("p", { class: "quiet" }, "Only counts are kept, never who. Fewer questions asked again and more thumbs up speak for memory, if both groups are large; what longer conversations speak for depends on your bot."),
     h("div", { class: "row middle" }, h("label", { for: "days" }, "Days"), days), found);
   await load(days.value);
 }
