@@ -14,8 +14,9 @@ from gateway.config.settings import EmbeddingSettings
 from gateway.core.attempts import Attempts
 from gateway.core.identity import DEFAULT_APP
 from gateway.core.memory import Instant
-from gateway.flows.tasks import TaskGroupOfBackground
+from gateway.flows.tasks import TaskGroupOfBackground, beside, ended
 from gateway.ports import Background, Clock, Services
+from gateway.telemetry.logs import log
 from gateway.telemetry.metrics import Metrics
 from gateway.wiring.upkeep import Copy, back_up, change_embedder
 from gateway.worker import Worker, drain_spools
@@ -103,9 +104,11 @@ class GatewayDeployment:
         return done | ({"left_out": sorted(elsewhere)} if elsewhere else {})
 
     def beside(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
-        """Do `work` for as long as the parts opened so far are open."""
-        task = asyncio.create_task(work, name=name)
-        self.parts.push_async_callback(_cancelled, task)
+        """Do `work` for as long as the parts opened so far are open. An error in it is logged,
+        never lost and never raised."""
+        task = beside(work, name)
+        task.add_done_callback(_said)
+        self.parts.push_async_callback(ended, task)
         return task
 
     def use(self, app: str, services: Services) -> None:
@@ -138,7 +141,6 @@ class GatewayDeployment:
         await self.parts.aclose()
 
 
-async def _cancelled(task: asyncio.Task[Any]) -> None:
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
+def _said(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log("wiring").error("work_failed", work=task.get_name(), error=error)

@@ -175,7 +175,13 @@ def _with_breakers(services: Services, metrics: Metrics, *, one_redis: bool) -> 
 async def services_of_app(deployment: GatewayDeployment, name: str, shared: Services) -> Services:
     """The shared services with what this app sets for itself in their place."""
     scope, own = deployment.settings_for(name), deployment.settings.own(name)
-    if own & {"qdrant", "redis"}:
+    if stores := own & {"qdrant", "redis"}:
+        if scope.qdrant.url is None:
+            raise SettingsError(
+                f"apps.{name}.{min(stores)}: embedded stores are the whole gateway's. Leave the"
+                f" section out, or set both apps.{name}.qdrant.url and apps.{name}.redis.url",
+                param=f"apps.{name}.{min(stores)}",
+            )
         return await whole_services(deployment, scope, app=name)
     if "embedding" in own and scope.embedding != deployment.settings.embedding:
         raise SettingsError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from typing import Any, Final
 
 from gateway.config import AppSettings
@@ -93,10 +92,15 @@ async def open_store(deployment: GatewayDeployment, scope: AppSettings, store: M
 async def _until_open(store: MemoryStore) -> None:
     while True:
         await asyncio.sleep(RETRY_S)
-        with suppress(StoreUnavailable):
+        try:
             await store.open()
+        except StoreUnavailable:
+            continue
+        except SettingsError as exc:
+            _log.error("store_refused", reason=exc.message)
+        else:
             _log.info("store_back")
-            return
+        return
 
 
 async def until_adopted(store: MemoryStore, embedder: Embedder) -> None:
