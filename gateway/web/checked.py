@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import orjson
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -14,6 +14,20 @@ from gateway.web.callers import Caller
 from gateway.web.context import read_body
 
 _Model = TypeVar("_Model", bound=BaseModel)
+
+_NEEDED: Final = {
+    "missing": "this field is needed",
+    "extra_forbidden": "there is no such field here",
+    "string_type": "a text is needed",
+    "bool_type": "true or false is needed",
+    "int_type": "a whole number is needed",
+    "float_type": "a number is needed",
+    "list_type": "a list is needed",
+    "tuple_type": "a list is needed",
+    "dict_type": "an object is needed",
+    "model_type": "an object is needed",
+}
+"""Faults that pydantic names in Python's words, in those of JSON."""
 
 
 async def read_json(request: Request, caller: Caller) -> Any:
@@ -57,8 +71,12 @@ def check_many(model: type[_Model], raw: list[Any]) -> list[_Model]:
 def explained(exc: ValidationError) -> BadRequest:
     """The first fault in words; what was given is not repeated, as it may be private."""
     fault = exc.errors(include_url=False, include_input=False, include_context=False)[0]
-    name = ".".join(str(part) for part in fault["loc"])
-    message = fault["msg"].removeprefix("Value error, ")
+    where = [str(part) for part in fault["loc"]]
+    message = _NEEDED.get(fault["type"], fault["msg"].removeprefix("Value error, "))
+    field, colon, rest = message.partition(": ")
+    if fault["type"] == "value_error" and colon and field.isidentifier():
+        where, message = [*where, field], rest  # a rule of the whole that names the field
+    name = ".".join(where)
     return BadRequest(f"{name}: {message}" if name else message, param=name or None)
 
 

@@ -155,7 +155,7 @@ async def test_what_cannot_be_stored_is_refused_with_the_field_that_is_wrong(
 async def test_one_wrong_memory_in_a_list_stores_none_of_it(gateway: House) -> None:
     async with ana(gateway) as client:
         answer = await client.post("/v1/memories", json=[fact(), {"text": "x"}])
-        assert error_of(answer, 400)["param"] == "1"
+        assert error_of(answer, 400)["param"] == "1.type"
         assert await listed(client) == []
 
 
