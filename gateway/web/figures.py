@@ -9,10 +9,11 @@ where nobody tells, there is only this one.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any, Final
 
 from gateway import __version__
-from gateway.core.errors import Unavailable
+from gateway.core.errors import GatewayError, Unavailable
 from gateway.core.identity import DEFAULT_APP
 from gateway.core.memory import Instant, rfc3339
 from gateway.flows import telling
@@ -45,9 +46,10 @@ class Figures:
             self._until = now + CACHED_S
             self._queue = await self._queues()
             self._facts = await self._never_injected()
-            self._spooled = sum(
-                [await services.spool.count() for services in self._deployment.all_services()]
-            )
+            with suppress(GatewayError, OSError):
+                self._spooled = sum(
+                    [await services.spool.count() for services in self._deployment.all_services()]
+                )
         self._set_gauges()
 
     async def _queues(self) -> QueueStatus | None:
