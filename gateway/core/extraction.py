@@ -165,7 +165,7 @@ _TRAILING_COMMA = re.compile(r",(\s*[}\]])")
 def read_answer(text: str) -> list[Any]:
     """The facts of an answer as they stand, unchecked. Raises NoAnswer, never anything else.
 
-    Understands the object of the contract, alone or amid prose, in a code fence or after a
+    Understands the object of docs/formats.md, alone or amid prose, in a code fence or after a
     reasoning section; a bare list of facts; and trailing commas.
     """
     if len(text) > MAX_ANSWER_CHARS:

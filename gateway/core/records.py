@@ -1,6 +1,6 @@
 """A memory as its user sees it (JSON), and as it is taken along and brought back (a row each).
 
-`to_public` is the contract's shape; what is absent is left out. `to_export` adds all that a
+`to_public` is the shape of docs/api.md; what is absent is left out. `to_export` adds all that a
 recall rests on, so that what is exported, erased and imported is recalled as before;
 `from_export` reads it and says what is wrong with a row.
 """

@@ -92,7 +92,7 @@ def _sent_twice(name: bytes) -> BadRequest:
 
 
 def claimed(given: Given, identity: IdentitySettings) -> tuple[str | None, How]:
-    """The user that the headers name, by the contract's own header or one of its aliases."""
+    """The user that the headers name, by the gateway's own header or one of its aliases."""
     named = given.one(b"x-memory-user")
     aliases = {
         alias: text

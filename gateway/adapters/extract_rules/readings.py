@@ -1,4 +1,4 @@
-"""What a clause of a known form says, as a fact of CONTRACT §7.
+"""What a clause of a known form says, as a fact of docs/formats.md.
 
 Strategy: a form's pattern is generous; its reading here refuses what the form cannot mean
 ("I live in fear", "I'm a beginner"). A reading that yields nothing lets the next form try.
@@ -92,7 +92,7 @@ def fact(
     target: int | None = None,
     event_start: str | None = None,
 ) -> dict[str, Any]:
-    """A fact as the contract has it, without its turn and quote."""
+    """A fact in that form, without its turn and quote."""
     return {
         "action": action,
         "target": target,
