@@ -316,6 +316,10 @@ def test_what_an_app_may_not_set_is_refused(overrides: dict[str, Any], says: str
             "memory.plcement: no such setting; did you mean memory.placement",
         ),
         ({"memroy.placement": "tail"}, "memroy: no such setting; did you mean memory?"),
+        (
+            {"apps.shop.mode": "shadow"},
+            "did you mean apps.shop.identity.mode or apps.shop.memory.mode?",
+        ),
         ({"nonsense": 1}, "nonsense: no such setting; config/gateway.toml lists"),
         ({"memory": 3}, "memory: a section [memory] of settings is needed"),
         ({"server.port.number": 3}, "server.port: {'number': 3} given"),

@@ -130,7 +130,11 @@ def near(keys: list[str]) -> str:
     if own is not keys and ".".join(own) in known:
         return f"an app may set its own {', '.join(AppSettings.model_fields)}"
     found = difflib.get_close_matches(".".join(own), known, n=1, cutoff=0.75)
-    return f"did you mean {found[0]}?" if found else "config/gateway.toml lists every one"
+    if not found and len(own) == 1:  # a key without its section
+        found = [path for path in known if path.endswith(f".{own[0]}")]
+    before = "" if own is keys else f"apps.{keys[1]}."
+    meant = " or ".join(before + path for path in found)
+    return f"did you mean {meant}?" if meant else "config/gateway.toml lists every one"
 
 
 def field_of(keys: list[str]) -> FieldInfo | None:
