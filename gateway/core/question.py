@@ -118,14 +118,17 @@ def _may_tell(text: str) -> bool:
 def _as_memory(exchange: Exchange, turn: Turn) -> Memory:
     """The turn as the worker will keep it, under the same id."""
     return Memory(
-        id=turn_memory_id(exchange.id, turn.n),
+        id=turn_memory_id(exchange.origin, turn.n),
         kind="turn",
         text=turn.text,
         created_at=turn.at,
         updated_at=turn.at,
         valid_from=turn.at,
         source=Source(
-            role=turn.role, via=exchange.via, exchange_id=exchange.id, session=exchange.session
+            role=turn.role,
+            via=exchange.via,
+            exchange_id=exchange.origin,
+            session=exchange.session,
         ),
         speaker=turn.speaker,
     )

@@ -279,7 +279,7 @@ async def _waiting(services: Services, owner: Owner) -> dict[str, Memory]:
     with suppress(Unavailable):
         for exchange in await services.queue.pending(owner):
             for turn in exchange.turns:
-                id = turn_memory_id(exchange.id, turn.n)
+                id = turn_memory_id(exchange.origin, turn.n)
                 found[id] = Memory(
                     id=id,
                     kind="turn",

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.exchange import Exchange, Turn, turn_memory_id
+from gateway.core.batch import kept_turns
+from gateway.core.exchange import Exchange, Turn, completing, turn_memory_id
 from gateway.core.memory import Memory
 from gateway.core.question import (
     BEFORE_CHARS,
@@ -135,3 +136,12 @@ def test_what_was_said_after_the_asked_time_was_not_known_then() -> None:
     (turn,) = [turn for one in said for turn in one.turns if turn.role == "user"]
     assert just_said(said, text="Where?", session=None, known=(), as_of=turn.at - 1) == []
     assert just_said(said, text="Where?", session=None, known=(), as_of=turn.at) != []
+
+
+def test_what_was_just_said_is_the_memory_that_will_be_kept_also_of_a_whole_answer_after_all() -> (
+    None
+):
+    whole = completing(exchange("e", "I live in Lyon"))
+    (shown,) = just_said([whole], text="Where do I live?", session=None, known=())
+    kept = kept_turns([whole], expires_at=None, now=NOW, tool_output=False)
+    assert (shown.id, shown.source.exchange_id) == (kept[0].id, kept[0].source.exchange_id)
