@@ -22,7 +22,7 @@ try {
     leave.hidden = true;
   }));
   put(page,
-    h("p", {}, "You are ", h("strong", {}, session.user), ". This is everything that is remembered of you. Correct what is wrong, and forget what should not be known: it counts from your next message on."),
+    h("p", {}, "You are ", h("strong", {}, session.user), ". This is what is remembered of you, to answer you better; what you said a moment ago may still be on its way here. Each entry says until when it is kept, if not for good. Correct what is wrong, and forget what should not be known: it counts from your next message on."),
     memories.element,
     wholes("/v1", session.user, { eraseLabel: "Reset: forget everything about me", onErased: () => memories.load() }));
   await memories.load();
