@@ -81,15 +81,18 @@ def response_mark(response_id: str, key: bytes = b"") -> str:
 
 
 def answer_marks(request: ChatRequest, answer: Answer, key: bytes = b"") -> tuple[str, ...]:
-    """The marks that this answer has when the client sends it back unchanged: after the last
-    message, and as the first of a window that begins with it. They lead a client whose window
-    holds nothing else that was seen (its last two or three messages) to its conversation."""
+    """The marks that this answer has when the client sends it back unchanged: they lead a client
+    whose window holds nothing else that was seen (its last two or three messages) to its
+    conversation. After the last message; and as the first of a window, where this request may
+    be such a client's (each mark costs shared state some 100 bytes for a month)."""
     words = " ".join(strip_blocks(answer.text or answer.refusal or "").split())
     if not words or answer.tool_calls:
         return ()
     this = _hash(key, "assistant", words, "", "")
     said = _said(request)
-    before = (_print(said[-1], key), "") if said else ("",)
+    before = [_print(said[-1], key)] if said else []
+    if len(said) < 2 or said[0].role == "assistant":
+        before.append("")
     return tuple(_hash(key, "message", one, this, "1") for one in before)
 
 

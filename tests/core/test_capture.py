@@ -86,13 +86,14 @@ def test_marks_inside_a_window_of_the_last_messages_are_those_of_the_whole() -> 
 
 
 def test_an_answer_that_is_sent_back_has_the_marks_that_were_foretold() -> None:
-    request = chat(system("s"), user("a"), assistant("b"), user("c"))
-    told = answer_marks(request, Answer(text=" an \nanswer "))
+    answer = Answer(text=" an \nanswer ")
+    after = marks(chat(user("c"), assistant("an answer"), user("e")))[1]
+    first = marks(chat(assistant("an answer"), user("e")))[0]
 
-    after = marks(chat(user("c"), assistant("an answer"), user("e")))
-    first = marks(chat(assistant("an answer"), user("e")))
-    assert told == (after[1], first[0])
-    assert answer_marks(request, Answer()) == ()
+    assert answer_marks(chat(system("s"), user("c")), answer) == (after, first)
+    assert answer_marks(chat(assistant("b"), user("c")), answer) == (after, first)
+    assert answer_marks(chat(user("a"), assistant("b"), user("c")), answer) == (after,)
+    assert answer_marks(chat(user("c")), Answer()) == ()
 
 
 def test_white_space_key_order_and_echoed_blocks_do_not_change_a_mark() -> None:
