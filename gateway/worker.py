@@ -103,6 +103,10 @@ class Worker:
                 at = await services.queue.next_due()
             except QueueUnavailable:
                 return OUTAGE_REST_S
+            except Exception as exc:  # noqa: BLE001
+                # A hand that ended here would take all others along, and nobody would distil.
+                _log.error("hand_stumbled", error=type(exc).__name__)
+                return OUTAGE_REST_S
             if at is not None:
                 due.append(at - services.clock())
         return max(SHORTEST_REST_S, min(due))

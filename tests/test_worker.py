@@ -123,6 +123,28 @@ async def test_a_queue_that_is_away_is_come_back_to(shop: Workshop) -> None:
         await until(shop.active)
 
 
+async def test_an_answer_that_nobody_foresaw_ends_no_worker(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = 0
+
+    async def next_due(_queue: RedisQueue) -> None:
+        nonlocal asked
+        asked += 1
+        raise ValueError
+
+    async def asked_again() -> bool:
+        return asked > 1
+
+    monkeypatch.setattr(RedisQueue, "next_due", next_due)
+    monkeypatch.setattr("gateway.worker.OUTAGE_REST_S", 0.01)
+    async with Running(shop, 1):
+        await until(asked_again)
+        shop.model.answers = [[fact("User likes tea", quote="I like tea")]]
+        await shop.said("I like tea")
+        await until(shop.active)
+
+
 async def test_what_waits_on_disk_goes_into_the_queue_and_is_remembered(shop: Workshop) -> None:
     shop.model.answers = [[fact("User likes tea", quote="I like tea")]]
     await shop.services.spool.append(await shop.owner(), shop.exchange("I like tea"))

@@ -173,9 +173,13 @@ async def _handed_over(
     note = Note(exchange.session, marks, visit.now, owed)
     # Before it is handed over: a next request, which may come meanwhile, has it noted first.
     unnoted.keep(owner, note)
-    result = await hand_over(
-        services, visit.settings, owner, exchange, now=visit.now, note=note, patient=True
-    )
+    try:
+        result = await hand_over(
+            services, visit.settings, owner, exchange, now=visit.now, note=note, patient=True
+        )
+    except BaseException:
+        unnoted.drop(owner, note)  # nobody has it: sent again, it counts as new
+        raise
     deployment.metrics.handovers.labels(result).inc()
     if result == "dropped":
         unnoted.drop(owner, note)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Final
 
@@ -117,12 +117,15 @@ class GatewayDeployment:
 
     def start_worker(self, concurrency: int) -> None:
         """Distil here, beside the requests."""
-        worker = Worker(self, concurrency)
-        self._worker = asyncio.create_task(worker.run(self._stop), name="worker")
+        self._work(Worker(self, concurrency).run(self._stop), "worker")
 
     def start_draining(self) -> None:
         """Distil elsewhere; what waits on this machine's disk is handed over from here."""
-        self._worker = asyncio.create_task(drain_spools(self, self._stop), name="drain the spool")
+        self._work(drain_spools(self, self._stop), "drain the spool")
+
+    def _work(self, work: Coroutine[Any, Any, Any], name: str) -> None:
+        self._worker = beside(work, name)
+        self._worker.add_done_callback(_said)
 
     def drain(self) -> None:
         """An end was asked for: say so on `/readyz`, begin no new work."""
@@ -135,9 +138,7 @@ class GatewayDeployment:
         self._stop.set()
         if self._worker is not None:
             await asyncio.wait([self._worker], timeout=self._settings.server.grace_s)
-            self._worker.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._worker
+            await ended(self._worker)
         await self.parts.aclose()
 
 

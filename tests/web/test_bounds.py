@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from gateway.core.errors import QueueUnavailable
-from gateway.flows import handover
+from gateway.flows import aftermath, handover
 from gateway.lab.scripted_upstream import Gate, Raw, Say, ScriptedUpstream
 from tests.web.house import House, house
 
@@ -131,3 +131,23 @@ async def test_what_the_disk_has_no_room_for_is_not_kept_and_the_chat_goes_on(
 
 async def spooled_bytes(gateway: House) -> int:
     return sum(file.stat().st_size for file in (gateway.settings.data_dir / "spool").iterdir())
+
+
+async def test_what_a_fault_kept_from_being_handed_over_counts_as_new_when_it_is_sent_again(
+    tmp_path: Path, upstream: ScriptedUpstream, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = aftermath.hand_over
+
+    async def stumble(*_: Any, **__: Any) -> Any:
+        monkeypatch.setattr(aftermath, "hand_over", real)
+        raise ValueError
+
+    monkeypatch.setattr(aftermath, "hand_over", stumble)
+    upstream.script(Say("Rome is fine."), Say("Tea is fine."))
+    async with house(tmp_path, upstream.base_url, redis) as gateway, gateway.client() as client:
+        for texts in (["I live in Rome"], ["I live in Rome", "I like tea"]):
+            await ask(client, texts)
+            await gateway.background.drain(5)
+        (exchange,) = await gateway.handed_over()
+    assert "I live in Rome" in str(exchange)
+    assert "I like tea" in str(exchange)

@@ -16,6 +16,7 @@ from gateway.wiring import GatewayDeployment, stores
 from gateway.wiring.deployment import now
 from gateway.wiring.services import services_of_app
 from gateway.wiring.stores import open_store
+from gateway.worker import Worker
 
 
 def deployment_with(tmp_path: Path, **environ: str) -> GatewayDeployment:
@@ -40,6 +41,26 @@ async def test_work_beside_that_fails_is_said_and_does_not_disturb_the_end(tmp_p
     assert "look after something" in sink.getvalue()
     assert "KeyError" in sink.getvalue()
     assert "Lyon" not in sink.getvalue()
+
+
+@pytest.mark.usefixtures("own_log")
+async def test_a_worker_that_failed_is_said_and_every_part_is_closed_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink = io.StringIO()
+    logs.configure("info", "json", stream=sink)
+    deployment = deployment_with(tmp_path)
+
+    async def stumble(_worker: Worker, _stop: asyncio.Event) -> None:
+        raise KeyError
+
+    monkeypatch.setattr(Worker, "run", stumble)
+    closed: list[str] = []
+    deployment.parts.callback(closed.append, "the store")
+    deployment.start_worker(1)
+    await deployment.close()
+    assert closed == ["the store"]
+    assert '"work":"worker"' in sink.getvalue()
 
 
 @pytest.mark.usefixtures("own_log")
