@@ -60,6 +60,8 @@ def read(path: Path, format: Format, kinds: Sequence[Kind] = KINDS) -> Dataset:
     except (OSError, UnicodeDecodeError) as exc:
         raise BadRequest(f"{path} cannot be read: {exc}") from exc
     rows = list(_jsonl(text, path)) if format == "jsonl" else list(_locomo(text, path))
+    if not rows:
+        raise BadRequest(f"{path} holds nobody's memories and questions")
     return Dataset(path.name, tuple(_of_kinds(row, kinds) for row in rows))
 
 
@@ -76,7 +78,7 @@ def _jsonl(text: str, path: Path) -> Iterator[UserData]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = _json(line)
             memories = tuple(_memory(m) for m in row["memories"])
             questions = tuple(_asking(q) for q in row["questions"])
             yield UserData(str(row["user"]), memories, questions)
@@ -97,11 +99,18 @@ def _memory(row: Mapping[str, Any]) -> Memory:
         str(row["id"]),
         kind,
         text,
-        parse_rfc3339(row["created_at"]),
+        _time(row["created_at"]),
         speaker=speaker,
         session=None if session is None else str(session),
         covers=tuple(str(id) for id in row.get("covers", ())),
     )
+
+
+def _time(text: Any) -> Instant:
+    try:
+        return parse_rfc3339(text)
+    except (AttributeError, ValueError, OverflowError):
+        raise ValueError(f"created_at {text!r} is no time such as 2026-05-23T09:00:00Z") from None
 
 
 def _asking(row: Mapping[str, Any]) -> Asking:
@@ -113,6 +122,13 @@ def _asking(row: Mapping[str, Any]) -> Asking:
     )
 
 
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as exc:
+        raise ValueError(f"not JSON: {exc}") from None
+
+
 # --- LoCoMo's own file -------------------------------------------------------------------------
 
 _EVIDENCE = re.compile(r"D:?(\d+):0*(\d+)")
@@ -121,7 +137,7 @@ _SESSION = re.compile(r"session_(\d+)")
 
 def _locomo(text: str, path: Path) -> Iterator[UserData]:
     try:
-        conversations = json.loads(text)
+        conversations = _json(text)
         if not isinstance(conversations, list):
             raise TypeError("a list of conversations is needed")
         for conversation in conversations:

@@ -100,10 +100,13 @@ def test_kinds_choose_what_may_be_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ("{", "line 2"),
+        ("{", "line 2: not JSON"),
         ({"user": "u", "memories": []}, "'questions' is missing"),
         ({**ROW, "memories": [{"id": "1", "text": "x"}]}, "'created_at' is missing"),
-        ({**ROW, "memories": [{"id": "1", "text": "x", "created_at": "tomorrow"}]}, "line 2"),
+        (
+            {**ROW, "memories": [{"id": "1", "text": "x", "created_at": "tomorrow"}]},
+            "created_at 'tom",
+        ),
         (
             {**ROW, "memories": [{**ROW["memories"][0], "kind": "thought"}]},
             "allowed are fact, turn",
@@ -115,6 +118,13 @@ def test_kinds_choose_what_may_be_found(tmp_path: Path) -> None:
 def test_what_is_wrong_is_said_with_its_place(tmp_path: Path, row: Any, said: str) -> None:
     with pytest.raises(BadRequest, match=said):
         read(jsonl(tmp_path, ROW, row), "jsonl")
+
+
+@pytest.mark.parametrize(("format", "text"), [("jsonl", " \n"), ("locomo", "[]")])
+def test_a_file_without_data_is_no_data_set(tmp_path: Path, format: Any, text: str) -> None:
+    (tmp_path / "empty").write_text(text)
+    with pytest.raises(BadRequest, match="holds nobody's memories"):
+        read(tmp_path / "empty", format)
 
 
 def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:
