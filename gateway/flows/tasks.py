@@ -9,12 +9,13 @@ ends with it (`beside`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Coroutine, Iterable
+from typing import Any, Final, TypeVar
 
 import structlog
 
 T = TypeVar("T")
+SAID_AGAIN_S: Final = 2.0
 log = structlog.get_logger("gateway.tasks")
 
 
@@ -25,10 +26,23 @@ def beside(work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
 
 async def ended(task: asyncio.Task[Any]) -> None:
     """Cancel a task begun with `beside` and wait until it is over, whatever it raises."""
-    task.cancel()
-    await asyncio.wait((task,))
+    await _cancelled([task])
     if not task.cancelled():
         task.exception()  # looked at, so that asyncio does not report it as never retrieved
+
+
+async def _cancelled(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel tasks and wait until they are over.
+
+    A cancellation can be lost: before Python 3.12 `asyncio.wait_for`, which redis-py writes with,
+    answers instead of raising it where its work ended in the same instant (a loop of ours went on
+    for ever in one end of fifty on a busy machine). So it is said again.
+    """
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=SAID_AGAIN_S)
 
 
 class TaskGroupOfBackground:
@@ -61,8 +75,4 @@ class TaskGroupOfBackground:
         end = loop.time() + grace_s
         while self._running and (left := end - loop.time()) > 0:
             await asyncio.wait(self._running, timeout=left)
-        rest = list(self._running)
-        for task in rest:
-            task.cancel()
-        if rest:
-            await asyncio.wait(rest)
+        await _cancelled(self._running)

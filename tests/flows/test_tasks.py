@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
+import pytest
 from structlog.testing import capture_logs
 
+from gateway.flows import tasks
 from gateway.flows.tasks import TaskGroupOfBackground, beside, ended
 
 
@@ -48,6 +51,25 @@ async def test_an_error_is_logged_without_its_words() -> None:
         await asyncio.sleep(0)
     assert (logged[0]["work"], logged[0]["error"]) == ("hand over", "ValueError")
     assert "words" not in str(logged)
+
+
+async def test_an_end_that_was_lost_on_the_way_is_said_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tasks, "SAID_AGAIN_S", 0.01)
+
+    async def loses_the_first() -> None:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+        await asyncio.sleep(60)
+
+    one, background = beside(loses_the_first(), "one"), TaskGroupOfBackground()
+    background.spawn(loses_the_first(), "another")
+    await asyncio.sleep(0)
+    await ended(one)
+    assert one.cancelled()
+    await background.drain(0.01)
+    assert len(background) == 0
 
 
 async def test_a_task_beside_a_request_ends_with_it() -> None:
