@@ -50,6 +50,8 @@ FIRM_S: Final = 5.0
 
 _LAST: Final = re.compile(rb'^data: ?\[DONE\]|"response\.(?:completed|incomplete)"', re.MULTILINE)
 """What the last piece of a stream holds: of chat, and of responses."""
+LINE_BYTES: Final = 64
+"""Of a line that is not whole yet: within them stands what tells the last one."""
 _OFF_THE_RECORD: Final = re.compile(r"\boff[ -]the[ -]record\b", re.IGNORECASE)
 
 
@@ -302,7 +304,7 @@ class Journeys:
             name.lower() == b"content-type" and value.lower().startswith(b"text/event-stream")
             for name, value in response.headers
         )
-        held = b""
+        held = line = b""
         async for chunk in response.chunks():
             if not copy.given:
                 copy.feed(chunk)
@@ -312,8 +314,9 @@ class Journeys:
             if not streamed:
                 held = chunk  # nobody reads half of a JSON object
                 continue
-            if not copy.given and _LAST.search(chunk):
+            if not copy.given and _LAST.search(line + chunk):
                 await self._handed_over(visit, copy)
+            line = (line + chunk).rpartition(b"\n")[2][:LINE_BYTES]
             await client.chunk(chunk)
         if not copy.given:
             await self._handed_over(visit, copy)

@@ -100,6 +100,31 @@ async def test_a_streams_words_do_not_wait_and_its_end_does(
     assert len(await gateway.handed_over()) == 1
 
 
+@pytest.mark.parametrize(("path", "torn"), [(CHAT, b"NE]"), (RESPONSES, b'pleted",')])
+async def test_a_streams_end_waits_also_where_the_network_tore_it(
+    gateway: House,
+    upstream: ScriptedUpstream,
+    path: str,
+    torn: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gateway.flows.handover.QUEUE_S", 30.0)
+    gate, at = Gate(), LAST[path].index(torn)
+    first, rest = WORDS + LAST[path][:at], LAST[path][at:]
+    upstream.script(sse(first, gate, rest))
+    held, got = Held(gateway), bytearray()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(asked(gateway, path, stream=True, into=got))
+        while got != first:
+            await asyncio.sleep(0.002)
+        gate.open()
+        await held.came.wait()
+        await asyncio.sleep(0.05)  # for what should not come
+        assert got == first
+        held.go_on.set()
+    assert got == first + rest
+
+
 async def test_a_hand_over_that_hangs_holds_no_answer_back_for_long(
     gateway: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
