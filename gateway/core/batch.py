@@ -106,6 +106,8 @@ _SMALL_TALK = frozenset(
         ),
     }
 )
+MAX_SMALL_TALK_CHARS = 80
+"""No greeting is longer, its punctuation included."""
 _ASSENT = frozenset({"yes", "no", "yep", "nope", "yeah", "nah", "ja", "nein", "oui", "non", "sí"})
 _CODE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 
@@ -131,6 +133,8 @@ def takes_back_at(exchanges: Sequence[Exchange]) -> int | None:
 
 def is_small_talk(text: str) -> bool:
     """Whether a text is a greeting, thanks or code alone."""
+    if len(text) > MAX_SMALL_TALK_CHARS and "```" not in text:
+        return not any(c.isalnum() for c in text)
     left = folded(_CODE.sub(" ", text[:MAX_TURN_CHARS]))
     bare = re.sub(r"[^\w' ]+", " ", left)
     bare = " ".join(bare.split())

@@ -136,6 +136,8 @@ def _shortened(text: str) -> str:
 
 def _label(text: str) -> str:
     """A name that stands among our own punctuation."""
+    if text.isascii() and text.isalpha() and len(text) <= 80:
+        return text  # as nearly all are
     return re.sub(r"[\[\]()“”]", "", _harmless(text[:800]))[:80].strip() or "user"
 
 
