@@ -142,8 +142,9 @@ class MemorySettings(Section):
     off_the_record: bool = False
 
 
-CACHE_BYTES = 96 * 2**20
-"""Room for some 110,000 memories of a line each."""
+CACHE_BYTES = 24 * 2**20
+"""Room for some 28,000 memories of a line each: what people in conversation need, and full within
+half a minute of load, so that a process does not go on growing."""
 
 
 class QdrantSettings(Section):
