@@ -519,7 +519,7 @@ def test_the_demo_tells_its_story_to_people(run: Run) -> None:
         assert heading in out
     readme = Path(__file__).parents[1].joinpath("README.md").read_text()
     shown = readme.partition("```\n- [")[2].partition("```")[0].splitlines()
-    assert len(shown) == 3
+    assert len(shown) == 5
     for line in shown:
         assert line.removeprefix("- [") in out
 
