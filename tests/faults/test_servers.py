@@ -226,6 +226,14 @@ def test_a_worker_that_is_told_to_end_gives_back_what_it_holds(servers: House) -
             servers.worker.start()
 
 
+def ready(client: httpx.Client, gateway: GatewayProcess) -> bool:
+    """Whether it says so; who cannot be asked is not."""
+    try:
+        return client.get(f"{gateway.url}/readyz").status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
 def test_a_rolling_restart_under_load_fails_no_request(servers: House) -> None:
     """Clients (or a balancer) that go to the other gateway where one is not ready, or is not
     there to take their connection."""
@@ -240,7 +248,7 @@ def test_a_rolling_restart_under_load_fails_no_request(servers: House) -> None:
                 which = (n + turn) % 2
                 try:
                     with httpx.Client(timeout=60, verify=False) as once:
-                        if once.get(f"{gateways[which].url}/readyz").status_code != 200:
+                        if not ready(once, gateways[which]):
                             continue
                         said = {"role": "user", "content": f"Hello from {n}"}
                         answer = once.post(
