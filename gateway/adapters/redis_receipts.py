@@ -20,7 +20,7 @@ from gateway.adapters.redis_script import Script, answered
 from gateway.config import AppSettings, seconds_of
 from gateway.core.considered import Packed, packed, unpacked
 from gateway.core.identity import Owner, partition_of
-from gateway.core.ranking import Scored
+from gateway.core.scored import Scored
 from gateway.ports import Cipher
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from typing import Literal, TypeAlias
 from gateway.core.excerpt import Ref, as_injected, passage
 from gateway.core.injection import TYPOGRAPHY, estimate_tokens, line
 from gateway.core.memory import Memory
-from gateway.core.ranking import Scored
+from gateway.core.scored import DATE, DENSE, FOCUS, LEXICAL, LINKS, OUTDATED, REPEATED, Scored
 from gateway.core.stored import STANDING_TYPES
 from gateway.core.words import fold, terms, words
 
@@ -27,7 +27,6 @@ instead of 780, for half a point of hits."""
 KEEP_MATCH = 0.2
 """The same for what of the score speaks of the question itself: who said it and in which
 session do not make a memory an answer."""
-MATCH = ("dense", "lexical", "focus", "links", "date")
 IN_FULL = 4
 """So many new memories get a longer passage than those after them; at the tail the best alone."""
 STANDING_SHARE = 0.5
@@ -198,9 +197,9 @@ class _Chosen:
                 continue
             reason: LeftOut | None
             said = _said(memory)
-            if "repeated" in scored.why:
+            if scored.parts[REPEATED]:
                 reason = "repeated"
-            elif "outdated" in scored.why:
+            elif scored.parts[OUTDATED]:
                 reason = "outdated"
             elif _match(scored) < least_match:
                 reason = "weak"
@@ -222,7 +221,7 @@ class _Chosen:
     def _leave_out(self, ranked: Sequence[Scored], reason: LeftOut) -> None:
         for scored in ranked:
             if scored.memory.id not in self._ids:
-                told: LeftOut = "outdated" if "outdated" in scored.why else reason
+                told: LeftOut = "outdated" if scored.parts[OUTDATED] else reason
                 self.left_out.setdefault(scored.memory.id, told)
 
     def _make_room(self, new: _Item, score: float) -> bool:
@@ -312,7 +311,8 @@ class _Chosen:
 
 
 def _match(scored: Scored) -> float:
-    return sum(scored.why.get(part, 0.0) for part in MATCH)
+    parts = scored.parts
+    return parts[DENSE] + parts[LEXICAL] + parts[FOCUS] + parts[LINKS] + parts[DATE]
 
 
 def is_standing(memory: Memory) -> bool:

@@ -13,30 +13,8 @@ from collections.abc import Sequence
 from struct import pack, unpack
 from typing import Any, Final, TypedDict
 
-from gateway.core.ranking import Scored
+from gateway.core.scored import ALWAYS, PARTS, Scored
 
-PARTS: Final = (
-    "dense",
-    "lexical",
-    "recency",
-    "importance",
-    "focus",
-    "speaker",
-    "date",
-    "fact",
-    "past",
-    "question",
-    "links",
-    "session",
-    "repeated",
-    "rerank",
-    "outdated",
-)
-"""The names of all that a score may be made of (`core/ranking`), in the order they are packed.
-New ones go to the end: a receipt tells how many it knew."""
-
-ALWAYS: Final = frozenset({"dense", "lexical", "recency", "importance"})
-"""Parts that are told though they be nought."""
 _MOST: Final = 65_504.0
 """The largest half-precision number."""
 
@@ -57,8 +35,7 @@ def packed(considered: Sequence[Scored]) -> Packed:
     """The candidates in a form that is quick to write and small."""
     whys: list[float] = []
     for scored in considered:
-        part = scored.why.get
-        whys += [part(name, 0.0) for name in PARTS]
+        whys += scored.parts
     return {
         "ids": [s.memory.id for s in considered],
         "kinds": [s.memory.kind for s in considered],

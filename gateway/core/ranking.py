@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from statistics import median
 
 from gateway.core.memory import Found, Instant, ListName, Memory
+from gateway.core.scored import LINKS, OUTDATED, REPEATED, RERANK, SESSION, Scored
 from gateway.core.when import AskedSpan, asked_spans
 from gateway.core.when import match as date_match
 from gateway.core.words import MAX_QUERY_CHARS, QUESTION_MARKS, fold, held, terms
@@ -28,7 +29,7 @@ LONG_CHARS = 360
 """Median length of turns (60 words) above which their windows count nothing: the words of long
 messages match anything in the neighbourhood. Windows gain 8 points on chats and lose 5 on
 messages of 300 words."""
-RERANK = 3.0
+RERANK_LIFT = 3.0
 """What a cross-encoder may add: about half of what all other signals come to."""
 MANY = 20
 """Results from which the last one of a list counts nothing. Where a user has three memories, 97%
@@ -92,17 +93,6 @@ class Asked:
     timezone: str | None = None
 
 
-@dataclass(slots=True)
-class Scored:
-    """A memory with its score and what it is made of. `left_out` says why it was not chosen;
-    None: it was. Nothing changes one; frozen, a hundred of them take 0.1 ms more to make."""
-
-    memory: Memory
-    score: float
-    why: Mapping[str, float]
-    left_out: str | None = None
-
-
 def rank(
     asked: Asked,
     found: Found,
@@ -133,11 +123,10 @@ def rank(
     decay = {t: -1.0 / (days * DAY_S) for t, days in weights.half_life_days.items()}
     unknown_decay = -1.0 / (365.0 * DAY_S)
 
-    whys: dict[str, dict[str, float]] = {}
-    scores: dict[str, float] = {}
+    ranked: list[Scored] = []
     for memory in memories:
         id, is_fact = memory.id, memory.kind == "fact"
-        by_vector = by_words = 0.0
+        by_vector = by_words = focused = dated = told = past = asks = 0.0
         for scaled in dense:
             by_vector += scaled.get(id, 0.0)
         for scaled in lexical:
@@ -149,43 +138,44 @@ def rank(
             else 1.0
         )
         importance = weights.importance * (memory.importance - 0.5)
-        why = {
-            "dense": by_vector,
-            "lexical": by_words,
-            "recency": recency,
-            "importance": importance,
-        }
-        score = by_vector + by_words + recency + importance
         if focus and (shared := held(focus, fold(memory.text[:READ_CHARS]))):
-            why["focus"] = focused = weights.focus * len(shared) / len(focus)
-            score += focused
-        if speaker := speakers.match(memory):
-            why["speaker"] = speaker = weights.speaker * speaker
-            score += speaker
-        if spans and (dated := _dated(spans, memory)):
-            why["date"] = dated = weights.date * dated
-            score += dated
+            focused = weights.focus * len(shared) / len(focus)
+        speaker = weights.speaker * speakers.match(memory)
+        if spans:
+            dated = weights.date * _dated(spans, memory)
         if is_fact:
-            why["fact"] = weights.fact
-            score += weights.fact
-            if memory.valid_to is not None and memory.valid_to < at and (past := _past(memory)):
-                why["past"] = past = -weights.past * past
-                score += past
+            told = weights.fact
+            if memory.valid_to is not None and memory.valid_to < at:
+                past = -weights.past * _past(memory)
         elif not turns_are_long and memory.text.endswith(QUESTION_MARKS):
-            why["question"] = -weights.question
-            score -= weights.question
-        whys[id] = why
-        scores[id] = score
-    _link(memories, scores, whys, weights)
-    _support(memories, scores, whys, weights)
+            asks = -weights.question
+        own = by_vector + by_words + recency + importance
+        score = own + focused + speaker + dated + told + past + asks
+        parts = [
+            # In the order of PARTS; the last five are found out below.
+            *(by_vector, by_words, recency, importance, focused, speaker, dated, told, past, asks),
+            *(0.0, 0.0, 0.0, 0.0, 0.0),
+        ]
+        ranked.append(Scored(memory, score, parts))
+    _link(ranked, weights)
+    _support(ranked, weights)
     if outdated:
-        for id in scores.keys() & set(outdated):
-            whys[id]["outdated"] = -weights.outdated
-            scores[id] -= weights.outdated
-    ranked = sorted(memories, key=lambda m: (-scores[m.id], m.id))
-    if _demote_repeats(ranked, scores, whys, weights):
-        ranked.sort(key=lambda m: (-scores[m.id], m.id))
-    return [Scored(m, scores[m.id], whys[m.id]) for m in ranked]
+        for scored in ranked:
+            if scored.memory.id in outdated:
+                _add(scored, OUTDATED, -weights.outdated)
+    ranked.sort(key=_best_first)
+    if _demote_repeats(ranked, weights):
+        ranked.sort(key=_best_first)
+    return ranked
+
+
+def _best_first(scored: Scored) -> tuple[float, str]:
+    return -scored.score, scored.memory.id
+
+
+def _add(scored: Scored, part: int, value: float) -> None:
+    scored.parts[part] = value
+    scored.score += value
 
 
 def _candidates(asked: Asked, found: Found) -> list[Memory]:
@@ -199,7 +189,7 @@ def _candidates(asked: Asked, found: Found) -> list[Memory]:
 
 
 def reranked(
-    scored: Sequence[Scored], fits: Sequence[float], weight: float = RERANK
+    scored: Sequence[Scored], fits: Sequence[float], weight: float = RERANK_LIFT
 ) -> list[Scored]:
     """The ranking with what a cross-encoder makes of its first memories (`fits`, in their order)
     added, scaled to 0..`weight`; those that it did not read follow."""
@@ -210,8 +200,10 @@ def reranked(
     lifted = []
     for one, fit in zip(read, fits, strict=True):
         lift = weight * ((fit - low) / spread if spread > 0.0 else 1.0)
-        lifted.append(Scored(one.memory, one.score + lift, {**one.why, "rerank": lift}))
-    lifted.sort(key=lambda s: (-s.score, s.memory.id))
+        again = Scored(one.memory, one.score, one.parts.copy())
+        _add(again, RERANK, lift)
+        lifted.append(again)
+    lifted.sort(key=_best_first)
     return [*lifted, *rest]
 
 
@@ -336,45 +328,36 @@ def _past(memory: Memory) -> float:
 # --- what memories say for one another -----------------------------------------------------
 
 
-def _link(
-    memories: Sequence[Memory],
-    scores: dict[str, float],
-    whys: Mapping[str, dict[str, float]],
-    weights: Weights,
-) -> None:
+def _link(candidates: Sequence[Scored], weights: Weights) -> None:
     """A fact that matches lifts the turns it was drawn from, and they lift the fact."""
+    facts = [scored for scored in candidates if scored.memory.covers]
+    if not facts:
+        return
+    by_id = {scored.memory.id: scored for scored in candidates}
     lifts: dict[str, float] = {}
-    for fact in memories:
-        if not fact.covers:
-            continue
-        own = scores[fact.id]
+    for fact in facts:
         best = 0.0
-        for turn in fact.covers:
-            if (score := scores.get(turn)) is not None:
-                best = max(best, score)
-                lifts[turn] = max(lifts.get(turn, 0.0), weights.fact_to_turn * own)
+        for turn in fact.memory.covers:
+            if (covered := by_id.get(turn)) is not None:
+                best = max(best, covered.score)
+                lifts[turn] = max(lifts.get(turn, 0.0), weights.fact_to_turn * fact.score)
         if best > 0.0:
-            lifts[fact.id] = weights.turn_to_fact * best
+            lifts[fact.memory.id] = weights.turn_to_fact * best
     for id, lift in lifts.items():
-        whys[id]["links"] = lift
-        scores[id] += lift
+        _add(by_id[id], LINKS, lift)
 
 
-def _support(
-    memories: Sequence[Memory],
-    scores: dict[str, float],
-    whys: Mapping[str, dict[str, float]],
-    weights: Weights,
-) -> None:
+def _support(candidates: Sequence[Scored], weights: Weights) -> None:
     """A session in which several memories match is probably the one that is meant."""
     if not weights.session:
         return
-    by_session: dict[str, list[Memory]] = {}
-    for memory in memories:
-        if memory.source.session is not None:
-            by_session.setdefault(memory.source.session, []).append(memory)
+    by_session: dict[str, list[Scored]] = {}
+    for scored in candidates:
+        session = scored.memory.source.session
+        if session is not None:
+            by_session.setdefault(session, []).append(scored)
     support = {
-        session: sum(sorted([scores[m.id] for m in found], reverse=True)[:SESSION_TOP])
+        session: sum(sorted([one.score for one in found], reverse=True)[:SESSION_TOP])
         for session, found in by_session.items()
     }
     most = max(support.values(), default=0.0)
@@ -382,26 +365,20 @@ def _support(
         return
     for session, found in by_session.items():
         share = weights.session * max(0.0, support[session]) / most
-        for memory in found:
-            whys[memory.id]["session"] = share
-            scores[memory.id] += share
+        for scored in found:
+            _add(scored, SESSION, share)
 
 
-def _demote_repeats(
-    ranked: Sequence[Memory],
-    scores: dict[str, float],
-    whys: Mapping[str, dict[str, float]],
-    weights: Weights,
-) -> bool:
+def _demote_repeats(ranked: Sequence[Scored], weights: Weights) -> bool:
     """A turn whose facts stand before it, or a fact whose turns do, says nothing new: its
     place goes to something that does."""
     told: set[str] = set()
     any_demoted = False
-    for memory in ranked:
+    for scored in ranked:
+        memory = scored.memory
         tells = memory.covers if memory.kind == "fact" else (memory.id,)
         if tells and told.issuperset(tells):
-            whys[memory.id]["repeated"] = -weights.repeated
-            scores[memory.id] -= weights.repeated
+            _add(scored, REPEATED, -weights.repeated)
             any_demoted = True
         else:
             told.update(tells)

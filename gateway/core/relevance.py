@@ -18,7 +18,8 @@ from operator import mul
 from statistics import fmean
 
 from gateway.core.memory import Found, Memory, Vector
-from gateway.core.ranking import Scored, mentioned, named_speakers
+from gateway.core.ranking import mentioned, named_speakers
+from gateway.core.scored import Scored
 from gateway.core.words import MAX_QUERY_CHARS, fold, held, is_unspaced, stem, terms
 
 MANY = 60

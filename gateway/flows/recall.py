@@ -25,8 +25,9 @@ from gateway.core.identity import Owner
 from gateway.core.injection import ALSO, BLOCK_CLOSE, BLOCK_OPEN, HEADER, estimate_tokens
 from gateway.core.memory import TYPES, Found, Instant, Kind, Memory, Type, Where
 from gateway.core.question import asked_text, asks_of_the_past, cleaned, just_said
-from gateway.core.ranking import Asked, Scored, rank, reranked
+from gateway.core.ranking import Asked, rank, reranked
 from gateway.core.relevance import Scale, relevance
+from gateway.core.scored import Scored
 from gateway.flows.candidates import Candidates, Stage
 from gateway.flows.outdated import Outdated
 from gateway.flows.parts import Parts

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gateway.core.memory import Found, ListName, Memory, Source, parse_rfc3339
+from gateway.core.scored import PARTS, Scored
 
 NOW = parse_rfc3339("2026-06-01T12:00:00Z")
 DAY_S = 86_400.0
@@ -36,3 +37,10 @@ def found(
         },
         memories={m.id: m for m in memories},
     )
+
+
+def candidate(
+    memory: Memory, score: float, why: Mapping[str, float], left_out: str | None = None
+) -> Scored:
+    """A candidate whose score is made of these parts alone."""
+    return Scored(memory, score, [why.get(name, 0.0) for name in PARTS], left_out)

@@ -13,8 +13,8 @@ from gateway.core.choice import TAIL_SHARE, Budget, Choice, Offer, choose
 from gateway.core.excerpt import Ref, read_ref
 from gateway.core.injection import estimate_tokens, render
 from gateway.core.memory import Memory
-from gateway.core.ranking import Scored
-from tests.core.recall_memories import fact, turn
+from gateway.core.scored import Scored
+from tests.core.recall_memories import candidate, fact, turn
 
 AMPLE = Budget(tokens=5000, memories=100, standing=20)
 WORDS = ("amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "heath", "inlet", "jetty")
@@ -22,7 +22,7 @@ WORDS = ("amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "heath",
 
 def ranked(*memories: Memory, scores: Sequence[float] = ()) -> list[Scored]:
     values = scores or [1.0 - 0.01 * i for i in range(len(memories))]
-    return [Scored(m, s, {"lexical": s}) for m, s in zip(memories, values, strict=True)]
+    return [candidate(m, s, {"lexical": s}) for m, s in zip(memories, values, strict=True)]
 
 
 def ids(choice: Choice) -> list[str]:
@@ -114,7 +114,7 @@ def test_near_duplicates_are_injected_once() -> None:
 
 def test_what_is_repeated_by_a_better_one_is_left_out() -> None:
     a, b = said(2)
-    offer = Offer("?", ranked=[Scored(a, 2.0, {}), Scored(b, 1.9, {"repeated": -2.0})])
+    offer = Offer("?", ranked=[candidate(a, 2.0, {}), candidate(b, 1.9, {"repeated": -2.0})])
     assert choose(offer, AMPLE).left_out == {"t1": "repeated"}
 
 

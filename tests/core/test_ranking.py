@@ -16,13 +16,13 @@ from gateway.core.ranking import (
     DEFAULT_WEIGHTS,
     LONG_CHARS,
     Asked,
-    Scored,
     mentioned,
     named_speakers,
     rank,
     reranked,
     without_names,
 )
+from gateway.core.scored import Scored
 from tests.core.recall_memories import DAY_S, NOW, fact, found, turn
 
 
