@@ -55,8 +55,10 @@ class Departure:
         _trace: TracebackType | None,
     ) -> bool:
         working, self._working = self._working, None
-        if self._watching is not None:
-            self._watching.cancel()
+        # Let go: a cancelled task's traceback holds this, and both would wait for the collector.
+        watching, self._watching = self._watching, None
+        if watching is not None:
+            watching.cancel()
         if not self.left or working is None:
             return False
         # As asyncio.timeout does it: take back our own cancellation, and swallow it only

@@ -7,6 +7,7 @@ none. `serve` runs the app with `http=GatewayHttpProtocol`.
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -103,15 +104,17 @@ class AtOnce:
     """
 
     def __init__(self, cycle: RequestResponseCycle) -> None:
-        self._cycle = cycle
+        self._cycle = weakref.ref(cycle)  # its scope holds this: no circle for the collector
         self._flow = cycle.flow
         self._transport = cycle.transport
 
     def write(self, data: bytes) -> bool:
         """Whether it was written."""
-        cycle = self._cycle
+        cycle = self._cycle()
         if (
-            not cycle.chunked_encoding  # the head is not out, or said a length that `send` checks
+            cycle is None
+            # The head is not out, or said a length that `send` checks.
+            or not cycle.chunked_encoding
             or self._flow.write_paused
             or cycle.disconnected
             or cycle.response_complete

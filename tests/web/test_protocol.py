@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import socket
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -146,3 +148,20 @@ async def test_requests_sent_at_once_are_answered_in_their_order(
             gate.open()
             assert await body_of(reader) == whole
     writer.close()
+
+
+async def test_a_chat_leaves_nothing_behind_for_the_garbage_collector(gateway: House) -> None:
+    async with gateway.client() as client:
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(5):
+                messages = [{"role": "user", "content": "hello"}]
+                sent = {"model": "m", "messages": messages}
+                assert (await client.post("/v1/chat/completions", json=sent)).status_code == 200
+            await asyncio.sleep(0.05)
+            left = Counter(type(one).__name__ for one in gc.get_objects())
+        finally:
+            gc.enable()
+    assert left["RequestResponseCycle"] <= 2  # each open connection keeps its last one
+    assert left["Departure"] == 0
