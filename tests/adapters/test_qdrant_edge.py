@@ -90,6 +90,34 @@ async def test_what_was_put_is_there_after_an_orderly_end(tmp_path: Path) -> Non
         await again.close()
 
 
+async def test_one_thread_searches_also_in_a_store_that_an_older_program_made(
+    tmp_path: Path,
+) -> None:
+    def searchers(pid: int) -> int:
+        threads = Path(f"/proc/{pid}/task").iterdir()
+        return sum((t / "comm").read_text().startswith("edge-search") for t in threads)
+
+    store = store_at(tmp_path / "q")
+    await store.open()
+    await store.adopt(MODEL)
+    await store.put(ANNA, [Entry(memory("a"), dense=(1.0, 0.0, 0.0))])
+    assert searchers(pid_of(store)) == 1
+    await store.close()
+    settings = tmp_path / "q" / "shard" / "edge_config.json"
+    older = orjson.loads(settings.read_bytes())
+    del older["max_search_threads"]
+    settings.write_bytes(orjson.dumps(older))
+    again = store_at(tmp_path / "q")
+    await again.open()
+    try:
+        assert searchers(pid_of(again)) == 1
+        found = await again.search(ANNA, Probe("tea", Where(), dense=(1.0, 0.0, 0.0)))
+        assert [id for id, _ in found.lists["dense"]] == ["a"]
+        assert [id for id, _ in found.lists["lexical"]] == ["a"]
+    finally:
+        await again.close()
+
+
 async def test_a_process_that_ends_at_its_start_is_told_in_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -65,7 +65,7 @@ class Shard:
             draft.mkdir(mode=0o700)
             _create(draft)
             draft.rename(data)
-        return edge.EdgeShard.load(str(data))
+        return edge.EdgeShard.load(str(data), _config())
 
     # --- what the store is -------------------------------------------------------------------
 
@@ -272,9 +272,19 @@ class Shard:
         os.close(self._lock)
 
 
-def _create(path: Path) -> None:
+def _config() -> edge.EdgeConfig:
+    """What the engine is to do; what is left out stays as the store has it.
+
+    One thread searches: segments are searched beside one another, and here there is one of them.
+    With the usual eight a search of two lists took 209 µs of CPU, with one 84: the others only woke
+    each other.
+    """
     sparse = {name: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf) for name in LEXICAL}
-    shard = edge.EdgeShard.create(str(path), edge.EdgeConfig(sparse_vectors=sparse))
+    return edge.EdgeConfig(sparse_vectors=sparse, max_search_threads=1)
+
+
+def _create(path: Path) -> None:
+    shard = edge.EdgeShard.create(str(path), _config())
     index = edge.UpdateOperation.create_field_index
     for field in TENANTS:
         shard.update(index(field, edge.KeywordIndexParams(is_tenant=True)))
