@@ -11,18 +11,18 @@ another question: `core/relevance`.
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from math import exp2
 from statistics import median
 
 from gateway.core.memory import Found, Instant, ListName, Memory
-from gateway.core.scored import LINKS, OUTDATED, REPEATED, RERANK, SESSION, Scored
-from gateway.core.when import AskedSpan, asked_spans
+from gateway.core.scored import LINKS, OUTDATED, PARTS, REPEATED, RERANK, SESSION, Scored
+from gateway.core.speakers import by_speaker
+from gateway.core.when import AskedSpan, asked_spans, names_a_time
 from gateway.core.when import match as date_match
-from gateway.core.words import MAX_QUERY_CHARS, QUESTION_MARKS, fold, held, terms
+from gateway.core.words import QUESTION_MARKS, fold, held, terms
 
 DAY_S = 86_400.0
 LONG_CHARS = 360
@@ -46,7 +46,8 @@ _HALF_LIVES = {
     "task_state": 14.0,
     "turn": 90.0,
 }
-_ROLES = frozenset({"user", "assistant", "system", "developer", "tool", ""})
+_LATER = (0.0,) * (len(PARTS) - LINKS)
+"""The parts that come after all candidates have a score: what they say for one another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,54 +110,7 @@ def rank(
     memories = _candidates(asked, found)
     if not memories:
         return []
-    turns_are_long = are_long(memories)
-    dense = [_scaled(found, "dense", weights.dense)]
-    lexical = [_scaled(found, "lexical", weights.lexical)]
-    if not turns_are_long:
-        dense.append(_scaled(found, "dense_window", weights.dense_window))
-        lexical.append(_scaled(found, "lexical_window", weights.lexical_window))
-    at = asked.as_of if asked.as_of is not None else now
-    speakers = _Speakers(asked.text, memories)
-    focus = terms(asked.focus) if asked.focus and asked.focus != asked.text else ()
-    spans = asked_spans(asked.text, years=_years(memories), now=at, timezone=asked.timezone)
-
-    decay = {t: -1.0 / (days * DAY_S) for t, days in weights.half_life_days.items()}
-    unknown_decay = -1.0 / (365.0 * DAY_S)
-
-    ranked: list[Scored] = []
-    for memory in memories:
-        id, is_fact = memory.id, memory.kind == "fact"
-        by_vector = by_words = focused = dated = told = past = asks = 0.0
-        for scaled in dense:
-            by_vector += scaled.get(id, 0.0)
-        for scaled in lexical:
-            by_words += scaled.get(id, 0.0)
-        age = at - memory.created_at
-        recency = weights.recency * (
-            math.exp2(age * decay.get(memory.type or memory.kind, unknown_decay))
-            if age > 0.0
-            else 1.0
-        )
-        importance = weights.importance * (memory.importance - 0.5)
-        if focus and (shared := held(focus, fold(memory.text[:READ_CHARS]))):
-            focused = weights.focus * len(shared) / len(focus)
-        speaker = weights.speaker * speakers.match(memory)
-        if spans:
-            dated = weights.date * _dated(spans, memory)
-        if is_fact:
-            told = weights.fact
-            if memory.valid_to is not None and memory.valid_to < at:
-                past = -weights.past * _past(memory)
-        elif not turns_are_long and memory.text.endswith(QUESTION_MARKS):
-            asks = -weights.question
-        own = by_vector + by_words + recency + importance
-        score = own + focused + speaker + dated + told + past + asks
-        parts = [
-            # In the order of PARTS; the last five are found out below.
-            *(by_vector, by_words, recency, importance, focused, speaker, dated, told, past, asks),
-            *(0.0, 0.0, 0.0, 0.0, 0.0),
-        ]
-        ranked.append(Scored(memory, score, parts))
+    ranked = _by_themselves(asked, found, memories, now, weights)
     _link(ranked, weights)
     _support(ranked, weights)
     if outdated:
@@ -167,6 +121,57 @@ def rank(
     if _demote_repeats(ranked, weights):
         ranked.sort(key=_best_first)
     return ranked
+
+
+def _by_themselves(
+    asked: Asked, found: Found, memories: Sequence[Memory], now: Instant, weights: Weights
+) -> list[Scored]:
+    """Each candidate as if there were no other. One loop with all in reach: a function for each
+    signal would be called sixty times."""
+    long = are_long(memories)
+    of_windows = 0.0 if long else 1.0
+    in_vectors = _fused(
+        found, ("dense", weights.dense), ("dense_window", of_windows * weights.dense_window)
+    )
+    in_words = _fused(
+        found, ("lexical", weights.lexical), ("lexical_window", of_windows * weights.lexical_window)
+    )
+    at = asked.as_of if asked.as_of is not None else now
+    decay = {t: -1.0 / (days * DAY_S) for t, days in weights.half_life_days.items()}
+    unknown_decay = -1.0 / (365.0 * DAY_S)
+    of_recency, of_importance, of_speaker = weights.recency, weights.importance, weights.speaker
+    own_words = terms(asked.focus) if asked.focus and asked.focus != asked.text else ()
+    spans: Sequence[AskedSpan] = ()
+    if names_a_time(asked.text):
+        spans = asked_spans(asked.text, years=_years(memories), now=at, timezone=asked.timezone)
+
+    scored: list[Scored] = []
+    for memory, share in zip(memories, by_speaker(asked.text, memories), strict=True):
+        focus = date = fact = past = asks = 0.0
+        dense = in_vectors.get(memory.id, 0.0)
+        lexical = in_words.get(memory.id, 0.0)
+        age = at - memory.created_at
+        recency = of_recency
+        if age > 0.0:
+            recency *= exp2(age * decay.get(memory.type or memory.kind, unknown_decay))
+        importance = of_importance * (memory.importance - 0.5)
+        if own_words and (shared := held(own_words, fold(memory.text[:READ_CHARS]))):
+            focus = weights.focus * len(shared) / len(own_words)
+        speaker = of_speaker * share
+        if spans:
+            date = weights.date * _dated(spans, memory)
+        if memory.kind == "fact":
+            fact = weights.fact
+            if memory.valid_to is not None and memory.valid_to < at:
+                past = -weights.past * _past(memory)
+        elif not long and memory.text.endswith(QUESTION_MARKS):
+            asks = -weights.question
+        score = dense + lexical + recency + importance + focus + speaker + date + fact + past + asks
+        # In the order of PARTS.
+        parts = [dense, lexical, recency, importance, focus, speaker, date, fact, past, asks]
+        parts += _LATER
+        scored.append(Scored(memory, score, parts))
+    return scored
 
 
 def _best_first(scored: Scored) -> tuple[float, str]:
@@ -210,6 +215,16 @@ def reranked(
 # --- the lists -----------------------------------------------------------------------------
 
 
+def _fused(
+    found: Found, own: tuple[ListName, float], windows: tuple[ListName, float]
+) -> dict[str, float]:
+    """What a memory's own list and that of its window come to together, by id."""
+    fused = _scaled(found, *own)
+    for id, score in _scaled(found, *windows).items():
+        fused[id] = fused.get(id, 0.0) + score
+    return fused
+
+
 def _scaled(found: Found, name: ListName, weight: float) -> dict[str, float]:
     """A list's scores brought to 0..`weight` over the candidates of this question.
 
@@ -223,7 +238,7 @@ def _scaled(found: Found, name: ListName, weight: float) -> dict[str, float]:
         low *= min(1.0, len(hits) / MANY)
     spread = high - low
     if spread <= 0.0:
-        return dict.fromkeys((id for id, _ in hits), weight)
+        return dict.fromkeys([id for id, _ in hits], weight)
     factor = weight / spread
     return {id: (score - low) * factor for id, score in hits}
 
@@ -231,79 +246,10 @@ def _scaled(found: Found, name: ListName, weight: float) -> dict[str, float]:
 def are_long(memories: Iterable[Memory]) -> bool:
     """Whether the turns among these are long messages rather than chat."""
     lengths = [len(m.text) for m in memories if m.kind == "turn"]
-    return bool(lengths) and median(lengths) > LONG_CHARS
+    return bool(lengths) and max(lengths) > LONG_CHARS and median(lengths) > LONG_CHARS
 
 
-# --- who, and when -------------------------------------------------------------------------
-
-
-_ASKS_ASSISTANT = re.compile(
-    r"\b(?:(?:did|had|have) you (?:ever )?(?:recommend|suggest|advis|sa[iy]|tell|told|mention"
-    r"|explain|g[ia]ve|propos)|you (?:recommended|suggested|advised|said|told|mentioned|explained"
-    r"|gave|proposed)|your (?:advice|suggest|recommend|answer|explan))"
-)
-
-
-class _Speakers:
-    """Whose words a question asks for.
-
-    Where turns carry several names, those that the question names; where they carry roles
-    alone (or one name: a client's for its user), the user's own, as what a user says of
-    themselves is what their questions are about; but the assistant's where the question is what
-    it said.
-    """
-
-    def __init__(self, text: str, memories: Sequence[Memory]) -> None:
-        names = named_speakers(memories)
-        self._roles = len(names) < 2
-        self._role = "assistant" if _ASKS_ASSISTANT.search(fold(text[:MAX_QUERY_CHARS])) else "user"
-        self._mentioned = mentioned(text, names)
-        self._share = 1.0 / len(self._mentioned) if self._mentioned else 0.0
-        self._folded = tuple(fold(name) for name in self._mentioned)
-
-    def match(self, memory: Memory) -> float:
-        if self._roles:
-            role = memory.speaker if memory.speaker in _ROLES else memory.source.role
-            return 1.0 if memory.kind == "fact" or role == self._role else 0.0
-        if not self._mentioned:
-            return 0.0
-        if memory.speaker is not None:
-            return self._share if memory.speaker in self._mentioned else 0.0
-        if memory.kind == "fact":
-            folded = fold(memory.text)
-            return self._share if any(name in folded for name in self._folded) else 0.0
-        return 0.0
-
-
-def named_speakers(memories: Iterable[Memory]) -> frozenset[str]:
-    """The names among the speakers; roles ("user", "assistant") are none."""
-    return frozenset({m.speaker for m in memories if m.speaker}) - _ROLES
-
-
-def mentioned(text: str, names: Iterable[str]) -> frozenset[str]:
-    """The names that the text names, in whole or by their first word."""
-    folded = fold(text[:MAX_QUERY_CHARS])
-    return frozenset(n for n in names if (p := _pattern(n)) is not None and p.search(folded))
-
-
-def without_names(text: str, names: Iterable[str]) -> str:
-    """The text with these names (and their possessive endings) cut out.
-
-    Names of speakers stand in every question and pull a small embedding model towards
-    turns that merely address someone: cut, it found 62% instead of 30%.
-    """
-    patterns = [re.escape(part) for name in names for part in {name, *name.split()[:1]} if part]
-    if not patterns:
-        return text
-    longest = "|".join(sorted(patterns, key=len, reverse=True))
-    cut = re.sub(rf"\b(?:{longest})\b(?:['’]s)?", "", text, flags=re.IGNORECASE)
-    return " ".join(cut.split())
-
-
-def _pattern(name: str) -> re.Pattern[str] | None:
-    folded = fold(name)
-    parts = [p for p in dict.fromkeys([folded, *folded.split()[:1]]) if p]
-    return re.compile("|".join(rf"\b{re.escape(p)}\b" for p in parts)) if parts else None
+# --- when, and whether it is over ----------------------------------------------------------
 
 
 def _years(memories: Sequence[Memory]) -> tuple[int, int]:
@@ -355,23 +301,33 @@ def _support(candidates: Sequence[Scored], weights: Weights) -> None:
     for scored in candidates:
         session = scored.memory.source.session
         if session is not None:
-            by_session.setdefault(session, []).append(scored)
-    support = {
-        session: sum(sorted([one.score for one in found], reverse=True)[:SESSION_TOP])
-        for session, found in by_session.items()
-    }
-    most = max(support.values(), default=0.0)
+            if (found := by_session.get(session)) is None:
+                by_session[session] = [scored]
+            else:
+                found.append(scored)
+    support = [_best_of(found) for found in by_session.values()]
+    most = max(support, default=0.0)
     if most <= 0.0:
         return
-    for session, found in by_session.items():
-        share = weights.session * max(0.0, support[session]) / most
+    for found, total in zip(by_session.values(), support, strict=True):
+        share = weights.session * max(0.0, total) / most
         for scored in found:
-            _add(scored, SESSION, share)
+            scored.parts[SESSION] = share
+            scored.score += share
+
+
+def _best_of(session: Sequence[Scored]) -> float:
+    """What the best of one session's candidates come to."""
+    if len(session) == 1:
+        return session[0].score
+    return sum(sorted([one.score for one in session], reverse=True)[:SESSION_TOP])
 
 
 def _demote_repeats(ranked: Sequence[Scored], weights: Weights) -> bool:
     """A turn whose facts stand before it, or a fact whose turns do, says nothing new: its
     place goes to something that does."""
+    if not any(scored.memory.covers for scored in ranked):
+        return False
     told: set[str] = set()
     any_demoted = False
     for scored in ranked:

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from operator import mul
 from statistics import fmean
 
 from gateway.core.memory import Found, Memory, Vector
-from gateway.core.ranking import mentioned, named_speakers
 from gateway.core.scored import Scored
+from gateway.core.speakers import mentioned, named_speakers
 from gateway.core.words import MAX_QUERY_CHARS, fold, held, is_unspaced, stem, terms
 
 MANY = 60
@@ -170,11 +170,15 @@ def signs(text: str, found: Found, ranked: Sequence[Scored]) -> Signs:
     of_names = {stem(part) for name in names for part in fold(name).split()}
     asked = [term for term in terms(text) if term not in of_names]
     known: set[str] = set()
-    coverage = 0.0
-    for memory in _best(found, ranked):
+    most = 0
+    for memory in _best(found, ranked) if asked else ():
         matched = held(asked, fold(memory.text[:READ_CHARS]))
+        if len(matched) > most:
+            most = len(matched)
         known |= matched
-        coverage = max(coverage, len(matched) / len(asked) if asked else 0.0)
+        if most == len(asked):
+            break  # one has them all: none can add to that
+    coverage = most / len(asked) if asked else 0.0
     nearest = max((score for _, score in found.lists.get("dense", ())[:1]), default=0.0)
     unknown = 1.0 - len(known) / len(asked) if asked else 0.0
     if any(is_unspaced(term) for term in asked):
@@ -185,15 +189,18 @@ def signs(text: str, found: Found, ranked: Sequence[Scored]) -> Signs:
         nearest=max(0.0, nearest),
         coverage=coverage,
         unknown=unknown,
-        unknown_name=any(stem(fold(n)) in strange for n in _INNER_NAME.findall(text)),
+        unknown_name=bool(strange)
+        and any(stem(fold(n)) in strange for n in _INNER_NAME.findall(text)),
         names_speaker=bool(names),
     )
 
 
-def _best(found: Found, ranked: Sequence[Scored]) -> list[Memory]:
-    """The best candidates in all, and the best by words alone."""
-    chosen = {s.memory.id: s.memory for s in ranked[:LOOKED_AT]}
+def _best(found: Found, ranked: Sequence[Scored]) -> Iterator[Memory]:
+    """The best candidates in all, then those by words alone that are not among them."""
+    best = ranked[:LOOKED_AT]
+    for scored in best:
+        yield scored.memory
+    read = {scored.memory.id for scored in best}
     for id, _ in found.lists.get("lexical", ())[: LOOKED_AT // 2]:
-        if id in found.memories:
-            chosen.setdefault(id, found.memories[id])
-    return list(chosen.values())
+        if id in found.memories and id not in read:
+            yield found.memories[id]

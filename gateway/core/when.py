@@ -50,6 +50,9 @@ _RELATIVE = re.compile(
     r"|thursday|friday|saturday|sunday|spring|summer|autumn|fall|winter)"
     r"|(?:\d{1,2}|a|one|two|three|four|five|six)\s+(?:day|week|month|year)s?\s+ago)\b"
 )
+_WORDS = re.compile(r"\w+")
+_RELATIVE_WORDS = frozenset({"yesterday", "today", "last", "this", "past", "ago"})
+"""One of them is in all that `_RELATIVE` finds."""
 
 SAME = 1.0
 """On the day, or within the span."""
@@ -71,6 +74,15 @@ class AskedSpan:
     start: Instant
     end: Instant
     weight: float
+
+
+def names_a_time(text: str) -> bool:
+    """Whether there may be a span in a question: a tenth of the work of looking for one."""
+    folded = fold(text[:MAX_QUERY_CHARS])
+    if "19" in folded or "20" in folded:
+        return True
+    said = _WORDS.findall(folded)
+    return not (_MONTHS.keys().isdisjoint(said) and _RELATIVE_WORDS.isdisjoint(said))
 
 
 def asked_spans(

@@ -16,9 +16,9 @@ from gateway.core.errors import StoreUnavailable
 from gateway.core.identity import Owner
 from gateway.core.memory import NOTHING_FOUND, Found, ListName, Probe, Vector, Where
 from gateway.core.question import may_name_someone
-from gateway.core.ranking import named_speakers, without_names
 from gateway.core.redaction import redact
 from gateway.core.relevance import PROBES, Scale, known_scale, scale_of
+from gateway.core.speakers import named_speakers, without_names
 from gateway.flows.parts import Parts
 from gateway.ports import EmbeddingModel, Services
 

@@ -11,16 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.memory import ListName, Memory, parse_rfc3339
+from gateway.core.memory import ListName, parse_rfc3339
 from gateway.core.ranking import (
     DEFAULT_WEIGHTS,
     LONG_CHARS,
     Asked,
-    mentioned,
-    named_speakers,
     rank,
     reranked,
-    without_names,
 )
 from gateway.core.scored import Scored
 from tests.core.recall_memories import DAY_S, NOW, fact, found, turn
@@ -276,34 +273,3 @@ def test_a_cross_encoder_moves_what_it_read_and_nothing_else() -> None:
     assert again[2] == ranked[2]
     assert reranked(ranked, []) == ranked
     assert order(reranked(ranked, [1.0, 1.0, 1.0])) == order(ranked)
-
-
-# --- names ---------------------------------------------------------------------------------
-
-
-def speakers(*names: str | None) -> list[Memory]:
-    return [turn(str(i), "x", speaker=name) for i, name in enumerate(names)]
-
-
-def test_roles_are_no_names() -> None:
-    assert named_speakers(speakers("user", "assistant", None, "Ana")) == {"Ana"}
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("What did Zoe say?", {"Zoë"}),
-        ("what did ana maria say?", {"Ana Maria"}),
-        ("Ana's house", {"Ana Maria"}),
-        ("a banana", set()),
-    ],
-)
-def test_a_name_is_mentioned_whole_or_by_its_first_word(text: str, expected: set[str]) -> None:
-    assert mentioned(text, ["Ana Maria", "Zoë"]) == expected
-
-
-def test_names_are_cut_with_their_possessive_endings() -> None:
-    assert without_names("What is Ana's dog called, Tim?", ["Ana", "Tim"]) == (
-        "What is dog called, ?"
-    )
-    assert without_names("What is it?", []) == "What is it?"

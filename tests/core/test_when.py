@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.core.memory import parse_rfc3339
-from gateway.core.when import MAX_DATES, asked_spans, match
+from gateway.core.when import MAX_DATES, asked_spans, match, names_a_time
 
 NOW = parse_rfc3339("2026-06-17T12:00:00Z")
 
@@ -75,3 +77,21 @@ def test_a_list_of_dates_is_bounded() -> None:
     question = " ".join(f"on {day} May 2025," for day in range(1, 29)) * 100
     spans = asked_spans(question, years=(2020, 2026), now=NOW, timezone=None)
     assert len(spans) <= 3 * MAX_DATES
+
+
+PIECES = (
+    *("May", "march", "Août", "on", "in", "last", "this", "week", "yesterday", "3 days ago", "7"),
+    *("2025", "2025-03", "1999-12-31", "during 2024", "mayor", "the last", "Ana's", "_may_", "dog"),
+)
+
+
+@given(st.lists(st.sampled_from(PIECES)), st.sampled_from([" ", ", ", "-", "\n", ""]))
+def test_where_no_time_is_named_there_is_no_span_to_look_for(said: list[str], between: str) -> None:
+    text = between.join(said)
+    if not names_a_time(text):
+        assert asked_spans(text, years=(2020, 2026), now=NOW, timezone=None) == ()
+
+
+def test_most_questions_name_no_time() -> None:
+    assert not names_a_time("What did I say about the cello and my dog?")
+    assert names_a_time("What did I say in May?")
