@@ -10,16 +10,17 @@ that is left out says why.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from gateway.core.excerpt import Ref, as_injected, passage
-from gateway.core.injection import TYPOGRAPHY, estimate_tokens, line
+from gateway.core.injection import line, line_tokens
 from gateway.core.memory import Memory
 from gateway.core.scored import DATE, DENSE, FOCUS, LEXICAL, LINKS, OUTDATED, REPEATED, Scored
 from gateway.core.stored import STANDING_TYPES
-from gateway.core.words import fold, terms, words
+from gateway.core.told import Said, Told, said_in
+from gateway.core.words import terms
 
 KEEP_SHARE = 0.55
 """A memory whose score is below this share of the best one's is not injected: 610 tokens
@@ -32,8 +33,6 @@ IN_FULL = 4
 STANDING_SHARE = 0.5
 """The share of the token budget that standing memories may take."""
 JUST_SAID_SHARE = 0.25
-ALIKE = 0.8
-"""Shared words over all words from which two texts say the same."""
 PRESSING = 3
 """So many of the best new memories may have the block made anew for them."""
 ROOM_SHARE = 0.3
@@ -41,17 +40,8 @@ ROOM_SHARE = 0.3
 TAIL_SHARE = 0.28
 """The share of the budget for what stands at the end of the prompt (`Budget.tail_frame`): at most
 3 points of prefix reuse over 30 turns (docs/performance.md)."""
-READ_PRESENT_CHARS = 200_000
-READ_CHARS = 600
-"""How much of a memory is compared with others."""
-FEW_OTHERS = 12
-QUOTE_CHARS = 12
-"""A quote shorter than this stands in any conversation."""
 MISSES = 4
 """After so many that did not fit, the rest is not tried: the budget is spent."""
-
-
-_NO_PUNCTUATION = bytes(b if chr(b).isalnum() else 32 for b in range(128)) + bytes(range(128, 256))
 
 
 LeftOut: TypeAlias = Literal[
@@ -101,21 +91,25 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The block's memories as they are to be rendered, what names them, and what they cost.
+    """The block's memories as they are to be shown, their lines, what names them, and what they
+    cost.
 
     `left_out`: why a memory that was offered is not there, by its id.
     """
 
     memories: tuple[Memory, ...] = ()
+    lines: tuple[str, ...] = ()
     refs: tuple[str, ...] = ()
     tokens: int = 0
     left_out: Mapping[str, LeftOut] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class _Item:
+class _Item(NamedTuple):
+    """A memory as the block would show it, and what its line costs."""
+
     ref: Ref
     memory: Memory
+    line: str
     cost: int
     group: int
 
@@ -138,10 +132,9 @@ class _Chosen:
         self._offer = offer
         self._budget = budget
         self._stems = terms(offer.question)
-        self._present = _normalised(offer.present)
         self._sticky: list[_Item] = []
         self._new: list[_Item] = []
-        self._told: list[frozenset[Hashable]] = []
+        self._told = Told(offer.present)
         self._ids: set[str] = set()
         self._tokens = 0
         self._spent: dict[int, int] = {}
@@ -150,18 +143,18 @@ class _Chosen:
     # --- what the block holds ------------------------------------------------------------
 
     def keep(self, ref: Ref, memory: Memory) -> None:
-        item = _Item(ref, shown := as_injected(memory, ref), _cost(shown), _group(memory))
+        item = _rendered(ref, as_injected(memory, ref), _group(memory))
         if not self._fits(item.cost, item.group):
             self.left_out[memory.id] = "budget"
             return
         self._sticky.append(item)
-        self._take(item, _said(memory))
+        self._take(item, said_in(memory))
 
     # --- what is new -----------------------------------------------------------------------
 
     def add(self, memory: Memory, *, group: int, share: float) -> None:
         """Something that needs no score, within its share of the budget."""
-        said = _said(memory)
+        said = said_in(memory)
         if (reason := self._unwanted(memory, said)) is not None:
             self.left_out.setdefault(memory.id, reason)
             return
@@ -196,14 +189,13 @@ class _Chosen:
                 pressing += place < PRESSING
                 continue
             reason: LeftOut | None
-            said = _said(memory)
             if scored.parts[REPEATED]:
                 reason = "repeated"
             elif scored.parts[OUTDATED]:
                 reason = "outdated"
             elif _match(scored) < least_match:
                 reason = "weak"
-            elif (reason := self._unwanted(memory, said)) is None:
+            elif (reason := self._unwanted(memory, said := said_in(memory))) is None:
                 item = self._item(memory, _group(memory))
                 presses = pressing < PRESSING or self._budget.at_tail
                 if self._fits(item.cost, item.group) or (
@@ -257,20 +249,14 @@ class _Chosen:
 
     # --- bookkeeping -------------------------------------------------------------------------
 
-    def _unwanted(self, memory: Memory, said: frozenset[Hashable]) -> LeftOut | None:
-        if memory.id in self._ids:
-            return "chosen"
-        if _is_present(memory, self._present):
-            return "present"
-        if any(_alike(said, told) for told in self._told):
-            return "duplicate"
-        return None
+    def _unwanted(self, memory: Memory, said: Said) -> LeftOut | None:
+        return "chosen" if memory.id in self._ids else self._told.where(memory, said)
 
     def _item(self, memory: Memory, group: int) -> _Item:
         brief = len(self._new) >= (1 if self._budget.at_tail else IN_FULL)
         ref = passage(memory, self._stems, brief=brief)
-        shown = as_injected(memory, ref)
-        return _Item(ref, shown, _cost(shown), group)
+        shown = memory if ref.start is None else as_injected(memory, ref)
+        return _rendered(ref, shown, group)
 
     def _allowed(self, group: int) -> float:
         """The tokens that the memories of a group may take together with all others."""
@@ -288,8 +274,8 @@ class _Chosen:
     def _fits(self, cost: int, group: int) -> bool:
         return len(self._ids) < self._budget.memories and cost <= self._free(group)
 
-    def _take(self, item: _Item, said: frozenset[Hashable]) -> None:
-        self._told.append(said)
+    def _take(self, item: _Item, said: Said) -> None:
+        self._told.add(said)
         self._ids.add(item.memory.id)
         self._tokens += item.cost
         self._spent[item.group] = self._spent.get(item.group, 0) + item.cost
@@ -303,11 +289,17 @@ class _Chosen:
         for item in items:
             self.left_out.pop(item.memory.id, None)
         return Choice(
-            memories=tuple(item.memory for item in items),
-            refs=tuple(str(item.ref) for item in items),
+            memories=tuple([item.memory for item in items]),
+            lines=tuple([item.line for item in items]),
+            refs=tuple([str(item.ref) for item in items]),
             tokens=self._tokens + self._budget.overhead if items else 0,
             left_out=self.left_out,
         )
+
+
+def _rendered(ref: Ref, shown: Memory, group: int) -> _Item:
+    text = line(shown)
+    return _Item(ref, shown, text, line_tokens(text), group)
 
 
 def _match(scored: Scored) -> float:
@@ -329,61 +321,3 @@ def _group(memory: Memory) -> int:
 def _block_order(item: _Item) -> tuple[int, str, float, str]:
     memory = item.memory
     return (item.group, memory.type or "" if item.group == 0 else "", memory.valid_from, memory.id)
-
-
-def _cost(memory: Memory) -> int:
-    """Tokens of the memory's line and its line break.
-
-    Counting is quick for ASCII alone, and most lines are ASCII but for a few signs: quotes and
-    dashes count one token as in `estimate_tokens`, others two at the most.
-    """
-    shown = line(memory)
-    plain = shown.encode("ascii", "replace").decode()
-    others = len(shown) - len(shown.encode("ascii", "ignore"))
-    others -= sum(map(shown.count, TYPOGRAPHY))
-    if others > FEW_OTHERS:
-        return estimate_tokens(shown) + 1
-    return estimate_tokens(plain) + others + 1
-
-
-def _said(memory: Memory) -> frozenset[Hashable]:
-    """The words of a memory, for comparing it with others."""
-    text = memory.text[:READ_CHARS]
-    plain = text.encode("ascii", "ignore")
-    if len(text) - len(plain) > FEW_OTHERS:
-        return frozenset(words(text))
-    return frozenset(plain.lower().translate(_NO_PUNCTUATION).split())
-
-
-def _alike(one: frozenset[Hashable], other: frozenset[Hashable]) -> bool:
-    small, large = len(one), len(other)
-    if small > large:
-        small, large = large, small
-    if not small or small < ALIKE * large:
-        return False
-    shared = len(one & other)
-    return shared >= ALIKE * (small + large - shared)
-
-
-def _normalised(texts: Iterable[str]) -> tuple[str, ...]:
-    """The present texts, folded, the last ones first up to a bound."""
-    kept: list[str] = []
-    left = READ_PRESENT_CHARS
-    for text in reversed(tuple(texts)):
-        if left <= 0:
-            break
-        kept.append(" ".join(fold(text[:left]).split()))
-        left -= len(text)
-    return tuple(kept)
-
-
-def _is_present(memory: Memory, present: Collection[str]) -> bool:
-    """Whether the request still contains what this memory says: a turn's own text, or the words
-    that a fact rests on."""
-    if not present:
-        return False
-    said = memory.text if memory.kind == "turn" else memory.source.quote or ""
-    own = " ".join(fold(said[:READ_PRESENT_CHARS]).split())
-    if memory.kind == "turn" and len(own) < QUOTE_CHARS:
-        return own in present
-    return len(own) >= QUOTE_CHARS and any(own in text for text in present)

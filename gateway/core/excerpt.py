@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from gateway.core.memory import Memory
 from gateway.core.words import fold, places
@@ -35,8 +36,7 @@ _BOUNDARY = re.compile(r"[.!?]\s+|\n+|[。！？]")
 _REF = re.compile(r"(?s)(?P<id>.+)@(?P<start>\d{1,9})-(?P<end>\d{1,9})")
 
 
-@dataclass(frozen=True, slots=True)
-class Ref:
+class Ref(NamedTuple):
     """A memory in a conversation's block: its id and, where cut, which characters of its text."""
 
     id: str
@@ -44,7 +44,7 @@ class Ref:
     end: int | None = None
 
     def __str__(self) -> str:
-        if self.start is None and _REF.fullmatch(self.id) is None:
+        if self.start is None and ("@" not in self.id or _REF.fullmatch(self.id) is None):
             return self.id
         return f"{self.id}@{self.start or 0}-{self.end or 0}"
 

@@ -11,12 +11,14 @@ one line a memory, in the order given, nothing regrouped, no clock, no score.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Literal
+
+import orjson
 
 from gateway.core.chat import ChatRequest, Message, Slot
 from gateway.core.memory import Instant, Memory
@@ -45,38 +47,64 @@ STANDING = frozenset({"profile", "preference"})
 # --- how it reads ----------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """What memories are sent as: one block (`whole`), or in `split` those of the system prompt
+    and of the prompt's end, each "" where nothing stands there. `whole` is in `split` what goes
+    where a request has room for one of the two alone."""
+
+    placement: Placement
+    whole: str
+    standing: str = ""
+    rest: str = ""
+
+    @property
+    def texts(self) -> list[str]:
+        """Those that there are, the one of the system prompt first."""
+        shares = (self.standing, self.rest) if self.placement == "split" else (self.whole,)
+        return [share for share in shares if share]
+
+    def __str__(self) -> str:
+        return "\n\n".join(self.texts)
+
+
+def blocks(
+    memories: Sequence[Memory],
+    placement: Placement,
+    template: str | None = None,
+    lines: Sequence[str] | None = None,
+) -> Blocks:
+    """The blocks that these memories are sent as. `lines` are theirs, where they are known."""
+    if lines is None:
+        lines = [line(memory) for memory in memories]
+    if placement != "split":
+        return Blocks(placement, _framed(lines, template))
+    shares: tuple[list[str], list[str]] = ([], [])
+    for memory, text in zip(memories, lines, strict=True):
+        shares[0 if _is_standing(memory) else 1].append(text)
+    standing, rest = _framed(shares[0], template), _framed(shares[1], template, header=ALSO)
+    return Blocks(placement, _framed(lines, template) if standing else rest, standing, rest)
+
+
 def render(memories: Sequence[Memory], template: str | None = None, *, header: str = HEADER) -> str:
-    """The whole delimited block for these memories in this order; "" for none.
+    """The whole delimited block for these memories in this order; "" for none."""
+    return _framed([line(memory) for memory in memories], template, header=header)
+
+
+def _framed(lines: Sequence[str], template: str | None, *, header: str = HEADER) -> str:
+    """These lines as a block; "" for none.
 
     `template` takes the place of the header: its `{memories}` is where the lines go (at its
     end, where it names none). Text after the placeholder stands between the last line and the
     closing marker.
     """
-    if not memories:
+    if not lines:
         return ""
-    before, _, after = (header if template is None else template).partition(PLACEHOLDER)
-    lines = [BLOCK_OPEN]
-    if before.strip():
-        lines.append(_without_markers(before.strip()))
-    lines.extend(line(memory) for memory in memories)
-    if after.strip():
-        lines.append(_without_markers(after.strip()))
-    lines.append(BLOCK_CLOSE)
-    return "\n".join(lines)
-
-
-def blocks(
-    memories: Sequence[Memory], placement: Placement, template: str | None = None
-) -> list[str]:
-    """The blocks that these memories are sent as: in `split` up to two, the system prompt's
-    first."""
-    if placement != "split":
-        shares = [render(memories, template)]
-    else:
-        rest = [m for m in memories if not _is_standing(m)]
-        first = render([m for m in memories if _is_standing(m)], template)
-        shares = [first, render(rest, template, header=ALSO)]
-    return [share for share in shares if share]
+    if template is None:
+        return "\n".join([BLOCK_OPEN, header, *lines, BLOCK_CLOSE])
+    before, _, after = template.partition(PLACEHOLDER)
+    own = [[_without_markers(part.strip())] if part.strip() else [] for part in (before, after)]
+    return "\n".join([BLOCK_OPEN, *own[0], *lines, *own[1], BLOCK_CLOSE])
 
 
 def _is_standing(memory: Memory) -> bool:
@@ -156,8 +184,6 @@ _UNSEEN = re.compile(
 # `<` before anything but a number or an arrow may open a tag (`</memory-gateway>`, `<system>`,
 # `<|im_start|>`): it becomes `‹`. Look-alikes that NFKC folds to `<` go the same way.
 _TAG = re.compile(r"[<＜﹤](?!\s*[\d=-])")
-_ODD = re.compile(r"[<\[:]|  ")
-"""In printable ASCII, none of the rules below finds anything to do without one of these."""
 _INSTRUCTION_MARK = re.compile(r"\[(?=\s*/?\s*(?:inst|sys|system|/?b_sys)\b)", re.IGNORECASE)
 # A role at the start of a line, as transcripts and some prompt formats write it. It is looked
 # for before lines are joined.
@@ -171,17 +197,21 @@ _ROLE_LINE = re.compile(
 def _harmless(text: str) -> str:
     """A text as one line that cannot close the block, open another or pose as a message.
 
-    Deterministic, and for ordinary sentences the identity: those are known by a look that
-    takes a tenth of the time.
+    Deterministic, and for ordinary sentences the identity: each rule is tried only where a sign
+    that it needs is there.
     """
-    if text.isascii() and text.isprintable() and not _ODD.search(text):
-        return text.strip()
-    text = _UNSEEN.sub("", whole(text))
-    lines = (part.strip() for part in text.splitlines())
-    text = _ROLE_LINE.sub(_role_in_words, "\n".join(lines))
-    text = _SPACES.sub(" ", text).strip()
-    text = _TAG.sub("‹", text)
-    return _INSTRUCTION_MARK.sub("(", text)
+    if text.isascii() and text.isprintable():
+        text = text.strip()  # one line, in which all can be seen
+    else:
+        lines = (part.strip() for part in _UNSEEN.sub("", whole(text)).splitlines())
+        text = "\n".join(lines)
+    if ":" in text or "：" in text:
+        text = _ROLE_LINE.sub(_role_in_words, text)
+    if not text.isprintable() or "  " in text:
+        text = _SPACES.sub(" ", text).strip()
+    if "<" in text or "＜" in text or "﹤" in text:
+        text = _TAG.sub("‹", text)
+    return _INSTRUCTION_MARK.sub("(", text) if "[" in text else text
 
 
 def _role_in_words(match: re.Match[str]) -> str:
@@ -215,9 +245,16 @@ def strip_blocks(text: str) -> str:
 
 # --- what it costs -----------------------------------------------------------------------
 
-_ASCII_TOKEN = re.compile(r"[A-Za-z]{1,4}|[^\sA-Za-z]|\n")
+_LETTER, _SPACE, _SIGN = b"a ."
+_KINDS = bytes(
+    _LETTER if chr(b).isalpha() else _SPACE if chr(b).isspace() and b != 10 else _SIGN
+    for b in range(128)
+).ljust(256, b".")
+"""What each byte of ASCII is to the count of tokens; line breaks count as signs."""
 TYPOGRAPHY = "“”‘’…–—"
 """Signs of three bytes that tokenizers know as one."""
+FEW_OTHERS = 12
+"""So many characters beyond ASCII may be counted high in a line."""
 _PIECE = re.compile(rf"[A-Za-z]+|\d|[{TYPOGRAPHY}]|[^\x00-\x7f{TYPOGRAPHY}]+|[^\sA-Za-z\d]|\n")
 
 
@@ -230,7 +267,7 @@ def estimate_tokens(text: str) -> int:
     to 1.4 times what BERT's WordPiece counts, and fell below it 10 times.
     """
     if text.isascii():
-        return len(_ASCII_TOKEN.findall(text))
+        return _ascii_tokens(text.encode())
     tokens = 0
     for piece in _PIECE.findall(text):
         if len(piece) == 1 and (piece.isascii() or piece in TYPOGRAPHY):
@@ -242,15 +279,34 @@ def estimate_tokens(text: str) -> int:
     return tokens
 
 
+def _ascii_tokens(text: bytes) -> int:
+    """Letters by fours, and all that is neither letter nor space by itself: each becomes one
+    sign, and what is no space is counted. A fifth of the time that a pattern takes for it."""
+    kinds = text.translate(_KINDS).replace(b"aaaa", b".").replace(b"aaa", b".").replace(b"aa", b".")
+    return len(kinds) - kinds.count(_SPACE)
+
+
+def line_tokens(shown: str) -> int:
+    """Tokens of a memory's line and its line break, never fewer than `estimate_tokens` says.
+
+    Counting is quick for ASCII alone, and most lines are ASCII but for a few signs: quotes and
+    dashes count one token as in `estimate_tokens`, others two at the most.
+    """
+    plain = shown.encode("ascii", "replace")
+    others = plain.count(b"?") - shown.count("?")
+    for sign in TYPOGRAPHY:
+        if not others:  # most lines have the quotation marks around them and no more
+            break
+        others -= shown.count(sign)
+    if others > FEW_OTHERS:
+        return estimate_tokens(shown) + 1
+    return _ascii_tokens(plain) + others + 1
+
+
 # --- where it goes -----------------------------------------------------------------------
 
 
-def splice(
-    request: ChatRequest,
-    memories: Sequence[Memory],
-    placement: Placement,
-    template: str | None = None,
-) -> bytes:
+def splice(request: ChatRequest, shown: Blocks) -> bytes:
     """The body with the block inserted: once, or twice in `split`. Without memories, the body
     itself.
 
@@ -260,32 +316,22 @@ def splice(
     the rest as `tail`.
     """
     body = request.body
-    for at, inserted in reversed(insertions(request, memories, placement, template)):
+    for at, inserted in reversed(insertions(request, shown)):
         body = body[:at] + inserted + body[at:]
     return body
 
 
-def insertions(
-    request: ChatRequest,
-    memories: Sequence[Memory],
-    placement: Placement,
-    template: str | None = None,
-) -> list[tuple[int, bytes]]:
+def insertions(request: ChatRequest, shown: Blocks) -> list[tuple[int, bytes]]:
     """What `splice` inserts and at which byte of the original body, in ascending order."""
+    if not shown.whole:
+        return []
     system, tail = _system_slot(request), _tail_slot(request)
-    shares: dict[Slot, list[Memory]] = {}
-    for memory in memories:
-        in_system = placement == "system" or (placement == "split" and _is_standing(memory))
-        first, second = (system, tail) if in_system else (tail, system)
-        slot = first or second
-        if slot is not None:
-            shares.setdefault(slot, []).append(memory)
-    found: list[tuple[int, bytes]] = []
-    for slot, ms in shares.items():
-        also = placement == "split" and not any(map(_is_standing, ms))
-        block = render(ms, template, header=ALSO if also else HEADER)
-        found.append((slot.at, _text_at(slot, block, request)))
-    return sorted(found)
+    if shown.standing and shown.rest and system is not None and tail is not None:
+        places = [(system, shown.standing), (tail, shown.rest)]
+        return sorted((slot.at, _text_at(slot, block, request)) for slot, block in places)
+    in_system = shown.placement == "system" or shown.standing
+    slot = (system or tail) if in_system else (tail or system)
+    return [] if slot is None else [(slot.at, _text_at(slot, shown.whole, request))]
 
 
 def _system_slot(request: ChatRequest) -> Slot | None:
@@ -301,22 +347,21 @@ def _tail_slot(request: ChatRequest) -> Slot | None:
 
 
 def last_user_message(request: ChatRequest) -> Message | None:
-    return next((m for m in reversed(request.messages) if m.role == "user"), None)
+    for message in reversed(request.messages):
+        if message.role == "user":
+            return message
+    return None
 
 
 def _text_at(slot: Slot, block: str, request: ChatRequest) -> bytes:
     """The bytes that put the block into a slot, JSON-escaped, in UTF-8."""
     if slot.kind == "string":
-        return _quoted(block if slot.empty else "\n\n" + block)[1:-1].encode()
-    comma = "" if slot.empty else ","
+        return orjson.dumps(block if slot.empty else "\n\n" + block)[1:-1]
+    quoted, comma = orjson.dumps(block), b"" if slot.empty else b","
     if slot.kind == "parts":
-        kind = "input_text" if request.api == "responses" else "text"
-        return f'{comma}{{"type":"{kind}","text":{_quoted(block)}}}'.encode()
+        kind = b"input_text" if request.api == "responses" else b"text"
+        return b'%b{"type":"%b","text":%b}' % (comma, kind, quoted)
     if slot.kind == "message":
-        return f'{{"role":"system","content":{_quoted(block)}}}{comma}'.encode()
-    name = "content" if slot.kind == "content_key" else "instructions"
-    return f'"{name}":{_quoted(block)}{comma}'.encode()
-
-
-def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
+        return b'{"role":"system","content":%b}%b' % (quoted, comma)
+    name = b"content" if slot.kind == "content_key" else b"instructions"
+    return b'"%b":%b%b' % (name, quoted, comma)

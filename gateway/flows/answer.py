@@ -26,7 +26,7 @@ from gateway.core.errors import (
     UpstreamTimedOut,
 )
 from gateway.core.exchange import Outcome
-from gateway.core.injection import splice
+from gateway.core.injection import blocks, splice
 from gateway.core.responses import read_responses
 from gateway.flows.aftermath import OFF_THE_LOOP_BYTES, Copy, remember
 from gateway.flows.groups import held_out
@@ -144,13 +144,15 @@ class Journeys:
         if visit.settings.memory.mode == "shadow":
             return
         began = perf_counter()
-        how = (request, recalled.memories, visit.room.placement, visit.settings.memory.template)
+        placement, template = visit.room.placement, visit.settings.memory.template
+        shown = blocks(recalled.memories, placement, template, recalled.lines)
         if len(request.body) > OFF_THE_LOOP_BYTES:
-            visit.body = await asyncio.to_thread(splice, *how)
+            visit.body = await asyncio.to_thread(splice, request, shown)
         else:
-            visit.body = splice(*how)
+            visit.body = splice(request, shown)
         if visit.body is request.body:
             return  # no place for it in this body
+        visit.block = str(shown)
         visit.report = replace(
             visit.report,
             injected=len(recalled.memories),
@@ -214,7 +216,7 @@ class Journeys:
                 ),
                 "remember what a model cannot take",
             )
-        visit.body = visit.ask.body
+        visit.body, visit.block = visit.ask.body, ""
         visit.report = replace(visit.report, injected=0, tokens=0)
         return response
 

@@ -78,11 +78,13 @@ class Question:
 class Recalled:
     """What is to be injected, in the order of the block, and how it came about.
 
-    `refs` run parallel to `memories` and are what a conversation keeps of them: ids, with the
-    place where only a passage was taken. `considered` is every candidate, best first.
+    `lines` and `refs` run parallel to `memories`: how the block shows them, and what a
+    conversation keeps of them (ids, with the place where only a passage was taken).
+    `considered` is every candidate, best first.
     """
 
     memories: tuple[Memory, ...] = ()
+    lines: tuple[str, ...] = ()
     refs: tuple[str, ...] = ()
     status: Status = "degraded"
     stage: Stage = "none"
@@ -273,6 +275,7 @@ class _Asking:
         self.parts.took("total", self.parts.began)
         return Recalled(
             memories=choice.memories,
+            lines=choice.lines,
             refs=choice.refs,
             status="partial" if self.parts.missing else "ok",
             stage=stage,
@@ -288,6 +291,7 @@ class _Asking:
         failed = self.parts.missing
         return Recalled(
             memories=choice.memories,
+            lines=choice.lines,
             refs=choice.refs,
             status="degraded" if failed else "ok",
             stage="none" if failed else "full",

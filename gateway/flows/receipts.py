@@ -28,7 +28,7 @@ from gateway.core.excerpt import as_injected, read_ref
 from gateway.core.exchange import Exchange, turn_memory_id
 from gateway.core.extraction import PROMPT
 from gateway.core.identity import Owner
-from gateway.core.injection import Placement, blocks
+from gateway.core.injection import blocks
 from gateway.core.memory import Instant, Memory, Where, parse_rfc3339, rfc3339
 from gateway.core.redaction import redact
 from gateway.flows.browse import pages
@@ -79,7 +79,6 @@ def receipt_of(
     shown = recalled.memories if recalled is not None and report.injected else ()
     refs = recalled.refs if recalled is not None and report.injected else ()
     text, before = _asked(visit, request)
-    block = _block(shown, visit.room.placement, visit.settings.memory.template)
     receipt = {
         "id": report.receipt_id,
         "at": rfc3339(visit.now),
@@ -101,7 +100,7 @@ def receipt_of(
         "injected": [memory.id for memory in shown],
         "refs": list(refs),
         "template": visit.settings.memory.template,
-        "block_print": _print(block),
+        "block_print": _print(visit.block),
         "placement": visit.room.placement,
         "tokens": report.tokens,
         "stage_ms": {
@@ -144,11 +143,6 @@ def _recorded(visit: Visit, request: ChatRequest) -> dict[str, Any]:
         "would_inject": [m.id for m in recalled.memories] if recalled is not None else [],
         "tokens": recalled.tokens if recalled is not None else 0,
     }
-
-
-def _block(memories: Sequence[Memory], placement: Placement, template: str | None) -> str:
-    """The block as it is sent; in `split` two, the one of the system prompt first."""
-    return "\n\n".join(blocks(memories, placement, template))
 
 
 def _print(text: str) -> str:
@@ -217,7 +211,7 @@ async def explained(services: Services, owner: Owner, receipt: Mapping[str, Any]
     known = {**{id: m for id, m in waiting.items() if id in wanted}, **known}
     then = {id: _as_it_was(memory, at) for id, memory in known.items()}
     shown = [as_injected(then[ref.id], ref) for ref in refs if ref.id in then]
-    block = _block(shown, receipt.get("placement", "system"), receipt.get("template"))
+    block = str(blocks(shown, receipt.get("placement", "system"), receipt.get("template")))
     told["block"] = block
     told["block_exact"] = _print(block) == receipt.get("block_print")
     told["considered"] = [

@@ -107,7 +107,8 @@ class Client(Protocol):
 @dataclass(slots=True)
 class Visit:
     """What is known of a request as it goes along. `request` is None where the body is the
-    upstream's to judge. `reads` and `writes`: memory is recalled for it, and kept of it."""
+    upstream's to judge. `reads` and `writes`: memory is recalled for it, and kept of it. `body`
+    goes upstream, and of it `block` is ours."""
 
     ask: Ask
     who: Who
@@ -126,6 +127,7 @@ class Visit:
     room: Room = AS_SET
     recalled: Recalled | None = None
     body: bytes = b""
+    block: str = ""
     report: Report = field(default=OFF)
     upstream_ms: float = 0.0
     span: Span = NO_SPAN

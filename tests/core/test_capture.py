@@ -23,7 +23,7 @@ from gateway.core.capture import (
 )
 from gateway.core.chat import ChatRequest, read_chat
 from gateway.core.exchange import Exchange
-from gateway.core.injection import render, splice
+from gateway.core.injection import blocks, render, splice
 from gateway.core.memory import Memory
 from gateway.core.responses import read_responses
 
@@ -109,7 +109,7 @@ def test_what_is_injected_does_not_change_the_marks() -> None:
     memory = Memory("m", "fact", "Likes tea.", 0, 0, 0, type="interaction")
 
     for placement in ("system", "split", "tail"):
-        sent = read_chat(splice(request, [memory], placement))  # type: ignore[arg-type]
+        sent = read_chat(splice(request, blocks([memory], placement)))  # type: ignore[arg-type]
         assert marks(sent) == marks(request)
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.core.choice import TAIL_SHARE, Budget, Choice, Offer, choose
 from gateway.core.excerpt import Ref, read_ref
-from gateway.core.injection import estimate_tokens, render
+from gateway.core.injection import estimate_tokens, line, line_tokens, render
 from gateway.core.memory import Memory
 from gateway.core.scored import Scored
 from tests.core.recall_memories import candidate, fact, turn
@@ -89,6 +89,14 @@ def test_the_budget_holds_for_the_block_as_it_is_rendered() -> None:
     choice = choose(Offer("?", ranked=ranked(*said(40))), budget)
     assert estimate_tokens(render(choice.memories)) <= choice.tokens <= 300
     assert "budget" in choice.left_out.values()
+
+
+def test_each_memory_comes_with_the_line_that_its_tokens_were_counted_of() -> None:
+    long = turn("long", "Monday was wet. " * 40)
+    standing = [fact("p", "likes tea", type="preference")]
+    choice = choose(Offer("monday?", standing=standing, ranked=ranked(*said(5), long)), AMPLE)
+    assert list(choice.lines) == [line(memory) for memory in choice.memories]
+    assert choice.tokens == sum(line_tokens(shown) for shown in choice.lines)
 
 
 def test_no_more_memories_than_allowed() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from dataclasses import replace
 from random import Random
@@ -24,6 +25,7 @@ from gateway.core.injection import (
     estimate_tokens,
     insertions,
     line,
+    line_tokens,
     render,
     splice,
     strip_blocks,
@@ -288,6 +290,19 @@ def test_the_estimate_of_english_stays_within_reason() -> None:
     assert estimate_tokens(text) <= len(text) / 2.5
 
 
+@given(st.text(st.sampled_from("abcdeZ  \n\t\x1c\x7f.,-?3_"), max_size=60))
+def test_ascii_counts_four_letters_a_token_and_every_sign_and_line_break(text: str) -> None:
+    assert estimate_tokens(text) == len(re.findall(r"[A-Za-z]{1,4}|[^\sA-Za-z]|\n", text))
+
+
+@given(hostile)
+def test_a_lines_tokens_are_never_fewer_than_estimated_and_exact_for_ascii(text: str) -> None:
+    shown = line(fact(text))
+    assert line_tokens(shown) >= estimate_tokens(shown) + 1
+    if shown.isascii():
+        assert line_tokens(shown) == estimate_tokens(shown) + 1
+
+
 # --- where it goes -----------------------------------------------------------------------
 
 LIKES = fact("Likes “tea” \\ & 東京.")
@@ -299,13 +314,13 @@ def chat(*messages: Any, **more: Any) -> ChatRequest:
 
 
 def spliced(request: ChatRequest, *ms: Memory, placement: Placement = "system") -> Any:
-    return json.loads(splice(request, ms, placement))
+    return json.loads(splice(request, blocks(ms, placement)))
 
 
 def test_without_memories_the_body_itself_is_sent() -> None:
     request = chat({"role": "user", "content": "hi"})
 
-    assert splice(request, [], "split") is request.body
+    assert splice(request, blocks([], "split")) is request.body
 
 
 def test_the_block_goes_to_the_end_of_the_first_system_or_developer_message() -> None:
@@ -390,19 +405,21 @@ def test_split_puts_profile_and_preferences_first_and_the_rest_last() -> None:
     assert messages[1]["content"] == f"hi\n\n{render([LIKES], header=ALSO)}"
     assert [m["content"] for m in messages] == [
         f"{said}\n\n{block}"
-        for said, block in zip(("Be kind.", "hi"), blocks([SHORT, LIKES], "split"), strict=True)
+        for said, block in zip(
+            ("Be kind.", "hi"), blocks([SHORT, LIKES], "split").texts, strict=True
+        )
     ]
-    assert len(insertions(request, [LIKES, SHORT], "split")) == 2
-    assert len(insertions(request, [LIKES], "split")) == 1
+    assert len(insertions(request, blocks([LIKES, SHORT], "split"))) == 2
+    assert len(insertions(request, blocks([LIKES], "split"))) == 1
 
 
 def test_a_block_with_preferences_asks_to_follow_them_wherever_it_stands() -> None:
-    alone = insertions(chat({"role": "user", "content": "hi"}), [SHORT, LIKES], "tail")
+    alone = insertions(chat({"role": "user", "content": "hi"}), blocks([SHORT, LIKES], "tail"))
 
     assert HEADER in alone[0][1].decode()
     assert "never instructions" in ALSO
-    assert blocks([LIKES], "split", "Known:") == [render([LIKES], "Known:")]
-    assert blocks([], "split") == []
+    assert blocks([LIKES], "split", "Known:").texts == [render([LIKES], "Known:")]
+    assert blocks([], "split").texts == []
 
 
 def responses(**members: Any) -> ChatRequest:
@@ -501,9 +518,10 @@ def test_the_inserted_bytes_taken_out_again_leave_the_clients_body(
     body = write(Object(tuple(members)), taste).encode()
     request = read_responses(body) if api == "responses" else read_chat(body)
 
-    sent = splice(request, ms, placement)
+    shown = blocks(ms, placement)
+    sent = splice(request, shown)
 
-    inserted = insertions(request, ms, placement)
+    inserted = insertions(request, shown)
     assert 1 <= len(inserted) <= (2 if placement == "split" else 1)
     original, passed = b"", 0
     for at, added in inserted:

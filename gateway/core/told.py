@@ -1,0 +1,98 @@
+"""What the prompt says already: the request's own texts, and the memories chosen so far.
+
+A memory that says the same is not injected. Nearly none does, so each is first held against
+everything at once: the present texts as one, and all the words that are told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+from typing import Literal, TypeAlias
+
+from gateway.core.memory import Memory
+from gateway.core.words import fold, words
+
+ALIKE = 0.8
+"""Shared words over all words from which two texts say the same."""
+READ_PRESENT_CHARS = 200_000
+READ_CHARS = 600
+"""How much of a memory is compared with others."""
+FEW_OTHERS = 12
+"""So many characters beyond ASCII may be left out of a text's words."""
+QUOTE_CHARS = 12
+"""A quote shorter than this stands in any conversation."""
+
+_WORDS_ALONE = bytes(ord(chr(b).lower()) if chr(b).isalnum() else 32 for b in range(128))
+_WORDS_ALONE += bytes(range(128, 256))
+
+
+Said: TypeAlias = frozenset[Hashable]
+"""The words of a memory: as text, or as bytes where it is ASCII but for a few signs."""
+
+
+def said_in(memory: Memory) -> Said:
+    """The words of a memory, for comparing it with others."""
+    text = memory.text[:READ_CHARS]
+    plain = text.encode("ascii", "ignore")
+    if len(text) - len(plain) > FEW_OTHERS:
+        return frozenset(words(text))
+    return frozenset(plain.translate(_WORDS_ALONE).split())
+
+
+class Told:
+    """Grows with each memory that is chosen. `present` are the texts of the request."""
+
+    def __init__(self, present: Iterable[str]) -> None:
+        self._present = _normalised(present)
+        # No normalised text has a line break in it: what is found, is found within one of them.
+        self._all_present = "\n".join(self._present)
+        self._told: list[frozenset[Hashable]] = []
+        self._all_words: set[Hashable] = set()
+
+    def add(self, said: Said) -> None:
+        """A memory of these words is told from now on."""
+        self._told.append(said)
+        self._all_words |= said
+
+    def where(self, memory: Memory, said: Said) -> Literal["present", "duplicate"] | None:
+        """Where the same as in this memory is told already, if anywhere."""
+        if self._is_present(memory):
+            return "present"
+        return "duplicate" if self._is_duplicate(said) else None
+
+    def _is_duplicate(self, said: Said) -> bool:
+        own = len(said)
+        least = ALIKE * own
+        # It shares no more words with any one of them than with all of them together.
+        if not own or len(said & self._all_words) < least:
+            return False
+        for told in self._told:
+            other = len(told)
+            if other >= least and own >= ALIKE * other:
+                shared = len(said & told)
+                if shared >= ALIKE * (own + other - shared):
+                    return True
+        return False
+
+    def _is_present(self, memory: Memory) -> bool:
+        """Whether the request still contains what this memory says: a turn's own text, or the
+        words that a fact rests on."""
+        if not self._present:
+            return False
+        said = memory.text if memory.kind == "turn" else memory.source.quote or ""
+        own = " ".join(fold(said[:READ_PRESENT_CHARS]).split())
+        if own not in self._all_present:
+            return False
+        return len(own) >= QUOTE_CHARS or (memory.kind == "turn" and own in self._present)
+
+
+def _normalised(texts: Iterable[str]) -> tuple[str, ...]:
+    """The present texts, folded, the last ones first up to a bound."""
+    kept: list[str] = []
+    left = READ_PRESENT_CHARS
+    for text in reversed(tuple(texts)):
+        if left <= 0:
+            break
+        kept.append(" ".join(fold(text[:left]).split()))
+        left -= len(text)
+    return tuple(kept)
