@@ -31,6 +31,11 @@ class Breaker:
         """Calls are refused, but for a probe now and then."""
         return self._until is not None
 
+    @property
+    def is_well(self) -> bool:
+        """Nothing failed since it last answered: calls pass, and an answer tells nothing new."""
+        return self._failures == 0 and self._until is None
+
     def allows(self, now: float) -> bool:
         """May a call pass? If it does while the breaker is open, it is the probe."""
         if self._until is None:

@@ -83,7 +83,7 @@ class _Guarded:
         @wraps(call)
         async def guarded(*args: Any, **kwargs: Any) -> Any:
             began = self._clock()
-            if not (self._breaker.allows(began) if proves else not self._breaker.is_open):
+            if not (self._breaker.is_well or self._may_try(began, proves=proves)):
                 self._tell()
                 raise self._error(
                     f"{self._part} failed a moment ago and is not asked again yet",
@@ -103,11 +103,19 @@ class _Guarded:
                 # Whatever else it raises (an owner that is gone, a bad question): it answered.
                 self._answered()
                 raise
-            if proves:
+            if proves and not self._is_well:
                 self._answered()
             return answer
 
         return guarded
+
+    @property
+    def _is_well(self) -> bool:
+        """As nearly always: nothing to close, and nothing to say."""
+        return self._breaker.is_well and not (self._told_open or self._outage.ongoing)
+
+    def _may_try(self, now: float, *, proves: bool) -> bool:
+        return self._breaker.allows(now) if proves else not self._breaker.is_open
 
     def _failed(self, reason: str) -> None:
         self._breaker.failed(self._clock())

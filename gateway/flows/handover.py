@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final, Literal, TypeAlias
 
 from gateway.config import AppSettings
@@ -153,30 +154,24 @@ class Underway:
 
     def __init__(self, background: Background) -> None:
         self._background = background
-        self._of: dict[Person, set[asyncio.Event]] = {}
+        self._of: dict[Person, set[asyncio.Task[Any]]] = {}
 
     def spawn(self, person: Person, work: Coroutine[Any, Any, Any], name: str) -> None:
         """Do `work` in the background; it counts as under way for `person` until its end."""
-        over = asyncio.Event()
-        self._of.setdefault(person, set()).add(over)
-        self._background.spawn(self._until_over(person, work, over), name)
+        task = self._background.spawn(work, name)
+        self._of.setdefault(person, set()).add(task)
+        task.add_done_callback(partial(self._over, person))
 
-    async def _until_over(
-        self, person: Person, work: Coroutine[Any, Any, Any], over: asyncio.Event
-    ) -> None:
-        try:
-            await work
-        finally:
-            over.set()
-            left = self._of[person]
-            left.discard(over)
-            if not left:
-                del self._of[person]
+    def _over(self, person: Person, task: asyncio.Task[Any]) -> None:
+        left = self._of[person]
+        left.discard(task)
+        if not left:
+            del self._of[person]
 
     def any(self, person: Person) -> bool:
         return person in self._of
 
     async def settled(self, person: Person) -> None:
         """Wait for what is under way for this person now."""
-        for over in tuple(self._of.get(person, ())):
-            await over.wait()
+        if tasks := tuple(self._of.get(person, ())):
+            await asyncio.wait(tasks)

@@ -54,11 +54,12 @@ class TaskGroupOfBackground:
     def __len__(self) -> int:
         return len(self._running)
 
-    def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> None:
+    def spawn(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
         """Begin `work`; an error in it is logged under `name`, never lost and never raised."""
         task = asyncio.create_task(work, name=name)
         self._running.add(task)
         task.add_done_callback(self._over)
+        return task
 
     def _over(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import Task
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,9 +60,10 @@ class Services:
 
 
 class Background(Protocol):
-    """Work that outlives a request. `spawn` never loses an error; `drain` waits for the end."""
+    """Work that outlives a request. `spawn` never loses an error, and tells of the end by its task;
+    `drain` waits for the end of all."""
 
-    def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> None: ...
+    def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> Task[Any]: ...
 
     async def drain(self, grace_s: float) -> None: ...
 

@@ -28,29 +28,36 @@ class ClientLeft(Exception):
 
 
 async def read_whole(
-    headers: RawHeaders, receive: Receive, server: ServerSettings
+    headers: RawHeaders, receive: Receive, server: ServerSettings, *, is_here: bool = False
 ) -> tuple[bytes, bool]:
-    """The body, unpacked, and whether it had been packed.
+    """The body, unpacked, and whether it had been packed. One that `is_here` needs no waiting for.
 
     Raises TooLarge, UnsupportedMedia, BadRequest (also, as `request_timeout`, where it did not
     come within `server.body_timeout_s`) and ClientLeft.
     """
     _check_length(headers, server.max_body_bytes, "server.max_body_bytes")
-    try:
-        async with asyncio.timeout(server.body_timeout_s):
-            body = await _received(receive, server.max_body_bytes)
-    except TimeoutError as exc:
-        raise BadRequest(
-            f"The body did not come within {server.body_timeout_s:g} s. Send it faster, or raise"
-            " server.body_timeout_s.",
-            code=REQUEST_TIMEOUT,
-        ) from exc
+    if is_here:
+        body = await _received(receive, server.max_body_bytes)
+    else:
+        body = await _received_in_time(receive, server)
     names = codings((value_of(headers, b"content-encoding") or b"").decode("latin-1"))
     if not names:
         return body, False
     if len(body) < OFF_THE_LOOP_BYTES // 16:
         return decode(body, names, server.max_body_bytes), True
     return await asyncio.to_thread(decode, body, names, server.max_body_bytes), True
+
+
+async def _received_in_time(receive: Receive, server: ServerSettings) -> bytes:
+    try:
+        async with asyncio.timeout(server.body_timeout_s):
+            return await _received(receive, server.max_body_bytes)
+    except TimeoutError as exc:
+        raise BadRequest(
+            f"The body did not come within {server.body_timeout_s:g} s. Send it faster, or raise"
+            " server.body_timeout_s.",
+            code=REQUEST_TIMEOUT,
+        ) from exc
 
 
 async def _received(receive: Receive, limit: int) -> bytes:

@@ -22,6 +22,7 @@ from gateway.web.context import whose
 from gateway.web.departure import Departure
 from gateway.web.errors import foreseen
 from gateway.web.headers import value_of
+from gateway.web.protocol import connection_of
 from gateway.web.relay import LEFT, HttpClient
 
 APIS: Final[dict[str, Api]] = {"/chat/completions": "chat", "/responses": "responses"}
@@ -50,10 +51,12 @@ class ChatEndpoint:
             return status
 
     async def _answered(self, scope: Scope, receive: Receive, send: Send) -> int:
+        connection = connection_of(scope)
         client = HttpClient(send, scope)
         server = self._deployment.settings.server
         try:
-            body, unpacked = await read_whole(scope["headers"], receive, server)
+            is_here = connection is not None and connection.body_is_here
+            body, unpacked = await read_whole(scope["headers"], receive, server, is_here=is_here)
             path = scope["path"].removeprefix("/v1")
             ask = Ask(
                 api=APIS[path],
@@ -62,7 +65,7 @@ class ChatEndpoint:
                 body=body,
                 identify=whose(self._deployment, scope, unpacked=unpacked),
             )
-            async with Departure(receive) as departure:
+            async with Departure(receive, connection=connection) as departure:
                 await self._journeys.answer(ask, client)
             return LEFT if departure.left else client.status
         except (ClientLeft, ClientGone):

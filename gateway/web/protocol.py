@@ -20,8 +20,8 @@ MAX_HEAD_BYTES: Final = 64 * 1024
 HEAD_TIMEOUT_S: Final = 20.0
 """From a connection's begin, or a request's first byte, to the end of its head."""
 
-AT_ONCE: Final = "gateway.write_at_once"
-"""The extension of the ASGI scope that a relay writes chunks with (`AtOnce`)."""
+CONNECTION: Final = "gateway.connection"
+"""The extension of the ASGI scope that tells what the server knows (`Connection`)."""
 
 
 class GatewayHttpProtocol(HttpToolsProtocol):
@@ -33,11 +33,14 @@ class GatewayHttpProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._watched: set[Connection] = set()
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_came()
         super().connection_lost(exc)
+        for connection in tuple(self._watched):
+            connection.lost()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -56,7 +59,8 @@ class GatewayHttpProtocol(HttpToolsProtocol):
         self._head_came()
         if not self._refused:
             super().on_headers_complete()
-            self.scope["extensions"] = {AT_ONCE: {"write": AtOnce(self.cycle).write}}
+            connection = Connection(self.cycle, self._watched)
+            self.scope["extensions"] = {CONNECTION: {"connection": connection}}
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 (uvicorn's plain text)
         if not self._refused:
@@ -97,19 +101,28 @@ class GatewayHttpProtocol(HttpToolsProtocol):
         self.transport.close()
 
 
-class AtOnce:
-    """Writes chunks of one answer without a task that waits for it, as `send` would write them.
+class Connection:
+    """What uvicorn knows of a request's connection, told in the very call that learns of it.
 
-    Where `send` might wait, or has something to say against it, nothing is written.
+    Through ASGI's `receive` and `send` each of these takes a task or a timer that waits.
     """
 
-    def __init__(self, cycle: RequestResponseCycle) -> None:
+    def __init__(self, cycle: RequestResponseCycle, watched: set[Connection]) -> None:
         self._cycle = weakref.ref(cycle)  # its scope holds this: no circle for the collector
         self._flow = cycle.flow
         self._transport = cycle.transport
+        self._watched = watched
+        self._tell: Callable[[], None] | None = None
+
+    @property
+    def body_is_here(self) -> bool:
+        """The request's body has come to its end: `receive` has nothing to wait for."""
+        cycle = self._cycle()
+        return cycle is not None and not cycle.more_body
 
     def write(self, data: bytes) -> bool:
-        """Whether it was written."""
+        """Write a chunk as `send` would, and say whether it was written: not where `send` might
+        wait, or has something to say against it."""
         cycle = self._cycle()
         if (
             cycle is None
@@ -124,11 +137,31 @@ class AtOnce:
         self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
         return True
 
+    def watch(self, tell: Callable[[], None]) -> None:
+        """Have `tell` called when the client leaves before its answer's end; also where it has
+        left already. `unwatch` ends it."""
+        self._tell = tell
+        self._watched.add(self)
+        self._flow.resume_reading()  # who does not read is not told of an end
+        cycle = self._cycle()
+        if cycle is None or cycle.disconnected:
+            self.lost()
 
-def writer_at_once(scope: Scope) -> Callable[[bytes], bool] | None:
-    """The writer of the server that has one; None under any other ASGI server."""
-    extension = scope.get("extensions", {}).get(AT_ONCE)
-    return extension["write"] if extension and scope["method"] != "HEAD" else None
+    def unwatch(self) -> None:
+        self._tell = None
+        self._watched.discard(self)
+
+    def lost(self) -> None:
+        """The connection is closed."""
+        cycle = self._cycle()
+        if self._tell is not None and not (cycle is not None and cycle.response_complete):
+            self._tell()
+
+
+def connection_of(scope: Scope) -> Connection | None:
+    """What the server tells of a request's connection; None under any other ASGI server."""
+    extension = scope.get("extensions", {}).get(CONNECTION)
+    return extension["connection"] if extension else None
 
 
 class HeadRefused(Exception):

@@ -11,7 +11,7 @@ from gateway.flows.visit import ClientGone, Report
 from gateway.ports import Headers
 from gateway.web.errors import error_event, send_error
 from gateway.web.headers import is_event_stream, to_client, value_of
-from gateway.web.protocol import writer_at_once
+from gateway.web.protocol import connection_of
 
 LEFT: Final = 499
 """The status under which a client that left is counted (nginx's; nothing is sent)."""
@@ -27,7 +27,8 @@ class HttpClient:
 
     def __init__(self, send: Send, scope: Scope) -> None:
         self._send = send
-        self._at_once = writer_at_once(scope)
+        connection = connection_of(scope) if scope["method"] != "HEAD" else None
+        self._at_once = connection.write if connection is not None else None
         self._stream = False
         self._tail = b""
         self.status = 0
