@@ -31,8 +31,15 @@ class Turn:
     speaker: str | None = None
 
 
+class _WithNote:
+    """A place for what is worked out from frozen data once (`core/waiting`): no field, so that
+    nothing compares, copies or writes it; and gone with what it belongs to."""
+
+    __slots__ = ("note",)
+
+
 @dataclass(frozen=True, slots=True)
-class Exchange:
+class Exchange(_WithNote):
     """New turns of one request and its answer. `at` is when the user said it; `trace` names the
     request in traces (W3C `traceparent`). `completes` is the id of the one whose answer broke off
     and was distilled already, where this is its retry with the whole answer.

@@ -29,35 +29,52 @@ _SHORT = (
     r"|(?:\d+|three|four|five|six|ten)[- ]?(?:word|character|letter))"
 )
 
+_TITLES = (
+    # a title of the chat, in few words
+    rf"(?=.{{0,400}}{_SHORT}).{{0,160}}\btitle\b[^.]{{0,60}}\b(?:for|of|(?:summari[sz]|captur)"
+    rf"(?:ing|es)(?: the essence of)?) (?:this|the|our|a|an|your) (?:\w+ )?{_CHAT}\b",
+    rf".{{0,120}}\bsummari[sz]e [^.]{{0,60}}\b{_CHAT}\b[^.]{{0,20}}\binto [^.]{{0,20}}\btitle\b",
+    r"[\s-]*you will generate a short title based on the first message",
+    r"summarize in a \d+-word title\. give the title only",
+    r"analyze this conversation and provide:? .{0,80}\ba concise title\b",
+    r"(?:# task )?you are a (?:chat (?:thread )?titling assistant|(?:(?:chat|conversation) )?"
+    r"title generator)",
+    r"you are a summarization ai\b.{0,80}\bsummarize user requests into a single short title",
+)
+_TASKS = (
+    # Open WebUI's tasks, with its own words or an operator's
+    r"#{1,3} task:? (?:generate \d.{0,20}tags categori[sz]ing|suggest \d.{0,20}follow-?up"
+    r" questions|analyze the chat history to determine the necessity|you are an"
+    r" autocompletion system|generate a detailed prompt for an? ?m? image generation)",
+    r"#{1,3} task:? (?=.*### output:?.{0,60}json format: ?\{).*<chat_history>",
+)
 _SHAPES = tuple(
-    re.compile(pattern)
-    for pattern in (
-        # a title of the chat, in few words
-        rf"^(?=.{{0,400}}{_SHORT}).{{0,160}}\btitle\b[^.]{{0,60}}\b(?:for|of|(?:summari[sz]|captur)"
-        rf"(?:ing|es)(?: the essence of)?) (?:this|the|our|a|an|your) (?:\w+ )?{_CHAT}\b",
-        rf"^.{{0,120}}\bsummari[sz]e [^.]{{0,60}}\b{_CHAT}\b[^.]{{0,20}}\binto [^.]{{0,20}}"
-        r"\btitle\b",
-        r"^[\s-]*you will generate a short title based on the first message",
-        r"^summarize in a \d+-word title\. give the title only",
-        r"^analyze this conversation and provide:? .{0,80}\ba concise title\b",
-        r"^(?:# task )?you are a (?:chat (?:thread )?titling assistant|(?:(?:chat|conversation) )?"
-        r"title generator)",
-        r"^you are a summarization ai\b.{0,80}\bsummarize user requests into a single short title",
-        r"^.{0,40}(?:会话|对话|聊天).{0,30}(?:总结|概括).{0,20}标题",
-        r"^使用四到五个字直接返回这句话的简要主题",
+    (sign, re.compile("|".join(patterns)))
+    for sign, *patterns in (
+        ("titl", *_TITLES),
+        ("标题", r".{0,40}(?:会话|对话|聊天).{0,30}(?:总结|概括).{0,20}标题"),
+        ("使用", r"使用四到五个字直接返回这句话的简要主题"),
         # a summary that stands in for older messages
-        r"^summarize (?:the|our) discussion briefly in \d+ words or less to use as a prompt",
-        # Open WebUI's tasks, with its own words or an operator's
-        r"^#{1,3} task:? (?:generate \d.{0,20}tags categori[sz]ing|suggest \d.{0,20}follow-?up"
-        r" questions|analyze the chat history to determine the necessity|you are an"
-        r" autocompletion system|generate a detailed prompt for an? ?m? image generation)",
-        r"^#{1,3} task:? (?=.*### output:?.{0,60}json format: ?\{).*<chat_history>",
-        r"^your task is to reflect the speaker's likely facial expression through a fitting emoji",
-        r"^(?:assess the need for a web search|analyze the chat history to determine the necessity"
-        r" of generating search queries)",
-        r"^suggest \d.{0,20}follow-?up questions or prompts that the user might",
+        (
+            "discussion",
+            r"summarize (?:the|our) discussion briefly in \d+ words or less to use as a prompt",
+        ),
+        ("#", *_TASKS),
+        (
+            "emoji",
+            r"your task is to reflect the speaker's likely facial expression through a fitting"
+            r" emoji",
+        ),
+        (
+            "search",
+            r"(?:assess the need for a web search|analyze the chat history to determine the"
+            r" necessity of generating search queries)",
+        ),
+        ("follow", r"suggest \d.{0,20}follow-?up questions or prompts that the user might"),
     )
 )
+"""What an instruction begins with; each with a sign without which none of its patterns fits: a
+message seldom has one, and is read no further then (6 -> 0.4 µs)."""
 
 
 def is_housekeeping(request: ChatRequest) -> bool:
@@ -72,8 +89,12 @@ def is_housekeeping(request: ChatRequest) -> bool:
 
 
 def _is_task(text: str) -> bool:
-    start = " ".join(text[:WINDOW_CHARS].split()).lower()
+    lower = text[:WINDOW_CHARS].lower()
+    shapes = [shape for sign, shape in _SHAPES if sign in lower]
+    if not shapes:
+        return False
+    start = " ".join(lower.split())
     # Its end may hold what tells Open WebUI's tasks apart: the quoted chat.
     if start.startswith("#") and "<chat_history>" in text:
         start += " <chat_history>"
-    return any(shape.search(start) for shape in _SHAPES)
+    return any(shape.match(start) for shape in shapes)

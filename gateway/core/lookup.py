@@ -101,15 +101,15 @@ def assemble(
     kept = {
         point: memory
         for point, memory in memories.items()
-        if not is_expired(memory, expired_before)
+        if memory.expires_at is None or not is_expired(memory, expired_before)
     }
-    return Found(
-        lists={
-            name: [(kept[point].id, score) for point, score in scored if point in kept]
-            for name, scored in hits.items()
-        },
-        memories={memory.id: memory for memory in kept.values()},
-    )
+    lists: dict[ListName, Sequence[tuple[str, float]]] = {}
+    for name, scored in hits.items():
+        lists[name] = found = []
+        for point, score in scored:
+            if (memory := kept.get(point)) is not None:
+                found.append((memory.id, score))
+    return Found(lists=lists, memories={memory.id: memory for memory in kept.values()})
 
 
 def in_page_order(

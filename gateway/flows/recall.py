@@ -24,10 +24,11 @@ from gateway.core.exchange import Exchange
 from gateway.core.identity import Owner
 from gateway.core.injection import ALSO, BLOCK_CLOSE, BLOCK_OPEN, HEADER, estimate_tokens
 from gateway.core.memory import TYPES, Found, Instant, Kind, Memory, Type, Where
-from gateway.core.question import asked_text, asks_of_the_past, cleaned, just_said
+from gateway.core.question import asked_text, asks_of_the_past, cleaned
 from gateway.core.ranking import Asked, rank, reranked
 from gateway.core.relevance import Scale, relevance
 from gateway.core.scored import Scored
+from gateway.core.waiting import just_said
 from gateway.flows.candidates import Candidates, Stage
 from gateway.flows.outdated import Outdated
 from gateway.flows.parts import Parts
@@ -331,10 +332,8 @@ class _Asking:
 
     async def outdated_turns(self, found: Found) -> Collection[str]:
         """Turns whose fact was superseded since, unless the past is asked for."""
-        if self._question.as_of is not None or asks_of_the_past(self._own):
-            return ()
         facts = [m for m in (*found.memories.values(), *(self._kept or ())) if m.supersedes]
-        if not facts:
+        if not facts or self._question.as_of is not None or asks_of_the_past(self._own):
             return ()
         turns, unknown = _outdated.turns(self._owner.tenant, facts)
         if unknown:

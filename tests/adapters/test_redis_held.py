@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.adapters.redis_queue.held import EXCHANGE_BYTES, Held, Placed
+from gateway.adapters.redis_queue.held import EXCHANGE_BYTES, TIMES, Held, Placed
 from gateway.core.exchange import Exchange, Turn
 
 WORDS = 500
@@ -15,7 +15,7 @@ def placed(id: str) -> dict[str, Placed]:
 
 
 def test_whoever_was_in_conversation_longest_ago_gives_way_to_long_words() -> None:
-    held = Held(2 * (EXCHANGE_BYTES + WORDS))
+    held = Held(2 * (EXCHANGE_BYTES + TIMES * WORDS))
     held.keep("ann", placed("a"))
     held.keep("bob", placed("b"))
     assert held.of("ann")

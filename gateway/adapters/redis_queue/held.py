@@ -15,10 +15,12 @@ from typing import Final, TypeAlias
 from gateway.core.exchange import Exchange
 from gateway.core.memory import Instant
 
-HELD_BYTES: Final = 8 * 2**20
+HELD_BYTES: Final = 16 * 2**20
 """Whole tenants go, the longest unused first. One tenant has 256 KB at most (`PENDING_BYTES`)."""
-EXCHANGE_BYTES: Final = 1_000
-"""What an exchange takes beside its words."""
+EXCHANGE_BYTES: Final = 1_800
+"""What an exchange of two turns takes beside its words, with what recall notes on it."""
+TIMES: Final = 2
+"""Its words are there as they were said, and folded to be looked through (`core/waiting`)."""
 
 Placed: TypeAlias = tuple[Instant, int, Exchange]
 """An exchange with its own time and its sequence number, by which it is ordered."""
@@ -59,4 +61,4 @@ class Held:
 
 
 def _bytes_of(exchanges: Mapping[str, Placed]) -> int:
-    return sum(EXCHANGE_BYTES + exchange.size for *_, exchange in exchanges.values())
+    return sum(EXCHANGE_BYTES + TIMES * exchange.size for *_, exchange in exchanges.values())
