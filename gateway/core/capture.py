@@ -13,15 +13,16 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from gateway.core.answer import Answer
 from gateway.core.chat import ChatRequest, Message
 from gateway.core.exchange import Exchange, Turn
 from gateway.core.housekeeping import is_housekeeping
-from gateway.core.injection import last_user_message, strip_blocks
+from gateway.core.injection import strip_blocks
 from gateway.core.memory import Instant
+from gateway.core.noted import note_on
 
 __all__ = [
     "answer_marks",
@@ -64,12 +65,12 @@ def marks(request: ChatRequest, key: bytes = b"") -> tuple[str, ...]:
     found = []
     if request.previous_response_id:
         found.append(response_mark(request.previous_response_id, key))
-    seen: Counter[tuple[str, str]] = Counter()
+    seen: dict[tuple[str, str], int] = {}
     before = found[0] if found else ""  # "yes" to two responses is said twice
-    for message in _said(request):
+    for message in _said_in(request).messages:
         this = _print(message, key)
-        seen[before, this] += 1
-        found.append(_hash(key, "message", before, this, str(seen[before, this])))
+        times = seen[before, this] = seen.get((before, this), 0) + 1
+        found.append(_hash(key, "message", before, this, str(times)))
         before = this
     return tuple(found)
 
@@ -89,7 +90,7 @@ def answer_marks(request: ChatRequest, answer: Answer, key: bytes = b"") -> tupl
     if not words or answer.tool_calls:
         return ()
     this = _hash(key, "assistant", words, "", "")
-    said = _said(request)
+    said = _said_in(request).messages
     before = [_print(said[-1], key)] if said else []
     if len(said) < 2 or said[0].role == "assistant":
         before.append("")
@@ -101,24 +102,24 @@ def user_turn_mark(
 ) -> str:
     """The mark of the last user message, the same for every request of a tool loop; "" where
     there is none. `found`: the request's marks, where they are known already."""
-    last = _last_user_index(request)
-    if last is None:
+    said = _said_in(request)
+    if said.last_user is None:
         return ""
     found = marks(request, key) if found is None else found
-    return found[len(found) - len(_said(request)) + last]
+    return found[len(found) - len(said.messages) + said.last_user]
 
 
 def fresh_by_shape(request: ChatRequest) -> int:
     """How many messages are new, guessed from the request alone, where shared state is away:
     what follows the assistant's last words before the last user message."""
-    said = _said(request)
-    last = _last_user_index(request)
-    if last is None:
-        return len(said)
-    first = last
-    while first > 0 and said[first - 1].role == "user":
+    said = _said_in(request)
+    messages = said.messages
+    if said.last_user is None:
+        return len(messages)
+    first = said.last_user
+    while first > 0 and messages[first - 1].role == "user":
         first -= 1
-    return len(said) - first
+    return len(messages) - first
 
 
 # --- what is asked -----------------------------------------------------------------------
@@ -126,16 +127,8 @@ def fresh_by_shape(request: ChatRequest) -> int:
 
 def query_text(request: ChatRequest) -> tuple[str, str]:
     """The last user message, and what was said before it ("" where nothing was)."""
-    said = _said(request)
-    last = _last_user_index(request)
-    if last is None:
-        return "", ""
-    before = ""
-    for message in reversed(said[:last]):
-        before = _words(message) if message.role in ("user", "assistant") else ""
-        if before:
-            break
-    return _words(said[last]), before
+    said = _said_in(request)
+    return said.asked, said.before
 
 
 # --- what is kept ------------------------------------------------------------------------
@@ -148,7 +141,7 @@ def new_turns(request: ChatRequest, fresh: int, now: Instant) -> tuple[Turn, ...
     left out: they are answers that went through here, sent back. Clients trim and re-render
     answers, so that their words are no sign. At most MAX_TURNS, the newest.
     """
-    said = _said(request)
+    said = _said_in(request).messages
     messages = list(said[len(said) - min(max(fresh, 0), len(said)) :])
     if len(messages) < len(said) or request.previous_response_id or request.conversation:
         while messages and messages[0].role == "assistant":
@@ -212,7 +205,8 @@ def _exchange_id(
     request: ChatRequest, session: str, fresh: int, key: bytes, found: Sequence[str] | None
 ) -> str:
     found = marks(request, key) if found is None else found
-    last, count = _last_user_index(request), len(_said(request))
+    said = _said_in(request)
+    last, count = said.last_user, len(said.messages)
     if last is not None and last >= count - fresh:
         found = found[: len(found) - count + last + 1]
     return "exc_" + _hash(key, "exchange", session, *found)
@@ -248,16 +242,36 @@ def _without_thoughts(text: str) -> str:
 # --- messages ----------------------------------------------------------------------------
 
 
-def _said(request: ChatRequest) -> tuple[Message, ...]:
-    return tuple(m for m in request.messages if m.role not in _NOT_SAID)
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """The messages that are not system ones, which of them is the user's last, what it asks, and
+    what was said before that."""
+
+    messages: tuple[Message, ...]
+    last_user: int | None = None
+    asked: str = ""
+    before: str = ""
 
 
-def _last_user_index(request: ChatRequest) -> int | None:
-    """Among the messages that are not system ones."""
-    last = last_user_message(request)
-    if last is None:
-        return None
-    return next(i for i, m in enumerate(_said(request)) if m is last)
+def _said_in(request: ChatRequest) -> _Said:
+    """Who said what; read once a request, and asked for some ten times on its way."""
+    said: _Said | None = getattr(request, "note", None)
+    if said is None:
+        said = _read(tuple([m for m in request.messages if m.role not in _NOT_SAID]))
+        note_on(request, said)
+    return said
+
+
+def _read(messages: tuple[Message, ...]) -> _Said:
+    last = len(messages) - 1
+    while last >= 0 and messages[last].role != "user":
+        last -= 1
+    if last < 0:
+        return _Said(messages)
+    for message in reversed(messages[:last]):
+        if message.role in ("user", "assistant") and (before := _words(message)):
+            return _Said(messages, last, _words(messages[last]), before)
+    return _Said(messages, last, _words(messages[last]))
 
 
 def _words(message: Message) -> str:

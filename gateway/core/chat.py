@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from gateway.core.errors import BadRequest
+from gateway.core.noted import Noted
 from gateway.core.scan import (
     NotForUs,
     Span,
@@ -72,7 +73,7 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
-class ChatRequest:
+class ChatRequest(Noted):
     """A request for an answer, of either API. For responses, `instructions` and input items
     are mapped to messages.
 
@@ -80,6 +81,7 @@ class ChatRequest:
     `previous_response_id` are the upstream's own state that the request builds on,
     `forced_tool` says that the caller wants one named tool called, as structured output is
     often asked for: the call is the answer then, and no tool loop follows.
+    Noted on it: who said what (`core/capture`).
     """
 
     body: bytes

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from gateway.core.injection import strip_blocks
 from gateway.core.memory import Instant, Via
+from gateway.core.noted import Noted
 
 Outcome = Literal["complete", "error", "cut_off"]
 """How the answer ended: in full, with an error, or before its end."""
@@ -31,21 +32,15 @@ class Turn:
     speaker: str | None = None
 
 
-class _WithNote:
-    """A place for what is worked out from frozen data once (`core/waiting`): no field, so that
-    nothing compares, copies or writes it; and gone with what it belongs to."""
-
-    __slots__ = ("note",)
-
-
 @dataclass(frozen=True, slots=True)
-class Exchange(_WithNote):
+class Exchange(Noted):
     """New turns of one request and its answer. `at` is when the user said it; `trace` names the
     request in traces (W3C `traceparent`). `completes` is the id of the one whose answer broke off
     and was distilled already, where this is its retry with the whole answer.
 
     `seen` and `owed` are what shared state could not be told (`ConversationState.note_seen`), and
     is to be told before anything else; only an exchange that waits on disk has them.
+    Noted on it: what recall asks of its turns while it waits (`core/waiting`).
     """
 
     id: str

@@ -14,6 +14,7 @@ from itertools import islice
 from gateway.core.batch import is_small_talk
 from gateway.core.exchange import Exchange, Turn, turn_memory_id
 from gateway.core.memory import Instant, Memory, Source
+from gateway.core.noted import note_on
 from gateway.core.words import QUESTION_MARKS, fold, held, terms
 
 MAX_JUST_SAID = 6
@@ -96,7 +97,7 @@ def _noted(exchange: Exchange) -> tuple[Waiting, ...]:
             for turn in exchange.turns
             if turn.role in ("user", "assistant") and turn.text.strip()
         )
-        object.__setattr__(exchange, "note", noted)  # beside the frozen fields, not one of them
+        note_on(exchange, noted)
     return noted
 
 
