@@ -211,10 +211,11 @@ class _Chosen:
                 self.left_out.setdefault(memory.id, reason)
 
     def _leave_out(self, ranked: Sequence[Scored], reason: LeftOut) -> None:
+        chosen, left_out = self._ids, self.left_out
         for scored in ranked:
-            if scored.memory.id not in self._ids:
-                told: LeftOut = "outdated" if scored.parts[OUTDATED] else reason
-                self.left_out.setdefault(scored.memory.id, told)
+            id = scored.memory.id
+            if id not in chosen:
+                left_out.setdefault(id, "outdated" if scored.parts[OUTDATED] else reason)
 
     def _make_room(self, new: _Item, score: float) -> bool:
         """Take old memories out of the block, those that suit this question least first, until

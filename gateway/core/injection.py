@@ -121,9 +121,10 @@ def line(memory: Memory) -> str:
     """
     text = _shortened(_harmless(memory.text[: 8 * MAX_LINE_CHARS]))
     if memory.kind == "turn":
-        speaker = _label(memory.speaker or memory.source.role)
-        day, who = _date(memory.valid_from), "" if speaker == "user" else speaker
-        return f"- [{', '.join(filter(None, (day, who))) or 'said'}] “{text}”"
+        frame, who = _date(memory.valid_from), memory.speaker or memory.source.role
+        if who != "user" and (who := _label(who)) != "user":
+            frame = f"{frame}, {who}" if frame else who
+        return f"- [{frame or 'said'}] “{text}”"
     if memory.type in STANDING:
         return f"- [{memory.type}] {text}{_structure(memory)}"
     return f"- [{_dates(memory) or 'fact'}] {text}"

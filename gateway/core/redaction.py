@@ -31,6 +31,8 @@ MARK = "[removed: "
 
 def redact(text: str, kinds: Collection[str]) -> str:
     """The text with everything of these kinds (`privacy.redact`) replaced by a mark."""
+    if not text:
+        return text
     for kind, replacer in _REPLACERS.items():
         if kind in kinds:
             text = replacer(text)
@@ -57,10 +59,19 @@ def _mark(what: str) -> str:
 _CARD = re.compile(r"(?<![\d.])[2-6](?:[ -]?\d){12,18}(?!\d)")
 _CARD_LENGTHS = (16, 15, 19, 18, 17, 14, 13)
 _DOUBLED = bytes([0, 2, 4, 6, 8, 1, 3, 5, 7, 9]) + bytes(range(10, 256))
+_IBAN_DIGITS = 2
 _IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?:[ -]?[A-Z0-9]){11,30}", re.IGNORECASE)
 
 
+def _digits(text: str) -> int:
+    """How many digits a text has, as far as that is quickly told: beyond ASCII more than enough.
+    Nearly no text has as many as a number has, and this look takes a tenth of the time."""
+    return len(text) - len(text.encode().translate(None, b"0123456789")) if text.isascii() else 99
+
+
 def _cards(text: str) -> str:
+    if _digits(text) < min(_CARD_LENGTHS):
+        return text
     return _replaced(text, _CARD, _card_end, _mark("card number"))
 
 
@@ -82,6 +93,8 @@ def _card_end(candidate: str) -> int | None:
 
 
 def _ibans(text: str) -> str:
+    if _digits(text) < _IBAN_DIGITS:
+        return text
     return _replaced(text, _IBAN, _iban_end, _mark("account number"))
 
 
@@ -175,7 +188,10 @@ def _may_hold(text: str, words: Sequence[str]) -> bool:
     if not text.isascii():
         return True
     lower = text.lower()
-    return any(word in lower for word in words)
+    for word in words:  # noqa: SIM110 (half the time of any())
+        if word in lower:
+            return True
+    return False
 
 
 _PASSWORD_WORDS = (
