@@ -11,6 +11,7 @@ another question: `core/relevance`.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -297,15 +298,14 @@ def _support(candidates: Sequence[Scored], weights: Weights) -> None:
     """A session in which several memories match is probably the one that is meant."""
     if not weights.session:
         return
-    by_session: dict[str, list[Scored]] = {}
+    by_session: defaultdict[str, list[Scored]] = defaultdict(list)
     for scored in candidates:
         session = scored.memory.source.session
         if session is not None:
-            if (found := by_session.get(session)) is None:
-                by_session[session] = [scored]
-            else:
-                found.append(scored)
-    support = [_best_of(found) for found in by_session.values()]
+            by_session[session].append(scored)
+    support = [
+        found[0].score if len(found) == 1 else _best_of(found) for found in by_session.values()
+    ]
     most = max(support, default=0.0)
     if most <= 0.0:
         return
@@ -318,8 +318,6 @@ def _support(candidates: Sequence[Scored], weights: Weights) -> None:
 
 def _best_of(session: Sequence[Scored]) -> float:
     """What the best of one session's candidates come to."""
-    if len(session) == 1:
-        return session[0].score
     return sum(sorted([one.score for one in session], reverse=True)[:SESSION_TOP])
 
 

@@ -62,9 +62,11 @@ het een en of ik jij hij zij wij mijn jouw zijn niet wat wie waar wanneer hoe we
 
 def words(text: str) -> list[str]:
     """Every word of a text, folded, in order; pairs of characters for unspaced scripts."""
+    folded = _folded(text)
+    if folded.isascii():
+        return _WORD.findall(folded)
     found: list[str] = []
-    for match in _WORD.finditer(_folded(text)):
-        word = match.group()
+    for word in _WORD.findall(folded):
         if _UNSPACED.search(word):
             found.extend(_pairs(word))
         else:
