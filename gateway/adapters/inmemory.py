@@ -238,9 +238,16 @@ class InMemoryStore:
             orders = ((i, standing_order(row.memory)) for i, row in enumerate(index.rows))
             standing = {i: order for i, order in orders if order is not None}
             hits["standing"] = best(standing, probe.standing)
-        named = {point for scored in hits.values() for point, _ in scored}
-        memories = {point: tenant.rows[point].memory for point in named}
-        return assemble(hits, memories, expired_before=probe.where.expired_before)
+        named = list(dict.fromkeys(point for scored in hits.values() for point, _ in scored))
+        places = {point: place for place, point in enumerate(named)}
+        return assemble(
+            {
+                name: ([places[point] for point, _ in scored], [score for _, score in scored])
+                for name, scored in hits.items()
+            },
+            [tenant.rows[point].memory for point in named],
+            expired_before=probe.where.expired_before,
+        )
 
     def _rows(self, owner: Owner) -> dict[str, _Row]:
         held = self._tenants.get(owner.tenant)

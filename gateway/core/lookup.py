@@ -8,11 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from gateway.core.identity import Owner, Person
 from gateway.core.memory import Found, Instant, ListName, Memory, Status, Where
 from gateway.core.stored import tag
+
+Hits: TypeAlias = tuple[Sequence[int], Sequence[float]]
+"""One list of a search: the places of its hits among all that the search found, and scores."""
+
+NO_HITS: Hits = ((), ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,27 +94,34 @@ def is_expired(memory: Memory, before: Instant | None) -> bool:
 
 
 def assemble(
-    hits: Mapping[ListName, Sequence[tuple[str, float]]],
-    memories: Mapping[str, Memory],
+    lists: Mapping[ListName, Hits],
+    memories: Sequence[Memory | None],
     *,
     expired_before: Instant | None,
 ) -> Found:
-    """Lists of points with scores, and the memories of those that could be read, as a `Found`.
+    """What lists hit, as a `Found`; None stands where a memory could not be read.
 
-    A point without a memory is left out: it went between two calls, or was not the owner's.
+    Those are left out: they went between two calls, or were not the owner's.
     """
-    kept = {
-        point: memory
-        for point, memory in memories.items()
-        if memory.expires_at is None or not is_expired(memory, expired_before)
-    }
-    lists: dict[ListName, Sequence[tuple[str, float]]] = {}
-    for name, scored in hits.items():
-        lists[name] = found = []
-        for point, score in scored:
-            if (memory := kept.get(point)) is not None:
-                found.append((memory.id, score))
-    return Found(lists=lists, memories={memory.id: memory for memory in kept.values()})
+    ids = [
+        memory.id
+        if memory is not None
+        and (memory.expires_at is None or not is_expired(memory, expired_before))
+        else None
+        for memory in memories
+    ]
+    found: dict[ListName, Sequence[tuple[str, float]]] = {}
+    for name, (places, scores) in lists.items():
+        hits = zip([ids[place] for place in places], scores, strict=True)
+        found[name] = [(id, score) for id, score in hits if id is not None]
+    return Found(
+        lists=found,
+        memories={
+            id: memory
+            for id, memory in zip(ids, memories, strict=True)
+            if id is not None and memory is not None
+        },
+    )
 
 
 def in_page_order(

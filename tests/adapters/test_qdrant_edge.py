@@ -231,6 +231,100 @@ def test_it_ends_in_order_where_the_gateway_left_answers_unread(tmp_path: Path) 
         assert shard.wait(30) == 0
 
 
+# --- what a search brings --------------------------------------------------------------------
+
+
+class Calls:
+    """What is asked of the store's process, as it is asked."""
+
+    def __init__(self, store: QdrantEdgeStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.names: list[str] = []
+        process = engine_of(store).process
+        call = process.call
+
+        async def told(name: str, *arguments: object) -> object:
+            self.names.append(name)
+            return await call(name, *arguments)
+
+        monkeypatch.setattr(process, "call", told)
+
+
+async def test_a_search_is_one_call_whatever_of_it_was_opened_before(
+    store: QdrantEdgeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.put(ANNA, [Entry(memory("a", "tea")), Entry(memory("b", "tea and milk"))])
+    calls = Calls(store, monkeypatch)
+    assert set((await store.search(ANNA, Probe("milk", Where()))).memories) == {"b"}
+    assert set((await store.search(ANNA, Probe("tea", Where()))).memories) == {"a", "b"}
+    again = await store.search(ANNA, Probe("tea", Where()))
+    assert again.memories == {m.id: m for m in await store.get(ANNA, ["a", "b"])}
+    assert calls.names == ["search"] * 3 + ["retrieve"]
+
+
+async def test_what_was_written_again_is_found_as_it_now_is(store: QdrantEdgeStore) -> None:
+    for text in ("tea with milk", "tea with lemon", "tea with honey"):
+        await store.put(ANNA, [Entry(memory("a", text)), Entry(memory("b", "tea"))])
+        for _ in range(2):
+            found = await store.search(ANNA, Probe("tea", Where()))
+            assert {m.text for m in found.memories.values()} == {text, "tea"}
+
+
+async def test_what_went_to_a_search_that_was_given_up_is_asked_for_again(
+    store: QdrantEdgeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.put(ANNA, [Entry(memory("a", "tea")), Entry(memory("b", "tea and milk"))])
+    given_up = asyncio.create_task(store.search(ANNA, Probe("milk", Where())))
+    await asyncio.sleep(0)  # it has asked
+    given_up.cancel()
+    await asyncio.gather(given_up, return_exceptions=True)
+    calls = Calls(store, monkeypatch)
+    for _ in range(2):
+        found = await store.search(ANNA, Probe("tea", Where()))
+        assert set(found.memories) == {"a", "b"}
+        assert [id for id, _ in found.lists["lexical"]] == ["a", "b"]
+    assert calls.names == ["search", "retrieve", "search"]
+
+
+async def test_a_new_process_sends_what_the_former_had_sent(
+    store: QdrantEdgeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.adapters.qdrant.process.RESTART_S", 0.0)
+    await store.put(ANNA, [Entry(memory("a", "tea")), Entry(memory("b", "tea and milk"))])
+    await store.search(ANNA, Probe("milk", Where()))
+    os.kill(pid_of(store), signal.SIGKILL)
+    deadline = time.monotonic() + 20.0
+    while True:
+        try:
+            found = await store.search(ANNA, Probe("tea", Where()))
+            break
+        except StoreUnavailable:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.02)
+    assert set(found.memories) == {"a", "b"}
+
+
+async def test_many_searches_at_once_each_find_all(tmp_path: Path) -> None:
+    """Also with a cache that holds a handful: what was sent is gone when it is asked for."""
+    few = QdrantEdgeStore(
+        tmp_path, cipher=AesGcmCipher(), lexicon=Bm25Lexicon(), cache_bytes=20_000
+    )
+    await few.open()
+    try:
+        owners = [new_owner(Person("default", str(n))) for n in range(4)]
+        for owner in owners:
+            texts = [f"tea {'milk' if n % 2 else 'lemon'}" for n in range(20)]
+            made = [memory(f"{owner.tenant}-{n}", text) for n, text in enumerate(texts)]
+            await few.put(owner, [Entry(one) for one in made])
+        asked = [(o, word) for o in owners for word in ("tea", "milk", "lemon")] * 10
+        found = await asyncio.gather(*(few.search(o, Probe(w, Where())) for o, w in asked))
+        for (owner, word), one in zip(asked, found, strict=True):
+            assert len(one.memories) == (20 if word == "tea" else 10)
+            assert all(id.startswith(owner.tenant) for id in one.memories)
+            assert {id for id, _ in one.lists["lexical"]} == set(one.memories)
+    finally:
+        await few.close()
+
+
 # --- who holds it ----------------------------------------------------------------------------
 
 

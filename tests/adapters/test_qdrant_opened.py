@@ -11,61 +11,66 @@ from gateway.adapters.qdrant.opened import Opened
 from gateway.core.memory import Memory, Version
 from gateway.core.stored import body_of, memory_of
 
-ONE = 900
-"""Bytes that one of these memories is counted with, at most."""
+ONE = 800
+"""Bytes that one of these memories is counted with, at most, its user's shelf included."""
 
 
 def memory(id: str) -> Memory:
     return Memory(id, "turn", f"text of {id}", 1.0, 1.0, 1.0)
 
 
-def test_what_was_kept_is_found_while_its_stamp_is_the_same() -> None:
-    opened = Opened(10**6)
-    opened.keep("t", {"p": memory("p")}, {"p": 1})
-    assert opened.look("t", {"p": 1, "q": 5}) == ({"p": memory("p")}, ["q"])
-    assert opened.look("t", {"p": 2}) == ({}, ["p"])
-    assert opened.look("other", {"p": 1}) == ({}, ["p"])
+def keep(opened: Opened, tenant: str, *ids: str) -> None:
+    opened.keep(tenant, opened.shelf(tenant), {id: memory(id) for id in ids})
 
 
-def test_a_newer_state_takes_the_place_of_the_older() -> None:
+def test_what_was_kept_is_found_by_its_key_and_by_no_other() -> None:
     opened = Opened(10**6)
-    opened.keep("t", {"p": memory("old")}, {"p": 1})
-    opened.keep("t", {"p": memory("new")}, {"p": 2})
-    assert opened.look("t", {"p": 2}) == ({"p": memory("new")}, [])
-    assert len(opened) == 1
+    keep(opened, "t", "p1")
+    assert opened.shelf("t").memories == {"p1": memory("p1")}
+    assert opened.shelf("other").memories == {}
 
 
 def test_whole_users_go_when_it_is_full_the_longest_unused_first() -> None:
-    opened = Opened(4 * ONE)
+    opened = Opened(6 * ONE)
     for tenant in ("a", "b"):
-        opened.keep(tenant, {"1": memory("1"), "2": memory("2")}, {"1": 1, "2": 1})
-    opened.look("a", {"1": 1})
-    opened.keep("c", {"1": memory("1")}, {"1": 1})
-    assert [opened.holds(tenant) for tenant in ("a", "b", "c")] == [True, False, True]
-    assert len(opened) == 3
+        keep(opened, tenant, "1", "2")
+    opened.shelf("a")
+    keep(opened, "c", "1", "2")
+    assert list(opened.shelf("a").memories) == ["1", "2"]
+    assert list(opened.shelf("b").memories) == []
+    assert len(opened) == 4
+
+
+def test_a_shelf_that_was_emptied_has_another_number() -> None:
+    opened = Opened(10**6)
+    first = opened.shelf("a").number
+    assert opened.shelf("a").number == first
+    opened.drop("a")
+    assert opened.shelf("a").number != first
+    assert opened.shelf("b").number not in (first, opened.shelf("a").number)
 
 
 def test_one_user_with_more_than_fits_is_not_kept() -> None:
     opened = Opened(2 * ONE)
-    stamps = dict.fromkeys("123", 1)
-    opened.keep("a", {id: memory(id) for id in stamps}, stamps)
+    keep(opened, "a", "1", "2", "3")
     assert len(opened) == 0
 
 
+def test_users_of_whom_nothing_is_kept_are_bounded_too() -> None:
+    opened = Opened(3 * ONE)
+    numbers = [opened.shelf(str(n)).number for n in range(100)]
+    assert opened.shelf("99").number == numbers[99]
+    assert opened.shelf("0").number not in numbers
+
+
 def test_long_memories_count_with_their_text_and_their_history() -> None:
-    long = replace(memory("1"), text="x" * 2 * ONE)
-    changed = replace(memory("2"), history=(Version(1.0, "made", "x" * 2 * ONE),))
-    for one in (long, changed):
-        opened = Opened(2 * ONE)
-        opened.keep("a", {one.id: one}, {one.id: 1})
-        assert not opened.holds("a")
-
-
-def test_what_takes_the_place_of_another_is_not_counted_beside_it() -> None:
-    opened = Opened(2 * ONE)
-    for stamp in range(9):
-        opened.keep("a", {"1": memory("1")}, {"1": stamp})
-    assert len(opened) == 1
+    long = replace(memory("1"), text="x" * 3 * ONE)
+    changed = replace(memory("2"), history=(Version(1.0, "corrected", "x" * 3 * ONE),))
+    told = replace(memory("3"), metadata={"note": "x" * ONE})
+    for one in (long, changed, told):
+        opened = Opened(3 * ONE)
+        opened.keep("a", opened.shelf("a"), {one.id: one})
+        assert len(opened) == 0
 
 
 def test_what_is_counted_is_what_it_takes() -> None:
@@ -76,8 +81,8 @@ def test_what_is_counted_is_what_it_takes() -> None:
     try:
         for user in range(40):
             made = [memory_of(body_of(memory(f"mem_{user}_{n}"))) for n in range(100)]
-            points = {str(uuid4()): one for one in made}
-            opened.keep(f"user-{user}", points, dict.fromkeys(points, 2**40 + user))
+            points = {uuid4().hex + f"{user:x}": one for one in made}
+            opened.keep(f"user-{user}", opened.shelf(f"user-{user}"), points)
         del made, points
         taken = tracemalloc.get_traced_memory()[0]
     finally:
@@ -86,10 +91,12 @@ def test_what_is_counted_is_what_it_takes() -> None:
     assert 0.6 * limit < taken < 1.2 * limit
 
 
-def test_an_erased_user_is_dropped() -> None:
+def test_an_erased_user_is_dropped_and_what_was_under_way_is_not_kept() -> None:
     opened = Opened(10**6)
-    opened.keep("a", {"1": memory("1")}, {"1": 1})
+    shelf = opened.shelf("a")
+    opened.keep("a", shelf, {"1": memory("1")})
     opened.drop("a")
     opened.drop("a")
-    assert not opened.holds("a")
+    opened.keep("a", shelf, {"2": memory("2")})
+    assert opened.shelf("a").memories == {}
     assert len(opened) == 0

@@ -97,7 +97,16 @@ def test_what_is_opened_shares_its_common_words_and_times() -> None:
     assert one.status is other.status
     small = memory_of(body_of(SMALL))
     assert small.created_at is small.updated_at
-    assert small.metadata is not memory_of(body_of(SMALL)).metadata
+    assert small.importance is memory_of(body_of(SMALL)).importance
+
+
+def test_metadata_that_is_empty_is_one_object_which_nobody_can_fill() -> None:
+    one, other = memory_of(body_of(SMALL)), memory_of(body_of(replace(SMALL, id="b")))
+    assert one.metadata is other.metadata
+    assert one.metadata == {}
+    with pytest.raises(TypeError):
+        one.metadata["x"] = 1  # type: ignore[index]
+    assert one.metadata == {}
 
 
 def test_no_word_and_no_outside_id_stands_open() -> None:

@@ -64,7 +64,7 @@ def held(services: Services, owner: Owner) -> dict[str, bool]:
     queue: Any = services.queue
     directory: Any = services.directory
     return {
-        "opened memories": store._opened.holds(owner.tenant),
+        "opened memories": bool(store._opened.shelf(owner.tenant).memories),
         "opened exchanges": bool(queue._held_open.of(owner.tenant)),
         "standing memories": owner.tenant in recall._standing._kept,
         "owners": any(k.owner.tenant == owner.tenant for k in directory._cache.values()),

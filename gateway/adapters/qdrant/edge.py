@@ -76,15 +76,14 @@ class EdgeEngine:
         corpus: Sequence[Condition],
         queries: Sequence[Query],
         *,
-        payloads: bool,
+        shelf: tuple[str, int],
     ) -> Searched:
         """Stamps are the engine's versions of the points."""
         asked = [[q.by, q.using, q.limit, q.sparse or q.dense] for q in queries]
-        fields = BODY if payloads else None
-        lists, stamps, rows = await self.process.call(
-            "search", _plain(conditions), _plain(corpus), asked, fields
+        answer = await self.process.call(
+            "search", _plain(conditions), _plain(corpus), asked, shelf, BODY
         )
-        return Searched(lists, stamps, dict(rows))
+        return Searched(*answer)
 
     async def retrieve(self, points: Sequence[str]) -> list[Row]:
         rows: list[Row] = await self.process.call("retrieve", points, BODY)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias
+from dataclasses import dataclass
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
-from gateway.core.lookup import Condition
+from gateway.core.lookup import Condition, Hits
 from gateway.core.memory import Instant
 from gateway.ports import EmbeddingModel, Sparse
 
 Row: TypeAlias = tuple[str, Mapping[str, Any]]
 """A point's id and the payload fields that were asked for."""
+
+POINT_DIGITS: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +48,21 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Searched:
-    """For each query its (point, score); for each point a stamp that changes whenever the point
-    does; and the payloads that came along."""
+    """What a search hit: each point once, however many lists it stands in.
 
-    lists: Sequence[Sequence[tuple[str, float]]]
-    stamps: Mapping[str, Any]
-    payloads: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    `keys`: a point's id (`point_of`) and a stamp that changes whenever the point does. `lists`:
+    for each query the places of its hits in `keys`, best first, and their scores. `payloads`:
+    those that came along, with their places.
+    """
+
+    keys: Sequence[str]
+    lists: Sequence[Hits]
+    payloads: Sequence[tuple[int, Mapping[str, Any]]]
+
+
+def point_of(key: str) -> str:
+    """The point that a key of a search's answer names."""
+    return key[:POINT_DIGITS]
 
 
 class Engine(Protocol):
@@ -85,10 +96,14 @@ class Engine(Protocol):
         corpus: Sequence[Condition],
         queries: Sequence[Query],
         *,
-        payloads: bool,
+        shelf: tuple[str, int],
     ) -> Searched:
-        """All queries in one batch; IDF is counted over `corpus`. Without `payloads` they are
-        left out where that saves time."""
+        """All queries in one batch; IDF is counted over `corpus`.
+
+        `shelf` names where the caller keeps what searches bring: a tenant, and a number that is
+        another one whenever the shelf was emptied. Payloads that were brought for the same shelf
+        before may be left out, where that saves time.
+        """
         ...
 
     async def retrieve(self, points: Sequence[str]) -> list[Row]: ...

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import asdict
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from uuid import UUID
 
@@ -30,7 +31,7 @@ from gateway.adapters.qdrant.layout import (
 from gateway.adapters.qdrant.store import QdrantStore
 from gateway.config import QdrantSettings
 from gateway.core.errors import SettingsError, StoreUnavailable
-from gateway.core.lookup import Condition
+from gateway.core.lookup import Condition, Hits
 from gateway.core.stored import OWED
 from gateway.ports import Cipher, EmbeddingModel, Lexicon
 
@@ -277,9 +278,10 @@ class ServerEngine:
         corpus: Sequence[Condition],
         queries: Sequence[Query],
         *,
-        payloads: bool,  # noqa: ARG002  # they always come along, to save a round trip
+        shelf: tuple[str, int],  # noqa: ARG002  # payloads always come along: no state to keep
     ) -> Searched:
-        """A point's stamp is its sealed body: replicas count versions each for themselves."""
+        """A point's stamp is made of its sealed body: replicas count versions each for
+        themselves."""
         models = self._models
         meant = self._filter(conditions)
         idf = None
@@ -306,18 +308,23 @@ class ServerEngine:
                 )
             )
         answers = await self._asked(self._client.query_batch_points(self._name, requests))
-        lists: list[list[tuple[str, float]]] = []
-        brought: dict[str, Mapping[str, Any]] = {}
+        lists: list[Hits] = []
+        keys: list[str] = []
+        place_of: dict[str, int] = {}
+        payloads: list[tuple[int, Mapping[str, Any]]] = []
         for answer in answers:
-            scored = []
+            places, scores = [], []
             for hit in answer.points:
-                point = _hex(hit.id)
-                brought[point] = hit.payload or {}
+                point, payload = _hex(hit.id), hit.payload or {}
+                place = place_of.setdefault(point, len(keys))
+                if place == len(keys):
+                    keys.append(point + _stamp(payload))
+                    payloads.append((place, payload))
                 score = hit.score if hit.order_value is None else hit.order_value
-                scored.append((point, float(score)))
-            lists.append(scored)
-        stamps = {point: payload.get("body") for point, payload in brought.items()}
-        return Searched(lists, stamps, brought)
+                places.append(place)
+                scores.append(float(score))
+            lists.append((places, scores))
+        return Searched(keys, lists, payloads)
 
     async def retrieve(self, points: Sequence[str]) -> list[Row]:
         return await self._rows(points, fields=BODY)
@@ -424,6 +431,11 @@ class ServerEngine:
 
 def _hex(id: Any) -> str:
     return str(id).replace("-", "")
+
+
+def _stamp(payload: Mapping[str, Any]) -> str:
+    body = str(payload.get("body")).encode()
+    return blake2b(body, digest_size=8, usedforsecurity=False).hexdigest()
 
 
 def _version(text: str) -> tuple[int, int]:

@@ -10,13 +10,29 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, TypeVar
 
-from gateway.adapters.qdrant.engine import Engine, NewVectors, Point, Query, Row
+from gateway.adapters.qdrant.engine import (
+    Engine,
+    NewVectors,
+    Point,
+    Query,
+    Row,
+    Searched,
+    point_of,
+)
 from gateway.adapters.qdrant.layout import BODY
-from gateway.adapters.qdrant.opened import Opened
+from gateway.adapters.qdrant.opened import Opened, Shelf
 from gateway.config import CACHE_BYTES
 from gateway.core.errors import SettingsError, StoreUnavailable, Unreadable
 from gateway.core.identity import Owner
-from gateway.core.lookup import Condition, assemble, in_page_order, of_owner, of_tenant
+from gateway.core.lookup import (
+    NO_HITS,
+    Condition,
+    Hits,
+    assemble,
+    in_page_order,
+    of_owner,
+    of_tenant,
+)
 from gateway.core.memory import Entry, Found, Instant, ListName, Memory, Probe, Vector, Where
 from gateway.core.stored import (
     OWED,
@@ -182,28 +198,44 @@ class QdrantStore:
     async def _search(self, owner: Owner, probe: Probe) -> Found:
         queries = self._queries(owner, probe)
         asked = {name: query for name, query in queries.items() if query is not None}
-        hits: dict[ListName, Sequence[tuple[str, float]]] = dict.fromkeys(queries, ())
+        lists: dict[ListName, Hits] = dict.fromkeys(queries, NO_HITS)
         if not asked:
-            return Found(lists=hits, memories={})
+            return assemble(lists, (), expired_before=None)
         conditions = of_owner(owner, probe.where, expiry=False)
+        shelf = self._opened.shelf(owner.tenant)
         answer = await self.engine.search(
             conditions,
             conditions[:1],
             list(asked.values()),
-            payloads=not self._opened.holds(owner.tenant),
+            shelf=(owner.tenant, shelf.number),
         )
-        hits.update(zip(asked, answer.lists, strict=True))
-        memories, missing = self._opened.look(owner.tenant, answer.stamps)
-        if missing:
-            rows: Iterable[Row] = (
-                [(point, answer.payloads[point]) for point in missing if point in answer.payloads]
-                if answer.payloads
-                else await self.engine.retrieve(missing)
-            )
-            read = dict(self._read(owner, rows))
-            self._opened.keep(owner.tenant, read, answer.stamps)
-            memories |= read
-        return assemble(hits, memories, expired_before=probe.where.expired_before)
+        lists.update(zip(asked, answer.lists, strict=True))
+        memories = await self._memories(owner, shelf, answer)
+        return assemble(lists, memories, expired_before=probe.where.expired_before)
+
+    async def _memories(
+        self, owner: Owner, shelf: Shelf, answer: Searched
+    ) -> Sequence[Memory | None]:
+        """The memories of a search's hits: as they were opened before, or opened now."""
+        keys = answer.keys
+        memories = [shelf.memories.get(key) for key in keys]
+        rows = {
+            point_of(keys[place]): payload
+            for place, payload in answer.payloads
+            if memories[place] is None
+        }
+        missing = {point_of(key): n for n, key in enumerate(keys) if memories[n] is None}
+        if len(rows) < len(missing):
+            # Their payloads were sent to a search that was given up before it had its answer.
+            lost = [point for point in missing if point not in rows]
+            rows.update(await self.engine.retrieve(lost))
+        read: dict[str, Memory] = {}
+        for point, memory in self._read(owner, rows.items()):
+            place = missing[point]
+            memories[place] = read[keys[place]] = memory
+        if read:
+            self._opened.keep(owner.tenant, shelf, read)
+        return memories
 
     def _queries(self, owner: Owner, probe: Probe) -> dict[ListName, Query | None]:
         """The lists of the answer and what is asked for each; None where there is nothing to ask
