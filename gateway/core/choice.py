@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple, TypeAlias
 from gateway.core.excerpt import Ref, as_injected, passage
 from gateway.core.injection import line, line_tokens
 from gateway.core.memory import Memory
+from gateway.core.noted import note_on
 from gateway.core.scored import DATE, DENSE, FOCUS, LEXICAL, LINKS, OUTDATED, REPEATED, Scored
 from gateway.core.stored import STANDING_TYPES
 from gateway.core.told import Said, Told, said_in
@@ -158,7 +159,7 @@ class _Chosen:
         if (reason := self._unwanted(memory, said)) is not None:
             self.left_out.setdefault(memory.id, reason)
             return
-        item = self._item(memory, group)
+        item = self._item(memory, group, often=True)
         limit = share * self._allowed(group)
         if self._spent.get(group, 0) + item.cost > limit or not self._fits(item.cost, group):
             self.left_out[memory.id] = "budget"
@@ -253,11 +254,20 @@ class _Chosen:
     def _unwanted(self, memory: Memory, said: Said) -> LeftOut | None:
         return "chosen" if memory.id in self._ids else self._told.where(memory, said)
 
-    def _item(self, memory: Memory, group: int) -> _Item:
+    def _item(self, memory: Memory, group: int, *, often: bool = False) -> _Item:
+        """`often`: it is offered to each request of its user's, and held that long."""
         brief = len(self._new) >= (1 if self._budget.at_tail else IN_FULL)
         ref = passage(memory, self._stems, brief=brief)
-        shown = memory if ref.start is None else as_injected(memory, ref)
-        return _rendered(ref, shown, group)
+        if ref.start is not None:
+            return _rendered(ref, as_injected(memory, ref), group)
+        if not often:
+            return _rendered(ref, memory, group)
+        noted: tuple[str, int] | None = getattr(memory, "note", None)
+        if noted is None:
+            text = line(memory)
+            noted = text, line_tokens(text)
+            note_on(memory, noted)
+        return _Item(ref, memory, *noted, group)
 
     def _allowed(self, group: int) -> float:
         """The tokens that the memories of a group may take together with all others."""

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeAlias, get_args
 
+from gateway.core.noted import Noted
+
 Instant: TypeAlias = float
 
 Kind = Literal["fact", "turn"]
@@ -50,12 +52,14 @@ class Version:
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class Memory(Noted):
     """One remembered fact or turn of one owner.
 
     `speaker` is who said a turn. `covers` are the ids of the turns that a fact was drawn
     from. `importance` is 0 to 1. `key` and `value` structure a preference (`language`:
     `es`). `valid_from`/`valid_to` bound when it is true (an event's start and end).
+    Noted on it: its line in the block and what that costs, where it is offered often
+    (`core/choice`).
     """
 
     id: str

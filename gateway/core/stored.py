@@ -260,12 +260,12 @@ _plain_of: Final = attrgetter(*_PLAIN)
 _source_of: Final = attrgetter(*_SOURCE)
 
 
-def _drafting(names: Sequence[str]) -> Any:
+def _drafting(names: Sequence[str], *bases: type) -> Any:
     """A class of these slots whose objects may be filled plainly."""
-    return make_dataclass("_Draft", names, slots=True)
+    return make_dataclass("_Draft", names, bases=bases, slots=True)
 
 
-_MemoryDraft: Final = _drafting((*_PLAIN, *_MADE))
+_MemoryDraft: Final = _drafting((*_PLAIN, *_MADE), *Memory.__bases__)
 _SourceDraft: Final = _drafting(_SOURCE)
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from gateway.core.memory import Instant, Memory
 
 MAX_TENANTS = 2000
-"""About 10 MB at 20 short memories each."""
+"""About 15 MB at 20 short memories each, their lines noted."""
 FRESH_S = 60.0
 
 

@@ -99,6 +99,14 @@ def test_each_memory_comes_with_the_line_that_its_tokens_were_counted_of() -> No
     assert choice.tokens == sum(line_tokens(shown) for shown in choice.lines)
 
 
+def test_the_line_of_what_is_offered_often_is_noted_on_it() -> None:
+    waiting, found = said(2)
+    first = choose(Offer("?", just_said=[waiting], ranked=ranked(found)), AMPLE)
+    assert waiting.note == (line(waiting), line_tokens(line(waiting)))
+    assert not hasattr(found, "note")  # each search may bring another object
+    assert choose(Offer("?", just_said=[waiting], ranked=ranked(found)), AMPLE) == first
+
+
 def test_no_more_memories_than_allowed() -> None:
     assert (
         len(choose(Offer("?", ranked=ranked(*said(9))), replace(AMPLE, memories=4)).memories) == 4

@@ -17,7 +17,7 @@ from gateway.core.memory import Instant
 
 HELD_BYTES: Final = 16 * 2**20
 """Whole tenants go, the longest unused first. One tenant has 256 KB at most (`PENDING_BYTES`)."""
-EXCHANGE_BYTES: Final = 1_800
+EXCHANGE_BYTES: Final = 2_100
 """What an exchange of two turns takes beside its words, with what recall notes on it."""
 TIMES: Final = 2
 """Its words are there as they were said, and folded to be looked through (`core/waiting`)."""
