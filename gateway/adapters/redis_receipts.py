@@ -11,7 +11,7 @@ All end with `retention.receipts`, the fence after 30 days.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
@@ -93,11 +93,11 @@ class RedisReceipts:
         count: int = await self._ask("HLEN", _keys(tenant)[0])
         return count
 
-    async def _run(self, script: Script, keys: Sequence[str], *args: Any) -> Any:
-        return await answered(script.run(self._client, keys, *args))
+    def _run(self, script: Script, keys: Sequence[str], *args: Any) -> Awaitable[Any]:
+        return answered(script.run(self._client, keys, *args))
 
-    async def _ask(self, *command: Any) -> Any:
-        return await answered(self._client.execute_command(*command))
+    def _ask(self, *command: Any) -> Awaitable[Any]:
+        return answered(self._client.execute_command(*command))
 
 
 def _keys(tenant: str) -> tuple[str, str, str]:

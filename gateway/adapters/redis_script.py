@@ -33,7 +33,7 @@ class Script:
     async def run(self, client: Redis | RedisCluster, keys: Sequence[str], *args: Any) -> Any:
         """What it returns; a server that was restarted, or never saw it, is sent the text.
 
-        Raises RedisError.
+        Raises RedisError; in `answered`, StateUnavailable.
         """
         try:
             return await client.execute_command("EVALSHA", self.sha, len(keys), *keys, *args)

@@ -31,7 +31,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -42,7 +42,7 @@ from gateway.core.errors import OwnerGone, Unreadable
 from gateway.core.identity import Owner, partition_of
 from gateway.core.memory import Instant
 from gateway.core.sessions import session_id
-from gateway.ports import Cipher, Conversation, Opening
+from gateway.ports import Cipher, Conversation, Injected, Opening
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis, RedisCluster
@@ -103,9 +103,9 @@ class RedisState:
             standing_version=standing.decode(),
         )
 
-    async def _open(
+    def _open(
         self, owner: Owner, opening: Opening, name: str, marks: Sequence[str], more: bool
-    ) -> Any:
+    ) -> Awaitable[Any]:
         of, session = _names(owner.tenant), _hashed(owner, name)
         if opening.session is None:
             kept_name = b"p" + name.encode()
@@ -116,7 +116,7 @@ class RedisState:
             f" {len(marks)} {int(more)} {int(opening.session is not None)}"
         )
         args = (numbers, session, kept_name, secrets.token_hex(8), "\n".join(reversed(marks)))
-        return await self._run(_OPEN, (of.conv, of.old, of.standing, of.gone), *args)
+        return self._run(_OPEN, (of.conv, of.old, of.standing, of.gone), *args)
 
     def _named(self, owner: Owner, session: bytes, shown: bytes) -> str | None:
         if shown[:1] == b"p":
@@ -139,23 +139,33 @@ class RedisState:
         return recalled_for, tuple(ids)
 
     async def note_injected(
-        self, owner: Owner, session: str, ids: Sequence[str], *, recalled_for: str, now: Instant
+        self, owner: Owner, session: str, injected: Injected, *, now: Instant
     ) -> None:
-        """The conversation's block holds these memories now, in this order."""
         of, hashed = _names(owner.tenant), _hashed(owner, session)
-        plain = orjson.dumps([recalled_for, *ids])
-        sealed = self._cipher.seal(owner, plain, _place("injected", hashed))
+        sealed = self._sealed(owner, hashed, injected)
         await self._run(_NOTE_INJECTED, (of.conv, of.gone), now, IDLE_S, hashed, sealed)
 
+    def _sealed(self, owner: Owner, session: bytes, injected: Injected) -> bytes:
+        plain = orjson.dumps([injected.recalled_for, *injected.ids])
+        return self._cipher.seal(owner, plain, _place("injected", session))
+
     async def note_seen(
-        self, owner: Owner, session: str, marks: Sequence[str], *, now: Instant, owed: int = 0
+        self,
+        owner: Owner,
+        session: str,
+        marks: Sequence[str],
+        *,
+        now: Instant,
+        owed: int = 0,
+        injected: Injected | None = None,
     ) -> None:
         of, hashed = _names(owner.tenant), _hashed(owner, session)
         marks = marks[-MOST_MARKS:]
+        sealed = b"" if injected is None else self._sealed(owner, hashed, injected)
         for end in range(len(marks), 0, -CHUNK):
             chunk = "\n".join(reversed(marks[max(0, end - CHUNK) : end]))
             asked = owed if end == len(marks) else -1
-            args = (now, IDLE_S, hashed, SEEN_IN_A_ROW, chunk, asked)
+            args = (now, IDLE_S, hashed, SEEN_IN_A_ROW, chunk, asked, sealed)
             if await self._run(_NOTE_SEEN, (of.conv, of.gone), *args):
                 return
 
@@ -166,10 +176,10 @@ class RedisState:
         version: bytes = await self._standing(tenant, b"0")
         return version.decode()
 
-    async def _standing(self, tenant: str, renew: bytes) -> Any:
+    def _standing(self, tenant: str, renew: bytes) -> Awaitable[Any]:
         of = _names(tenant)
         candidate = secrets.token_hex(8)  # drawn, not counted: a version never comes back
-        return await self._run(_STANDING, (of.standing, of.gone), candidate, IDLE_S, renew)
+        return self._run(_STANDING, (of.standing, of.gone), candidate, IDLE_S, renew)
 
     # --- what an upstream cannot take ------------------------------------------------------------
 
@@ -219,11 +229,11 @@ class RedisState:
         if per_minute > 0:
             await self._take(bucket, cost, per_minute, now, b"1")
 
-    async def _take(
+    def _take(
         self, bucket: str, cost: int, per_minute: int, now: Instant, always: bytes
-    ) -> Any:
+    ) -> Awaitable[Any]:
         args = (now, max(cost, 0), per_minute, RATE_WINDOW_S, always)
-        return await self._run(_TAKE, (f"rate:{bucket}",), *args)
+        return self._run(_TAKE, (f"rate:{bucket}",), *args)
 
     # --- a tenant's end --------------------------------------------------------------------------
 
@@ -244,11 +254,11 @@ class RedisState:
 
     # --- the wire --------------------------------------------------------------------------------
 
-    async def _run(self, script: Script, keys: Sequence[str], *args: Any) -> Any:
-        return await answered(script.run(self._client, keys, *args))
+    def _run(self, script: Script, keys: Sequence[str], *args: Any) -> Awaitable[Any]:
+        return answered(script.run(self._client, keys, *args))
 
-    async def _ask(self, *command: Any) -> Any:
-        return await answered(self._client.execute_command(*command))
+    def _ask(self, *command: Any) -> Awaitable[Any]:
+        return answered(self._client.execute_command(*command))
 
 
 class _Names:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Awaitable, Coroutine
 from typing import Any, Final, TypeAlias, cast
 
 import hiredis
@@ -59,14 +60,27 @@ class RedisWire:
         self._connecting: asyncio.Future[_Link] | None = None
         self._closed = False
 
-    async def execute_command(self, *command: Any) -> Any:
-        """The server's answer. Raises RedisError."""
+    def execute_command(self, *command: Any) -> Coroutine[Any, Any, Any]:
+        """The server's answer; asked for at once, awaited or not. Raises RedisError."""
         packed = hiredis.pack_command(command)
         link = self._link
         if link is None or link.lost:
-            link = await self._connected()
+            return self._ask_first(packed)
+        return self._answer(link, packed, link.ask(packed))
+
+    async def _ask_first(self, packed: bytes) -> Any:
+        link = await self._connected()
+        return await self._answer(link, packed, link.ask(packed))
+
+    async def connect(self) -> None:
+        """Have a connection, made now where there is none. Raises RedisError."""
+        if self._link is None or self._link.lost:
+            await self._connected()
+
+    async def _answer(self, link: _Link, packed: bytes, asked: asyncio.Future[Any]) -> Any:
+        """What the server answers; asked once more where the connection was lost."""
         try:
-            return await link.ask(packed)
+            return await asked
         except (ReadOnlyError, redis_errors.BusyLoadingError):
             link.close()  # not the server for us, now: the next command looks again
             raise
@@ -75,11 +89,11 @@ class RedisWire:
         except redis_errors.ConnectionError:
             return await (await self._connected()).ask(packed)
 
-    async def evalsha(self, sha: str, numkeys: int, *keys_and_args: Any) -> Any:
-        return await self.execute_command("EVALSHA", sha, numkeys, *keys_and_args)
+    def evalsha(self, sha: str, numkeys: int, *keys_and_args: Any) -> Awaitable[Any]:
+        return self.execute_command("EVALSHA", sha, numkeys, *keys_and_args)
 
-    async def eval(self, script: bytes | str, numkeys: int, *keys_and_args: Any) -> Any:
-        return await self.execute_command("EVAL", script, numkeys, *keys_and_args)
+    def eval(self, script: bytes | str, numkeys: int, *keys_and_args: Any) -> Awaitable[Any]:
+        return self.execute_command("EVAL", script, numkeys, *keys_and_args)
 
     def pipeline(self, *, transaction: bool = False) -> _Pipeline:
         """Commands of one kind for many keys; none that must be atomic together."""
@@ -166,7 +180,13 @@ class _Pipeline:
         self._commands.append(command)
 
     async def execute(self) -> list[Any]:
-        return await asyncio.gather(*(self._wire.execute_command(*c) for c in self._commands))
+        await self._wire.connect()  # then all of them leave in one write
+        asked = [self._wire.execute_command(*command) for command in self._commands]
+        try:
+            return [await answer for answer in asked]
+        finally:
+            for answer in asked:
+                answer.close()  # behind an error nobody waits for the others
 
 
 class _Link(asyncio.Protocol):
@@ -245,6 +265,7 @@ class _Link(asyncio.Protocol):
                     continue  # its caller's deadline passed
                 if isinstance(answer, RedisError):
                     asked.set_exception(answer)
+                    asked.exception()  # as in `_fail`
                 else:
                     asked.set_result(answer)
         except redis_errors.ConnectionError as exc:
@@ -260,6 +281,6 @@ def _error(message: str) -> RedisError:
     return _KINDS.get(kind, ResponseError)(rest if kind in _KINDS else message)
 
 
-def _looked_at(made: asyncio.Future[_Link]) -> None:
+def _looked_at(made: asyncio.Future[Any]) -> None:
     if not made.cancelled():
         made.exception()

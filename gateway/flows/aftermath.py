@@ -8,6 +8,7 @@ answer; nothing that the gateway injected is looked at.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from dataclasses import replace
 from typing import Final
 
@@ -17,7 +18,7 @@ from gateway.core import capture
 from gateway.core.answer import Answer
 from gateway.core.chat import ChatRequest
 from gateway.core.coding import codings, decode
-from gateway.core.errors import GatewayError, StateUnavailable
+from gateway.core.errors import GatewayError, OwnerGone, StateUnavailable
 from gateway.core.exchange import Exchange, Outcome
 from gateway.core.identity import Owner
 from gateway.core.sessions import session_id
@@ -30,6 +31,7 @@ from gateway.flows.visit import Visit
 from gateway.ports import Deployment, Headers
 from gateway.telemetry.logs import Outage, log
 
+_notes = Outage(log("answer"), "noting what was injected")
 _receipts = Outage(log("answer"), "keeping receipts")
 _seen = Outage(log("answer"), "noting what was seen")
 
@@ -97,6 +99,8 @@ async def remember(
     if visit.who.charge is not None and answer.usage:
         await visit.who.charge(int(answer.usage.get("total_tokens") or 0))
     exchange = await _handed_over(deployment, visit, visit.request, answer, unnoted)
+    if exchange is None and visit.writes:
+        await note_injected(visit)  # no note of an exchange goes out that it could go with
     _say(visit, answer, exchange)
     if visit.owner is not None:
         session = exchange.session if exchange is not None else session_of_visit(visit)
@@ -109,6 +113,25 @@ async def remember(
             _receipts.failed(exc.message)
         else:
             _receipts.recovered()
+
+
+async def note_injected(visit: Visit) -> None:
+    """What the conversation's block holds now, where that is another than before."""
+    if visit.injected is not None and visit.conversation is not None and visit.owner is not None:
+        session, state = visit.conversation.session, visit.services.state
+        await quietly(state.note_injected(visit.owner, session, visit.injected, now=visit.now))
+
+
+async def quietly(note: Awaitable[None]) -> None:
+    """A note that may be missed: without it the next request costs more, nothing is lost."""
+    try:
+        await note
+    except OwnerGone:
+        return
+    except StateUnavailable as exc:
+        _notes.failed(exc.message)
+    else:
+        _notes.recovered()
 
 
 def _end_span(visit: Visit, answer: Answer) -> None:
@@ -170,7 +193,7 @@ async def _handed_over(
     owed = 0
     if answer.outcome != "complete" and visit.conversation is not None:
         owed = visit.conversation.fresh
-    note = Note(exchange.session, marks, visit.now, owed)
+    note = Note(exchange.session, marks, visit.now, owed, visit.injected)
     # Before it is handed over: a next request, which may come meanwhile, has it noted first.
     unnoted.keep(owner, note)
     try:

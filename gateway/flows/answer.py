@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable
 from contextlib import suppress
 from dataclasses import replace
 from time import perf_counter
@@ -20,15 +19,13 @@ from gateway.core import capture
 from gateway.core.chat import ChatRequest, NotForUs, read_chat
 from gateway.core.errors import (
     BadRequest,
-    OwnerGone,
-    StateUnavailable,
     UpstreamFailed,
     UpstreamTimedOut,
 )
 from gateway.core.exchange import Outcome
 from gateway.core.injection import blocks, splice
 from gateway.core.responses import read_responses
-from gateway.flows.aftermath import OFF_THE_LOOP_BYTES, Copy, remember
+from gateway.flows.aftermath import OFF_THE_LOOP_BYTES, Copy, note_injected, quietly, remember
 from gateway.flows.groups import held_out
 from gateway.flows.handover import Underway
 from gateway.flows.limits import ERROR_BYTES, REFUSALS, learned
@@ -37,13 +34,11 @@ from gateway.flows.unnoted import Unnoted
 from gateway.flows.visit import Ask, Client, Report, Visit
 from gateway.ports import (
     Deployment,
+    Injected,
     UpstreamRequest,
     UpstreamResponse,
 )
 from gateway.telemetry import tracing
-from gateway.telemetry.logs import Outage, log
-
-_notes = Outage(log("answer"), "noting what was injected")
 
 FIRM_S: Final = 5.0
 """How long the end of an answer may wait for what was said to be kept."""
@@ -211,7 +206,7 @@ class Journeys:
                 used=visit.room,
             )
             self._deployment.background.spawn(
-                _quietly(
+                quietly(
                     visit.services.state.remember_limit(visit.who.app, visit.request.model, limit)
                 ),
                 "remember what a model cannot take",
@@ -224,24 +219,14 @@ class Journeys:
         """The conversation's block holds these memories now; a next request of its tool loop
         has the same ones without another recall."""
         recalled, conversation = visit.recalled, visit.conversation
-        if recalled is None or conversation is None or visit.owner is None:
+        if recalled is None or conversation is None:
             return
         refs = recalled.refs if visit.report.injected else ()
         if conversation.injected == refs and conversation.recalled_for == visit.turn_mark:
             return
-        self._underway.spawn(
-            visit.person,
-            _quietly(
-                visit.services.state.note_injected(
-                    visit.owner,
-                    conversation.session,
-                    refs,
-                    recalled_for=visit.turn_mark,
-                    now=visit.now,
-                )
-            ),
-            "note what was injected",
-        )
+        visit.injected = Injected(refs, visit.turn_mark)
+        if not visit.writes:  # else it goes with what is noted of the exchange
+            self._underway.spawn(visit.person, note_injected(visit), "note what was injected")
 
     # --- relay, hand over --------------------------------------------------------------------
 
@@ -373,15 +358,3 @@ async def _beginning(response: UpstreamResponse, limit: int) -> bytes:
                 break
     await response.close()
     return body[:limit]
-
-
-async def _quietly(work: Awaitable[None]) -> None:
-    """A note that may be missed: without it the next request costs more, nothing is lost."""
-    try:
-        await work
-    except OwnerGone:
-        return
-    except StateUnavailable as exc:
-        _notes.failed(exc.message)
-    else:
-        _notes.recovered()

@@ -17,7 +17,7 @@ from typing import Final
 from gateway.core.errors import Unavailable
 from gateway.core.identity import Owner
 from gateway.core.memory import Instant
-from gateway.ports import ConversationState, Deployment
+from gateway.ports import ConversationState, Deployment, Injected
 
 AGAIN_S: Final = 1.0
 MARKS: Final = 500_000
@@ -32,6 +32,7 @@ class Note:
     marks: tuple[str, ...]
     now: Instant
     owed: int = 0
+    injected: Injected | None = None
 
 
 class Unnoted:
@@ -68,7 +69,14 @@ class Unnoted:
         is not noted then stays."""
         while notes := self._of.get(owner.tenant):
             note = notes[0]
-            await state.note_seen(owner, note.session, note.marks, now=note.now, owed=note.owed)
+            await state.note_seen(
+                owner,
+                note.session,
+                note.marks,
+                now=note.now,
+                owed=note.owed,
+                injected=note.injected,
+            )
             self.drop(owner, note)
 
     def try_again(self, deployment: Deployment) -> None:

@@ -16,7 +16,7 @@ from gateway.core.identity import Owner, Person
 from gateway.core.memory import Instant
 from gateway.flows.limits import AS_SET, Room
 from gateway.flows.recall import Recalled
-from gateway.ports import Conversation, Headers, Services
+from gateway.ports import Conversation, Headers, Injected, Services
 from gateway.telemetry.tracing import NO_SPAN, Span
 
 Mode = Literal["full", "readonly", "writeonly", "off"]
@@ -128,6 +128,7 @@ class Visit:
     recalled: Recalled | None = None
     body: bytes = b""
     block: str = ""
+    injected: Injected | None = None
     report: Report = field(default=OFF)
     upstream_ms: float = 0.0
     span: Span = NO_SPAN

@@ -15,7 +15,7 @@ from gateway.ports.directory import Cipher, Directory, JwksSource, KeyStore, Rev
 from gateway.ports.exchanges import DeadLetter, ExchangeQueue, Lease, QueueStatus, Spool
 from gateway.ports.models import Budget, Embedder, EmbeddingModel, Extractor, Reranker
 from gateway.ports.records import GROUPS, Group, GroupCounts, Receipts, Tally
-from gateway.ports.state import Conversation, ConversationState, Opening
+from gateway.ports.state import Conversation, ConversationState, Injected, Opening
 from gateway.ports.store import Lexicon, MemoryStore, Sparse, Writers
 from gateway.ports.upstream import Headers, Take, Upstream, UpstreamRequest, UpstreamResponse
 
@@ -40,6 +40,7 @@ __all__ = [
     "GroupCounts",
     "Headers",
     "Health",
+    "Injected",
     "JwksSource",
     "KeyStore",
     "Lease",

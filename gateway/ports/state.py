@@ -41,19 +41,36 @@ class Conversation:
     standing_version: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Injected:
+    """What a conversation's block holds from now on: the ids of memories in their order, and the
+    mark of the user turn that they were recalled for."""
+
+    ids: tuple[str, ...]
+    recalled_for: str
+
+
 class ConversationState(Protocol):
     """Shared by all gateway processes; one round trip to open. Raises StateUnavailable."""
 
     async def open(self, owner: Owner, opening: Opening) -> Conversation: ...
 
     async def note_injected(
-        self, owner: Owner, session: str, ids: Sequence[str], *, recalled_for: str, now: Instant
+        self, owner: Owner, session: str, injected: Injected, *, now: Instant
     ) -> None: ...
 
     async def note_seen(
-        self, owner: Owner, session: str, marks: Sequence[str], *, now: Instant, owed: int = 0
+        self,
+        owner: Owner,
+        session: str,
+        marks: Sequence[str],
+        *,
+        now: Instant,
+        owed: int = 0,
+        injected: Injected | None = None,
     ) -> None:
-        """These messages are captured (or will be): they are not new any more.
+        """These messages are captured (or will be): they are not new any more. With `injected`,
+        what `note_injected` would note, in the same round trip.
 
         Where their answer broke off, `owed` says how many of them were new: the same request
         asked again, the whole answer still owed, finds as many.

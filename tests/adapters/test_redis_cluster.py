@@ -13,7 +13,7 @@ from gateway.adapters.redis_state import RedisState
 from gateway.config import load
 from gateway.core.identity import Owner, Person, new_owner
 from gateway.core.keys import make_key
-from gateway.ports import Opening
+from gateway.ports import Injected, Opening
 
 NOON = 1_790_000_000.0
 SLOTS = 16_384
@@ -29,7 +29,7 @@ async def test_conversation_state_works_in_a_cluster(cluster: Any, ann: Owner) -
     state = RedisState(cluster, AesGcmCipher())
     opening = Opening(("m1",), None, NOON, 3600.0)
     found = await state.open(ann, opening)
-    await state.note_injected(ann, found.session, ["a"], recalled_for="t", now=NOON)
+    await state.note_injected(ann, found.session, Injected(("a",), "t"), now=NOON)
     await state.note_seen(ann, found.session, ["m1", "m2"], now=NOON)
     await state.touch_standing(ann.tenant)
     assert (await state.open(ann, opening)).injected == ("a",)

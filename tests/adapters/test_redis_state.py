@@ -14,7 +14,7 @@ from gateway.adapters.redis_state import CHUNK, MOST_MARKS, RedisState
 from gateway.core.errors import OwnerGone, StateUnavailable
 from gateway.core.identity import Owner, Person, new_owner
 from gateway.core.memory import Instant
-from gateway.ports import Conversation, Opening
+from gateway.ports import Conversation, Injected, Opening
 
 NOON = 1_790_000_000.0
 GAP = 6 * 3600.0
@@ -251,7 +251,7 @@ async def test_a_conversation_keeps_what_was_injected_over_generations(
     state: RedisState, ann: Owner
 ) -> None:
     found = await answered(state, ann, "u1 a1", session="s")
-    await state.note_injected(ann, found.session, ["m1"], recalled_for="t", now=NOON)
+    await state.note_injected(ann, found.session, Injected(("m1",), "t"), now=NOON)
     for n in range(1, 4):
         found = await opened(state, ann, f"u{n}", session="s", at=NOON + n * 31 * DAY)
         assert found.injected == ("m1",)
@@ -264,11 +264,23 @@ async def test_what_was_injected_is_replaced_as_a_list_in_order(
     state: RedisState, ann: Owner
 ) -> None:
     session = (await opened(state, ann, "u1")).session
-    await state.note_injected(ann, session, ["m2", "m1"], recalled_for="turn-1", now=NOON)
-    await state.note_injected(ann, session, ["m2", "m1", "m3"], recalled_for="turn-2", now=NOON)
+    await state.note_injected(ann, session, Injected(("m2", "m1"), "turn-1"), now=NOON)
+    await state.note_injected(ann, session, Injected(("m2", "m1", "m3"), "turn-2"), now=NOON)
     found = await opened(state, ann, "u1")
     assert found.injected == ("m2", "m1", "m3")
     assert found.recalled_for == "turn-2"
+
+
+async def test_what_was_injected_is_noted_in_one_go_with_what_was_seen(
+    state: RedisState, ann: Owner
+) -> None:
+    session = (await opened(state, ann, "u1")).session
+    block = Injected(("m2", "m1"), "turn-1")
+    await state.note_seen(ann, session, said("u1 a1"), now=NOON, injected=block)
+    found = await opened(state, ann, "u1 a1 u2")
+    assert (found.fresh, found.injected, found.recalled_for) == (1, ("m2", "m1"), "turn-1")
+    await state.note_seen(ann, session, said("u1 a1 u2 a2"), now=NOON)
+    assert (await opened(state, ann, "u1 a1 u2 a2 u3")).injected == ("m2", "m1")
 
 
 async def test_the_standing_version_changes_with_every_touch_and_never_comes_back(
@@ -344,7 +356,7 @@ async def test_a_cost_above_a_minutes_worth_goes_through_a_full_bucket(state: Re
 
 async def fill(state: RedisState, owner: Owner) -> str:
     found = await answered(state, owner, "u1 a1", session="secretsession")
-    await state.note_injected(owner, found.session, ["secretid"], recalled_for="t", now=NOON)
+    await state.note_injected(owner, found.session, Injected(("secretid",), "t"), now=NOON)
     await state.once(owner, "secretkey", b"secretanswer")
     return found.session
 
@@ -370,7 +382,7 @@ async def test_nothing_in_flight_writes_an_erased_tenant_back(
     session = await fill(state, ann)
     await state.erase(ann.tenant)
     await state.note_seen(ann, session, said("u1 a1 u2"), now=NOON)
-    await state.note_injected(ann, session, ["m"], recalled_for="t", now=NOON)
+    await state.note_injected(ann, session, Injected(("m",), "t"), now=NOON)
     await state.touch_standing(ann.tenant)
     await state.once(ann, "late", b"answer")
     with pytest.raises(OwnerGone):
@@ -420,7 +432,7 @@ async def test_an_absent_redis_is_unavailable_and_never_an_empty_answer(
     calls: list[Any] = [
         opened(away, ann, "u1"),
         away.note_seen(ann, "s", said("u1"), now=NOON),
-        away.note_injected(ann, "s", [], recalled_for="t", now=NOON),
+        away.note_injected(ann, "s", Injected((), "t"), now=NOON),
         away.touch_standing(ann.tenant),
         away.standing_version(ann.tenant),
         away.limits("default", "m"),

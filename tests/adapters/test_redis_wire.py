@@ -68,6 +68,29 @@ async def test_a_pipeline_answers_in_order(wire: RedisWire) -> None:
     assert await pipe.execute() == [b"0", b"1", b"2", b"3", b"4"]
 
 
+async def test_an_error_in_a_pipeline_is_raised_and_the_others_are_done(wire: RedisWire) -> None:
+    pipe = wire.pipeline(transaction=False)
+    for command in (("SET", "k", 1), ("NONSENSE",), ("INCR", "k")):
+        pipe.execute_command(*command)
+    with pytest.raises(exceptions.ResponseError):
+        await pipe.execute()
+    assert await wire.execute_command("GET", "k") == b"2"
+
+
+async def test_a_pipeline_that_is_cut_short_leaves_the_connection_in_order(
+    wire: RedisWire,
+) -> None:
+    await wire.ping()
+    pipe = wire.pipeline(transaction=False)
+    for n in range(5):
+        pipe.execute_command("ECHO", f"{n}")
+    cut = asyncio.create_task(pipe.execute())
+    await asyncio.sleep(0)
+    cut.cancel()
+    assert await wire.execute_command("ECHO", "after") == b"after"
+    assert cut.cancelled()
+
+
 async def test_who_gives_up_waiting_does_not_shift_the_answers(wire: RedisWire) -> None:
     await wire.ping()
     given_up = asyncio.ensure_future(wire.execute_command("ECHO", "first"))

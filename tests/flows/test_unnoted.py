@@ -28,7 +28,14 @@ class State:
         self.noted: list[tuple[str, str, Sequence[str], int]] = []
 
     async def note_seen(
-        self, owner: Owner, session: str, marks: Sequence[str], *, now: float, owed: int = 0
+        self,
+        owner: Owner,
+        session: str,
+        marks: Sequence[str],
+        *,
+        now: float,
+        owed: int,
+        injected: None,
     ) -> None:
         if self.away:
             raise StateUnavailable("away")

@@ -1,13 +1,14 @@
--- These messages are captured, or will be.
+-- These messages are captured, or will be; and what the conversation's block holds now.
 -- KEYS: conv, gone    ARGV: now, ttl, session, run that ends the walk,
 --                        marks from the latest on in lines,
 --                        how many of the messages were new where the answer broke off, 0 where it
---                        did not, -1 for earlier marks
+--                        did not, -1 for earlier marks; the block's sealed list, '' as it was
 -- Returns 1 where earlier marks need not be looked at.
 if redis.call('EXISTS', KEYS[2]) == 1 then return 1 end
 redis.call('HSETNX', KEYS[1], 'born', ARGV[1])
 redis.call('HSET', KEYS[1], 'a' .. ARGV[3], ARGV[1])
 redis.call('EXPIRE', KEYS[1], ARGV[2])
+if ARGV[7] ~= '' then redis.call('HSET', KEYS[1], 'i' .. ARGV[3], ARGV[7]) end
 local owed, latest = tonumber(ARGV[6]), string.match(ARGV[5], '^[^\n]+')
 if latest and owed > 0 then
   redis.call('HSET', KEYS[1], 'u' .. latest, owed)
