@@ -1,29 +1,82 @@
-"""Pending exchanges that were opened are held up to a number of bytes, not of exchanges."""
+"""Pending exchanges that were opened are held up to a number of bytes, and in their order."""
 
 from __future__ import annotations
 
-from gateway.adapters.redis_queue.held import EXCHANGE_BYTES, TIMES, Held, Placed
+import pytest
+
+from gateway.adapters.redis_queue import held as module
+from gateway.adapters.redis_queue.held import EXCHANGE_BYTES, TIMES, Held, Line, Placed
 from gateway.core.exchange import Exchange, Turn
 
-WORDS = 500
+SIZE = 500
 
 
-def placed(id: str) -> dict[str, Placed]:
-    turn = Turn(n=0, role="user", at=1.0, text="w" * WORDS)
-    exchange = Exchange(id=id, at=1.0, session="s", turns=(turn,), outcome="complete")
-    return {id: (1.0, 1, exchange)}
+def placed(number: int, at: float | None = None) -> Placed:
+    at = float(number) if at is None else at
+    exchange = Exchange(id=f"x{number}", at=at, session="s", turns=(Turn(0, "user", "w", at),))
+    return Placed(at, number, f"hidden{number}", SIZE, exchange)
 
 
-def test_whoever_was_in_conversation_longest_ago_gives_way_to_long_words() -> None:
-    held = Held(2 * (EXCHANGE_BYTES + TIMES * WORDS))
-    held.keep("ann", placed("a"))
-    held.keep("bob", placed("b"))
+def line(*numbers: int, stamp: bytes = b"1", whole: bool = True) -> Line:
+    return Line(stamp, [placed(number) for number in numbers], whole=whole)
+
+
+def ids(found: list[Exchange] | None) -> str | None:
+    return None if found is None else " ".join(each.id for each in found)
+
+
+def test_whoever_was_in_conversation_longest_ago_gives_way() -> None:
+    held = Held(2 * (EXCHANGE_BYTES + TIMES * SIZE))
+    held.keep("ann", line(1))
+    held.keep("bob", line(1))
     assert held.of("ann")
-    held.keep("cid", placed("c"))
+    held.keep("cid", line(1))
     assert [bool(held.of(tenant)) for tenant in ("ann", "bob", "cid")] == [True, False, True]
-    held.keep("cid", placed("c") | placed("d") | placed("e"))
+    held.add("cid", placed(2), b"2")
+    assert not held.of("ann"), "what is added takes room too"
+    held.add("cid", placed(3), b"3")
     assert not held.of("cid"), "what alone is too much is not held"
-    held.keep("ann", placed("a"))
+    held.keep("ann", line(1))
     held.drop("ann")
-    held.keep("bob", placed("b") | placed("c"))
+    held.keep("bob", line(1, 2))
     assert held.of("bob"), "what was dropped takes no room"
+
+
+def test_what_was_said_last_goes_to_the_end_and_what_was_said_earlier_is_not_guessed_at() -> None:
+    one = line(1, 2)
+    assert one.add(placed(3), b"2")
+    assert (one.stamp, ids(one.newest(50))) == (b"2", "x1 x2 x3")
+    assert not one.add(placed(4, at=2.5), b"3")
+    assert (one.stamp, ids(one.newest(50))) == (b"2", "x1 x2 x3")
+
+
+def test_the_newest_are_told_from_what_is_held_only_where_nothing_can_be_missing() -> None:
+    assert ids(line(1, 2, 3).newest(2)) == "x2 x3"
+    assert ids(line(1, 2, 3, whole=False).newest(3)) == "x1 x2 x3"
+    assert line(1, 2, 3, whole=False).newest(4) is None
+
+
+def test_what_redis_walks_last_comes_in_the_order_of_its_time() -> None:
+    """Work that was given back stands behind what waits, whenever that was said."""
+    one = Line(b"1", [placed(2, at=5.0), placed(1, at=1.0), placed(3, at=3.0)], whole=True)
+    assert ids(one.newest(50)) == "x1 x3 x2"
+    assert ids(one.newest(2)) == "x1 x3"
+
+
+@pytest.mark.parametrize(("bound", "value"), [("MOST", 2), ("PENDING_BYTES", 2 * SIZE)])
+def test_of_what_is_added_one_by_one_the_newest_stay(
+    monkeypatch: pytest.MonkeyPatch, bound: str, value: int
+) -> None:
+    monkeypatch.setattr(module, bound, value)
+    one = line(1, 2)
+    assert one.add(placed(3), b"2")
+    assert ids(one.newest(2)) == "x2 x3"
+    assert one.newest(3) is None
+
+
+def test_a_list_that_was_given_out_is_the_callers_own() -> None:
+    one = line(1, 2)
+    found = one.newest(50)
+    assert found is not None
+    found.clear()
+    assert ids(one.newest(50)) == "x1 x2"

@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
 
 from gateway.adapters.redis_queue import SEEN_S, RedisQueue
+from gateway.adapters.redis_queue.steps import Steps
 from gateway.config import ExtractionSettings, QueueSettings
 from gateway.core.delivery import Forget, Plan
 from gateway.core.errors import (
@@ -719,13 +720,98 @@ async def test_pending_shows_what_waits_what_is_leased_and_what_is_retried(
 
 
 async def test_pending_is_the_newest_of_it_bounded_in_number_and_bytes(
-    queue: RedisQueue, ann: Owner, monkeypatch: pytest.MonkeyPatch
+    house: House, ann: Owner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    queue, other = house.queue(), house.queue()
     for n in range(9):
         await queue.put(ann, exchange(f"x{n}", 1000.0 + n, "t" * 100), now=1000.0)
-    assert [each.id for each in await queue.pending(ann, limit=3)] == ["x6", "x7", "x8"]
-    monkeypatch.setattr("gateway.adapters.redis_queue.PENDING_BYTES", 700)
-    assert [each.id for each in await queue.pending(ann)] == ["x7", "x8"]
+    for each in (queue, other):
+        assert [e.id for e in await each.pending(ann, limit=3)] == ["x6", "x7", "x8"]
+        each.let_go(ann.tenant)
+    for module in ("held", "pending"):
+        monkeypatch.setattr(f"gateway.adapters.redis_queue.{module}.PENDING_BYTES", 700)
+    assert [e.id for e in await queue.pending(ann)] == ["x7", "x8"]
+    await queue.put(ann, exchange("x9", 1009.0, "t" * 100), now=1000.0)
+    for each in (queue, other):
+        assert [e.id for e in await each.pending(ann)] == ["x8", "x9"]
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The steps that Redis is asked for."""
+    steps: list[str] = []
+    of = Steps.of
+
+    async def noted(self: Steps, tenant: str, step: str, *args: Any) -> Any:
+        steps.append(step)
+        return await of(self, tenant, step, *args)
+
+    monkeypatch.setattr(Steps, "of", noted)
+    return steps
+
+
+async def test_what_this_process_put_there_is_pending_without_being_read_again(
+    queue: RedisQueue, ann: Owner, asked: list[str]
+) -> None:
+    said = [exchange(f"x{n}", 1000.0 + n) for n in range(3)]
+    for each in said:
+        await queue.put(ann, each, now=1000.0)
+    assert await queue.pending(ann) == said
+    assert "pending" not in asked
+    lease = await leased(queue, 1020.0)
+    assert await queue.pending(ann) == said
+    await queue.done(lease, now=1021.0)
+    assert await queue.pending(ann) == []
+
+
+async def test_what_another_process_changed_is_pending_at_once(house: House, ann: Owner) -> None:
+    one, other = house.queue(), house.queue()
+    await one.put(ann, exchange("x1", 1001.0), now=1001.0)
+    assert len(await one.pending(ann)) == 1
+    await other.put(ann, exchange("x2", 1002.0, "half", outcome="cut_off"), now=1002.0)
+    await one.put(ann, exchange("x3", 1003.0), now=1003.0)
+    assert [each.id for each in await one.pending(ann)] == ["x1", "x2", "x3"]
+    await other.put(ann, exchange("x2", 1002.0, "whole"), now=1003.0)
+    assert [each.turns[0].text for each in await one.pending(ann)][1] == "whole"
+    await other.done(await leased(other, 1020.0), now=1021.0)
+    assert await one.pending(ann) == []
+
+
+async def test_pending_of_a_program_that_knew_no_stamps_is_read_each_time(
+    house: House, queue: RedisQueue, ann: Owner
+) -> None:
+    rule = f"{house.namespace}:{{p{ann.partition}}}:rule:{ann.tenant}"
+    for n in range(2):
+        await house.queue().put(ann, exchange(f"x{n}", 1000.0 + n), now=1000.0)
+        await house.client.hdel(rule, "stamp")
+        assert [each.id for each in await queue.pending(ann)] == ["x0", "x1"][: n + 1]
+    await queue.put(ann, exchange("x2", 1002.0), now=1002.0)
+    assert [each.id for each in await queue.pending(ann)] == ["x0", "x1", "x2"]
+
+
+@pytest.mark.parametrize("step", ["put", "pending"])
+async def test_what_was_asked_before_an_erasure_is_not_held_after_it(
+    house: House, ann: Owner, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    await house.queue().put(ann, exchange("x0"), now=1000.0)
+    queue = house.queue()
+    await queue.pending(ann)
+    if step == "pending":
+        await house.queue().put(ann, exchange("x1", 1001.0), now=1001.0)
+    of = Steps.of
+
+    async def slow(self: Steps, tenant: str, name: str, *args: Any) -> Any:
+        answer = await of(self, tenant, name, *args)
+        if name == step:
+            queue.let_go(ann.tenant)  # while the answer is on its way
+        return answer
+
+    monkeypatch.setattr(Steps, "of", slow)
+    if step == "put":
+        await queue.put(ann, exchange("x2", 1002.0), now=1002.0)
+    else:
+        await queue.pending(ann)
+    assert queue._pending._held.of(ann.tenant) is None
 
 
 # --- bounds -------------------------------------------------------------------------------------

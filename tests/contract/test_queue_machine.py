@@ -412,9 +412,12 @@ class Machine(RuleBasedStateMachine):
             assert self.run(self.queues[0].count(tenant.owner.tenant)) == len(places) - len(
                 tenant.finished
             )
-            shown = {each.id for each in self.run(self.queues[0].pending(tenant.owner))}
             dead = {id for batch in tenant.dead.values() for id in batch.ids}
-            assert shown == set(tenant.seen) - tenant.finished - dead
+            pending = [each for id, each in tenant.seen.items() if id not in tenant.finished | dead]
+            for queue in self.queues:
+                shown = self.run(queue.pending(tenant.owner))
+                assert sorted(shown, key=lambda e: e.id) == sorted(pending, key=lambda e: e.id)
+                assert [e.at for e in shown] == sorted(e.at for e in pending)
         for tenant in self.erased:
             assert self.run(self.queues[0].count(tenant.owner.tenant)) == 0
 

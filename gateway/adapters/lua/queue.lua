@@ -30,9 +30,24 @@ local function letter_of(tenant, name)
   return cjson.decode(call('HGET', key('letters', tenant), name))
 end
 
+local function next_number() return call('HINCRBY', B .. 'counts', 'seq', 1) end
+
+-- Names what is pending of a user now: another after every change. The time keeps it from coming
+-- twice where a crash took back the last numbers.
+local function fresh_stamp(number, now)
+  return string.format('%.0f', number) .. '@' .. text(now)
+end
+
+-- false where nothing is pending, '' where a program put it there that knows of no stamps.
+local function stamp_of(tenant)
+  local rule = key('rule', tenant)
+  return call('HGET', rule, 'stamp') or (call('EXISTS', rule) == 1 and '')
+end
+
 -- When a worker is to look at this user, and since when its oldest exchange waits: told anew
--- from what there is after every change, so that no path can forget to.
-local function schedule(tenant, now)
+-- from what there is after every change, so that no path can forget to. `stamped`: whoever changed
+-- it has noted a fresh stamp.
+local function schedule(tenant, now, stamped)
   local batch = call('HMGET', key('batch', tenant), 'until', 'retry_at', 'first')
   local accepted = key('accepted', tenant)
   local first = tonumber(call('ZRANGE', accepted, 0, 0, 'WITHSCORES')[2])
@@ -59,6 +74,9 @@ local function schedule(tenant, now)
   end
   if due then
     call('ZADD', B .. 'due', due, tenant)
+    if not stamped then
+      call('HSET', key('rule', tenant), 'stamp', fresh_stamp(next_number(), now))
+    end
   else
     call('ZREM', B .. 'due', tenant)
     call('DEL', key('rule', tenant))
@@ -86,7 +104,7 @@ end
 -- The dead letter keeps the exchanges where they are, and the plan, should there be one: what
 -- was applied in part must not be decided anew.
 local function bury(tenant, ids, letter, plan, now)
-  local name = tenant .. '-' .. string.format('%.0f', call('HINCRBY', B .. 'counts', 'seq', 1))
+  local name = tenant .. '-' .. string.format('%.0f', next_number())
   letter.at, letter.ids, letter.n = text(now), table.concat(ids, ' '), #ids
   call('HSET', key('letters', tenant), name, cjson.encode(letter))
   if plan then call('HSET', key('letters', tenant), name .. ':plan', plan) end
@@ -108,7 +126,7 @@ local function halve(tenant, keep, tries, reason, now)
   end
   call('HSET', batch, 'ids', table.concat(parts[1], ' '), 'n', #parts[1], 'tries', tries,
        'first', text(since[1]))
-  local name = tenant .. '-' .. string.format('%.0f', call('HINCRBY', B .. 'counts', 'seq', 1))
+  local name = tenant .. '-' .. string.format('%.0f', next_number())
   local letter = { reason = reason, tries = tries, again = tries, first = text(since[2]),
                    at = text(now), ids = table.concat(parts[2], ' '), n = #parts[2] }
   call('HSET', key('letters', tenant), name, cjson.encode(letter))
@@ -187,11 +205,12 @@ end
 
 local steps = {}
 
--- 1 accepted, 2 replaced one whose answer was not complete, 3 not taken: such a one was distilled
--- already, or is decided, 0 known already, -1 erased, -2 full.
+-- First of the answer: 1 accepted, 2 replaced one whose answer was not complete, 3 not taken: such a
+-- one was distilled already, or is decided, 0 known already, -1 erased, -2 full. Where it was
+-- accepted: its number, and the stamps of before and of now.
 function steps.put(tenant, id, at, now, chars, complete, sealed,
                    idle, wait, most_chars, most, user_most, seen_s, seen_most)
-  if call('EXISTS', key('gone', tenant)) == 1 then return -1 end
+  if call('EXISTS', key('gone', tenant)) == 1 then return { -1 } end
   local exchanges, waiting = key('exchange', tenant), key('waiting', tenant)
   local seen, cut, rule = key('seen', tenant), key('cut', tenant), key('rule', tenant)
   local function note(list)
@@ -206,11 +225,11 @@ function steps.put(tenant, id, at, now, chars, complete, sealed,
   if old then
     local _, was_complete
     _, accepted, sequence, old_chars, was_complete = struct.unpack(HEADER, old)
-    if tonumber(complete) <= was_complete then return 0 end
+    if tonumber(complete) <= was_complete then return { 0 } end
     in_line = call('ZSCORE', waiting, member(sequence, id))
     if not in_line then
       local planned, in_batch = decided(tenant, id)
-      if planned then return 3 end
+      if planned then return { 3 } end
       local batch = key('batch', tenant)
       local held = in_batch and call('HMGET', batch, 'until', 'n') or { '0' }
       if held[1] ~= '0' then -- who holds it has read less than there is now: it begins anew
@@ -223,11 +242,11 @@ function steps.put(tenant, id, at, now, chars, complete, sealed,
     call('ZREM', cut, id)
   else
     if call('ZSCORE', seen, id) then
-      return complete == '1' and call('ZSCORE', cut, id) and 3 or 0
+      return { complete == '1' and call('ZSCORE', cut, id) and 3 or 0 }
     end
     local held = tonumber(call('HGET', key('batch', tenant), 'n') or 0)
-    if call('ZCARD', waiting) + held >= tonumber(user_most) then return -2 end
-    sequence = call('HINCRBY', B .. 'counts', 'seq', 1)
+    if call('ZCARD', waiting) + held >= tonumber(user_most) then return { -2 } end
+    sequence = next_number()
     call('ZADD', key('accepted', tenant), now, id)
     note(seen)
     if complete == '0' then note(cut) end
@@ -236,14 +255,19 @@ function steps.put(tenant, id, at, now, chars, complete, sealed,
   local record = struct.pack(HEADER, tonumber(at), accepted, sequence, tonumber(chars),
                              tonumber(complete)) .. sealed
   call('HSET', exchanges, id, record)
+  local before = stamp_of(tenant)
+  local stamp = fresh_stamp(old and next_number() or sequence, now)
   if in_line then
     call('ZADD', waiting, at, member(sequence, id))
-    call('HSET', rule, 'idle', idle, 'wait', wait, 'most_chars', most_chars, 'most', most)
+    call('HSET', rule, 'stamp', stamp,
+         'idle', idle, 'wait', wait, 'most_chars', most_chars, 'most', most)
     call('HINCRBY', rule, 'chars', tonumber(chars) - old_chars)
+  else
+    call('HSET', rule, 'stamp', stamp)
   end
   bump('bytes', #record - old_bytes)
-  schedule(tenant, tonumber(now))
-  return old and 2 or 1
+  schedule(tenant, tonumber(now), true)
+  return { old and 2 or 1, sequence, before, stamp }
 end
 
 -- {} or when the next one here falls due, then what is leased: tenant, token, tries, plan or
@@ -386,11 +410,12 @@ end
 
 -- Of one user, without a lease.
 
--- The newest that are not distilled yet: ids and records, as many as `most` and `bytes` allow. The
--- record of one that is complete, and so final, is left out where its number is `upto` or less.
+-- The stamp; 1 if all follows; and the newest that are not distilled yet, newest first: ids and
+-- records, as many as `most` and `bytes` allow. The record of one that is complete, and so final, is
+-- left out where its number is `upto` or less.
 function steps.pending(tenant, most, bytes, upto)
-  local ids, records, size = {}, {}, 0
-  for _, name in ipairs(call('ZREVRANGE', key('waiting', tenant), 0, tonumber(most) - 1)) do
+  local ids, records, size, all = {}, {}, 0, 1
+  for _, name in ipairs(call('ZREVRANGE', key('waiting', tenant), 0, tonumber(most))) do
     ids[#ids + 1] = id_of(name)
   end
   local function and_then(list)
@@ -400,15 +425,18 @@ function steps.pending(tenant, most, bytes, upto)
   for _, name in ipairs(call('LRANGE', key('returned', tenant), 0, -1)) do
     and_then(words(letter_of(tenant, name).ids))
   end
-  for i = 1, math.min(#ids, tonumber(most)) do
-    local record = call('HGET', key('exchange', tenant), ids[i])
+  for i, id in ipairs(ids) do
+    local record = call('HGET', key('exchange', tenant), id)
     size = size + #record
-    if #records > 0 and size > tonumber(bytes) then break end
-    records[#records + 1] = ids[i]
+    if i > tonumber(most) or (i > 1 and size > tonumber(bytes)) then
+      all = 0
+      break
+    end
+    records[#records + 1] = id
     local _, _, sequence, _, complete = struct.unpack(HEADER, record)
     records[#records + 1] = complete == 1 and sequence <= tonumber(upto) and '' or record
   end
-  return records
+  return { stamp_of(tenant), all, unpack(records) }
 end
 
 function steps.records(tenant, ...)

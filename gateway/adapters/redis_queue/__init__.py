@@ -17,7 +17,8 @@ Keys, all below `<namespace>:{p<n>}:`, n being the tenant's partition: one slot 
     exchange:<t>    hash    id → header and sealed exchange; all of them, whatever their state
     waiting:<t>     zset    sequence number and id → the exchange's own time; not in a batch
     accepted:<t>    zset    id → when it was accepted; not in a batch
-    rule:<t>        hash    when this user falls due, as its app has it; characters waiting
+    rule:<t>        hash    when this user falls due, as its app has it; characters waiting; the
+                            stamp, which names what is pending and changes whenever that does
     batch:<t>       hash    ids, token, until (0: given back), retry_at, tries, first, plan
     returned:<t>    list    dead letters that were retried, to be batches again as they were
     letters:<t>     hash    dead letter → JSON; and its plan
@@ -39,9 +40,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
-from gateway.adapters.redis_queue.held import Held, Placed
+from gateway.adapters.redis_queue.held import Placed
 from gateway.adapters.redis_queue.letters import Letters
 from gateway.adapters.redis_queue.opening import HEADER, hidden, opened, sealed
+from gateway.adapters.redis_queue.pending import Pending
 from gateway.adapters.redis_queue.room import Room
 from gateway.adapters.redis_queue.steps import Steps
 from gateway.config import ExtractionSettings, QueueSettings
@@ -64,8 +66,6 @@ SEEN_S: Final = 7 * 86_400
 SEEN_MOST: Final = 10_000
 GONE_S: Final = 90 * 86_400
 """How long an erased tenant is refused here. The directory knows no such tenant for ever."""
-PENDING_BYTES: Final = 256 * 1024
-"""What recall reads of the pending at most: chat waits for it."""
 CHARACTERS_A_TOKEN: Final = 4
 HINT_S: Final = 0.25
 
@@ -98,7 +98,7 @@ class RedisQueue:
         self._extraction_for = extraction_for
         self._room = Room(self._steps, settings)
         self._letters = Letters(self._steps, cipher, by_tenant)
-        self._held_open = Held()
+        self._pending = Pending(self._steps, cipher)
         self._hints: list[tuple[Instant, int]] = []
         self._hinted_at: Instant = 0.0
         self._looking = asyncio.Lock()
@@ -117,7 +117,8 @@ class RedisQueue:
         record = sealed(self._cipher, owner, id, exchange)
         await self._room.check(len(record))
         rule = self._extraction_for(owner.app)
-        code = await self._steps.of(
+        drops = self._pending.drops
+        code, *told = await self._steps.of(
             owner.tenant,
             "put",
             id,
@@ -145,6 +146,9 @@ class RedisQueue:
             return await self.put(owner, completing(exchange), now=now)
         if code == 1:
             self._room.taken(len(record))
+            number, before, stamp = told
+            placed = Placed(exchange.at, number, id, HEADER.size + len(record), exchange)
+            self._pending.added(owner.tenant, placed, before=before, stamp=stamp, drops=drops)
         return bool(code)
 
     # --- workers ---------------------------------------------------------------------------
@@ -283,45 +287,20 @@ class RedisQueue:
     async def pending(self, owner: Owner, *, limit: int = 50) -> list[Exchange]:
         """What this user said that is not distilled yet (leased work included), newest last.
 
-        The newest of it, bounded by `limit` and `PENDING_BYTES`.
+        The newest of it, bounded by `limit` and `PENDING_BYTES`. The same objects each time, for
+        as long as they are held.
         """
-        tenant = owner.tenant
-        found = await self._pending(owner, limit, self._held_open.newest(tenant))
-        if found is None:  # something that is not held any more was taken to be
-            found = await self._pending(owner, limit, 0) or {}
-        # One that is not complete may change under its id.
-        whole = {id: it for id, it in found.items() if it[2].outcome == "complete"}
-        self._held_open.keep(tenant, whole)
-        return [exchange for *_, exchange in sorted(found.values(), key=lambda each: each[:2])]
-
-    async def _pending(self, owner: Owner, limit: int, upto: int) -> dict[str, Placed] | None:
-        """Those that are complete and were numbered `upto` or before come as ids alone."""
-        held = self._held_open.of(owner.tenant)
-        pairs = await self._steps.of(owner.tenant, "pending", limit, PENDING_BYTES, upto)
-        found: dict[str, Placed] = {}
-        for name, record in zip(pairs[::2], pairs[1::2], strict=True):
-            id = name.decode()
-            if not record:
-                if id not in held:
-                    return None
-                found[id] = held[id]
-                continue
-            try:
-                at, _, sequence, *_ = HEADER.unpack_from(record)
-                found[id] = (at, sequence, opened(self._cipher, owner, id, record))
-            except Unreadable:
-                continue  # a worker will come upon it and say so; recall has no use for it
-        return found
+        return await self._pending.newest(owner, limit)
 
     async def erase(self, tenant: str) -> dict[str, int]:
         """Remove pending, leased, planned and dead work of a tenant and refuse more of it."""
-        self._held_open.drop(tenant)
+        self._pending.drop(tenant)
         counts = await self._steps.of(tenant, "erase", GONE_S)
         return dict(zip(("pending", "leased", "dead", "plans"), map(int, counts), strict=True))
 
     def let_go(self, tenant: str) -> None:
         """Hold none of this tenant's opened exchanges."""
-        self._held_open.drop(tenant)
+        self._pending.drop(tenant)
 
     async def count(self, tenant: str) -> int:
         """What of a tenant is still in the queue, in any state."""

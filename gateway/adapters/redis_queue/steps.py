@@ -61,6 +61,16 @@ class Steps:
         """A step in a partition."""
         return await self._translated(self._evaluate([self._due_keys[partition]], step, *args))
 
+    async def stamp(self, tenant: str) -> bytes | None:
+        """What names all that is pending of a tenant now: None where nothing is, empty where it is
+        of a program that knew no stamps. A plain command: Redis answers in 1 µs, to a script in 6.
+        """
+        key = self._due_keys[partition_of(tenant)].removesuffix("due") + f"rule:{tenant}"
+        stamp, rule = await self._translated(
+            self._client.execute_command("HMGET", key, "stamp", "idle")
+        )
+        return b"" if stamp is None and rule is not None else stamp
+
     async def tops(self) -> list[tuple[Instant, int]]:
         """(when its first user falls due, partition) of each partition that has any.
 
