@@ -289,6 +289,7 @@ def _meant(row: _Row, where: Where, tags: frozenset[str]) -> bool:
         and (not where.kinds or memory.kind in where.kinds)
         and (not where.types or memory.type in where.types)
         and tags <= row.tags
+        and (not where.sessions or memory.session in where.sessions)
         and (
             where.as_of is None
             or (

@@ -47,7 +47,7 @@ def refuse_tags(where: Where) -> None:
 
     Raises ValueError, for it is the caller's mistake and an empty answer would be a lie.
     """
-    if where.metadata or where.session is not None:
+    if where.metadata or where.session is not None or where.sessions:
         raise ValueError("metadata and session cannot be matched without the owner")
 
 
@@ -67,6 +67,8 @@ def of_owner(owner: Owner, where: Where, *, expiry: bool = True) -> tuple[Condit
     if where.types:
         wanted.append(Condition("type", "any", where.types))
     wanted += [Condition("tags", "is", wanted_tag) for wanted_tag in tags_wanted(owner, where)]
+    if where.sessions:
+        wanted.append(Condition("tags", "any", sessions_wanted(owner, where)))
     if where.as_of is not None:
         wanted.append(Condition("valid_from", "lte", where.as_of))
         wanted.append(Condition("valid_to", "lte", where.as_of, negated=True))
@@ -86,6 +88,11 @@ def tags_wanted(owner: Owner, where: Where) -> list[str]:
     """The tags that a memory must have, every one, to be meant by `where`."""
     wanted = [tag(owner, "session", where.session)] if where.session is not None else []
     return wanted + [tag(owner, f"m.{name}", value) for name, value in where.metadata.items()]
+
+
+def sessions_wanted(owner: Owner, where: Where) -> tuple[str, ...]:
+    """Tags of which a memory must have one, where there are any."""
+    return tuple(tag(owner, "session", session) for session in where.sessions)
 
 
 def is_expired(memory: Memory, before: Instant | None) -> bool:

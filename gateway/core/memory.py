@@ -134,8 +134,8 @@ class Where:
 
     `as_of` keeps what was held true then (valid_from ≤ as_of < valid_to) and lets
     superseded memories in; without it only `statuses` count. `metadata` must match key by
-    key. `expired_before`: memories whose `expires_at` has passed are never returned when it
-    is given.
+    key; `sessions` are alternatives. `expired_before`: memories whose `expires_at` has passed are
+    never returned when it is given.
     """
 
     kinds: tuple[Kind, ...] = ()
@@ -144,6 +144,7 @@ class Where:
     as_of: Instant | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     session: str | None = None
+    sessions: tuple[str, ...] = ()
     expired_before: Instant | None = None
 
 

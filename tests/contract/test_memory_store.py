@@ -313,6 +313,13 @@ async def test_a_session_narrows_a_search(store: MemoryStore) -> None:
         turn("b", "tea", source=Source(session="s2")),
     )
     assert await found(store, ANNA, "tea", Where(session="s1")) == {"a"}
+    await put(store, ANNA, turn("c", "tea", source=Source(session="s3")), turn("d", "tea"))
+    await put(store, BOB, turn("e", "tea", source=Source(session="s3")))
+    where = Where(sessions=("s1", "s3", "s4"))
+    assert await found(store, ANNA, "tea", where) == {"a", "c"}
+    assert {m.id for m in await store.page(ANNA, where, limit=9)} == {"a", "c"}
+    with pytest.raises(ValueError, match="owner"):
+        await store.count(ANNA.tenant, where)
 
 
 async def test_as_of_keeps_what_was_true_then_superseded_or_not(store: MemoryStore) -> None:

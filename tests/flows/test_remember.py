@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from gateway.core.errors import ExtractorUnavailable, QueueUnavailable, StoreUna
 from gateway.core.exchange import Turn, turn_memory_id
 from gateway.core.identity import Owner
 from gateway.core.memory import Entry, Memory, Probe, Source, Version, Where
+from gateway.flows.distil import NEIGHBOURS, newest_of
 from gateway.flows.remember import Desk, remember_next
 from gateway.lab.scripted_upstream import Raw, Stall, refusal
 from tests.flows.workshop import BERLIN, DAY, NOW, ScriptedModel, Workshop, fact, workshop
@@ -167,6 +169,26 @@ async def test_a_turn_can_be_found_by_the_words_around_it(embedding_shop: Worksh
     assert "She moved her practice" in texts
     assert "Noted." in texts, "a stored turn is written again with its new neighbour"
     assert await shop.services.store.unembedded(10) == []
+
+
+@pytest.mark.parametrize("stored", [(3, 0, 5), (40, 1, 2), (40, 20, 17, 3), (16, 16), (60,)])
+async def test_sessions_of_a_batch_looked_up_together_lend_what_each_would_lend_alone(
+    shop: Workshop, stored: tuple[int, ...]
+) -> None:
+    store, owner = shop.services.store, await shop.owner()
+    source = [Source(session=f"s{i}") for i, n in enumerate(stored) for _ in range(n)]
+    random.Random(len(stored)).shuffle(source)
+    times = [NOW + n for n in range(len(source))]
+    turns = [
+        Memory(f"t{n}", "turn", "said", at, at, at, source=one)
+        for n, (at, one) in enumerate(zip(times, source, strict=True))
+    ]
+    await store.put(owner, [Entry(turn) for turn in turns])
+    sessions = [f"s{i}" for i in range(len(stored))]
+    together = await newest_of(shop.services, owner, sessions, now=shop.now)
+    for session in sessions:
+        where = Where(kinds=("turn",), session=session, expired_before=shop.now)
+        assert together[session] == await store.page(owner, where, limit=NEIGHBOURS)
 
 
 async def test_many_known_facts_are_shown_by_what_was_spoken_of(shop: Workshop) -> None:
