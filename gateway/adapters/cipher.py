@@ -24,6 +24,9 @@ from gateway.core.identity import Owner
 PLAIN = b"\x00"
 SEALED = b"\x01"
 NONCE_BYTES = 12
+NONCE_END = 1 + NONCE_BYTES
+LEAST_BYTES = NONCE_END + 16
+"""Of what is sealed: the marker, the nonce and the tag of an empty text."""
 
 
 class AesGcmCipher:
@@ -37,18 +40,9 @@ class AesGcmCipher:
 
     def open(self, owner: Owner, sealed: bytes, context: str) -> bytes:
         """Raises Unreadable, which never holds any of the text."""
-        marker = sealed[:1]
-        if marker == PLAIN:
-            # Also under an owner with a key: sealing may have been switched on since.
-            return sealed[1:]
-        if marker != SEALED or len(sealed) < 1 + NONCE_BYTES + 16:
-            raise Unreadable(
-                "a stored text is in no form that this program knows: damaged, or written by a"
-                " newer version"
-            )
-        if not owner.key:
-            raise Unreadable("a stored text is sealed, and its owner has no key")
-        nonce, text = sealed[1 : 1 + NONCE_BYTES], sealed[1 + NONCE_BYTES :]
+        if not sealed.startswith(SEALED) or len(sealed) < LEAST_BYTES or not owner.key:
+            return _unsealed(sealed)
+        nonce, text = sealed[1:NONCE_END], sealed[NONCE_END:]
         try:
             return _aead(owner.key).decrypt(nonce, text, _bound(owner, context))
         except InvalidTag as exc:
@@ -59,6 +53,19 @@ class AesGcmCipher:
     def let_go(self) -> None:
         """All of them: making one anew takes a microsecond, and erasures are few."""
         _aead.cache_clear()
+
+
+def _unsealed(kept: bytes) -> bytes:
+    """What was never sealed. Raises Unreadable for all else."""
+    if kept.startswith(PLAIN):
+        # Also under an owner with a key: sealing may have been switched on since.
+        return kept[1:]
+    if kept.startswith(SEALED) and len(kept) >= LEAST_BYTES:
+        raise Unreadable("a stored text is sealed, and its owner has no key")
+    raise Unreadable(
+        "a stored text is in no form that this program knows: damaged, or written by a newer"
+        " version"
+    )
 
 
 def _bound(owner: Owner, context: str) -> bytes:

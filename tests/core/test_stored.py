@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from hashlib import blake2b
 from typing import Any
 
 import orjson
@@ -16,10 +17,10 @@ from gateway.core.stored import (
     _PLAIN,
     _SOURCE,
     RECORD_VERSION,
+    KeyedTokens,
     body_of,
     from_payload,
     is_reference,
-    keyed_tokens,
     memory_of,
     point_id,
     reference,
@@ -194,12 +195,21 @@ def test_tags_are_keyed_and_equal_only_for_equal_json() -> None:
 
 def test_tokens_are_keyed_by_owner_and_stay_apart() -> None:
     tokens = list(range(1000))
-    anna = keyed_tokens(ANNA, tokens)
+    anna = KeyedTokens(ANNA)(tokens)
     assert len(set(anna)) == 1000
     assert all(0 <= token < 2**32 for token in anna)
-    assert keyed_tokens(ANNA, tokens[500:]) == anna[500:]
-    assert not set(anna) & set(keyed_tokens(BOB, tokens)) > set()
-    assert keyed_tokens(replace(ANNA, key=b""), tokens) != anna
+    assert KeyedTokens(ANNA)(tokens[500:]) == anna[500:]
+    assert not set(anna) & set(KeyedTokens(BOB)(tokens)) > set()
+    assert KeyedTokens(replace(ANNA, key=b""))(tokens) != anna
+
+
+def test_texts_that_are_hashed_together_are_hashed_as_each_alone() -> None:
+    """And as what older programs stored: BLAKE2b of four bytes, by a key of the owner's own."""
+    key = blake2b(ANNA.tenant.encode(), key=ANNA.key, person=b"tokens").digest()
+    keyed = KeyedTokens(ANNA)
+    for text in ([3, 1, 2**32 - 1], [1, 7], [], [7, 3]):
+        plain = [blake2b(t.to_bytes(4, "big"), digest_size=4, key=key).digest() for t in text]
+        assert keyed(text) == [int.from_bytes(one, "big") for one in plain]
 
 
 def test_standing_ones_are_pinned_or_active_profile_and_preferences() -> None:

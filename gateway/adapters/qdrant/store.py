@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from gateway.adapters.qdrant.engine import (
     Engine,
@@ -36,8 +36,8 @@ from gateway.core.lookup import (
 from gateway.core.memory import Entry, Found, Instant, ListName, Memory, Probe, Vector, Where
 from gateway.core.stored import (
     OWED,
+    KeyedTokens,
     from_payload,
-    keyed_tokens,
     point_id,
     reference,
     to_payload,
@@ -112,22 +112,26 @@ class QdrantStore:
     async def put(self, owner: Owner, entries: Sequence[Entry]) -> None:
         for some in _by_size(entries):
             try:
-                await self.engine.put([self._point(owner, entry) for entry in some])
+                await self.engine.put(self._points(owner, some))
             except StoreUnavailable as exc:
                 if exc.code != "vectors" or not await self._model_changed():
                     raise
-                await self.engine.put([self._point(owner, entry) for entry in some])
+                await self.engine.put(self._points(owner, some))
 
-    def _point(self, owner: Owner, entry: Entry) -> Point:
+    def _points(self, owner: Owner, entries: Sequence[Entry]) -> list[Point]:
+        keyed = KeyedTokens(owner)
+        return [self._point(owner, entry, keyed) for entry in entries]
+
+    def _point(self, owner: Owner, entry: Entry, keyed: KeyedTokens) -> Point:
         memory = entry.memory
         dense = self._dense(entry)
         vectors: dict[str, list[float] | Sparse] = {**dense}
         if memory.status != "forgotten" and memory.text:
-            words = self._lexicon.document(memory.text, entry.language)
-            vectors["bm25"] = _keyed(owner, words)
+            tokens, weights = self._lexicon.document(memory.text, entry.language)
+            vectors["bm25"] = keyed(tokens), weights
             if entry.window is not None:
-                window = self._lexicon.document(entry.window, entry.language, window=True)
-                vectors["bm25_window"] = _keyed(owner, window)
+                tokens, weights = self._lexicon.document(entry.window, entry.language, window=True)
+                vectors["bm25_window"] = keyed(tokens), weights
         return Point(
             id=point_id(owner.tenant, memory.id),
             vectors=vectors,
@@ -218,23 +222,23 @@ class QdrantStore:
     ) -> Sequence[Memory | None]:
         """The memories of a search's hits: as they were opened before, or opened now."""
         keys = answer.keys
-        memories = [shelf.memories.get(key) for key in keys]
-        rows = {
-            point_of(keys[place]): payload
-            for place, payload in answer.payloads
-            if memories[place] is None
-        }
-        missing = {point_of(key): n for n, key in enumerate(keys) if memories[n] is None}
-        if len(rows) < len(missing):
-            # Their payloads were sent to a search that was given up before it had its answer.
-            lost = [point for point in missing if point not in rows]
-            rows.update(await self.engine.retrieve(lost))
+        memories = list(map(shelf.memories.get, keys))
+        missing = [place for place, memory in enumerate(memories) if memory is None]
+        if not missing:
+            return memories
+        payloads = dict(answer.payloads)
+        if lost := [place for place in missing if place not in payloads]:
+            # They were sent to a search that was given up before it had its answer.
+            rows = dict(await self.engine.retrieve([point_of(keys[place]) for place in lost]))
+            payloads |= {n: rows[point] for n in lost if (point := point_of(keys[n])) in rows}
         read: dict[str, Memory] = {}
-        for point, memory in self._read(owner, rows.items()):
-            place = missing[point]
-            memories[place] = read[keys[place]] = memory
-        if read:
-            self._opened.keep(owner.tenant, shelf, read)
+        for place in missing:
+            if (payload := payloads.get(place)) is not None:
+                key = keys[place]
+                memory = self._memory(owner, point_of(key), payload)
+                if memory is not None:
+                    memories[place] = read[key] = memory
+        self._opened.keep(owner.tenant, shelf, read)
         return memories
 
     def _queries(self, owner: Owner, probe: Probe) -> dict[ListName, Query | None]:
@@ -246,9 +250,10 @@ class QdrantStore:
         if (vector := self._fitting(probe.dense)) is not None:
             queries["dense"] = Query(probe.limit, "dense", "dense", dense=vector)
             queries["dense_window"] = Query(probe.limit, "dense_window", "dense", dense=vector)
-        words = _keyed(owner, self._lexicon.query(probe.text, probe.language))
+        tokens, weights = self._lexicon.query(probe.text, probe.language)
+        words = KeyedTokens(owner)(tokens), weights
         for name, using in (("lexical", "bm25"), ("lexical_window", "bm25_window")):
-            asked = Query(probe.limit, using, "sparse", sparse=words) if words[0] else None
+            asked = Query(probe.limit, using, "sparse", sparse=words) if tokens else None
             queries[name] = asked  # type: ignore[index]  # mypy reads the names as any text
         return queries
 
@@ -287,21 +292,27 @@ class QdrantStore:
         return await self.engine.count(of_tenant(tenant, where))
 
     def _read(self, owner: Owner, rows: Iterable[Row]) -> Iterator[tuple[str, Memory]]:
-        """The memories of these points that are the owner's own and can be read.
+        """The memories of these points, as far as `_memory` gives any."""
+        for point, payload in rows:
+            if (memory := self._memory(owner, point, payload)) is not None:
+                yield point, memory
+
+    def _memory(self, owner: Owner, point: str, payload: Mapping[str, Any]) -> Memory | None:
+        """A point's memory; None where it is not the owner's own, or cannot be read.
 
         Raises Unreadable for a record of a newer version: to leave those out would be to
         forget without saying so.
         """
-        for point, payload in rows:
-            if payload.get("tenant") != owner.tenant:
-                self._tell("foreign_point_dropped", point)
-                continue
-            try:
-                yield point, from_payload(owner, point, payload, self._cipher.open)
-            except Unreadable as exc:
-                if exc.code == "record_version":
-                    raise
-                self._tell("unreadable_point_dropped", point, reason=exc.message)
+        if payload.get("tenant") != owner.tenant:
+            self._tell("foreign_point_dropped", point)
+            return None
+        try:
+            return from_payload(owner, point, payload, self._cipher.open)
+        except Unreadable as exc:
+            if exc.code == "record_version":
+                raise
+            self._tell("unreadable_point_dropped", point, reason=exc.message)
+            return None
 
     def _tell(self, event: str, point: str, **more: str) -> None:
         if point not in self._told and len(self._told) < TOLD:
@@ -328,11 +339,6 @@ class QdrantStore:
 
     async def close(self) -> None:
         await self.engine.close()
-
-
-def _keyed(owner: Owner, sparse: Sparse) -> Sparse:
-    indices, values = sparse
-    return keyed_tokens(owner, indices), values
 
 
 def _portions(items: Sequence[T]) -> Iterator[Sequence[T]]:
