@@ -78,9 +78,11 @@ class Bm25Lexicon:
     def document(self, text: str, language: str | None = None, *, window: bool = False) -> Sparse:
         """Token hashes with their weights by frequency and length of the text."""
         prepared = prepare(text[:MAX_DOCUMENT_CHARS])
-        tokens: dict[int, float] = {}
-        for name in _languages(language):
-            vector: Any = self._model(name, window).embed_document(prepared)
+        first, *others = _languages(language)
+        vector: Any = self._model(first, window).embed_document(prepared)
+        tokens: dict[int, float] = dict(zip(vector.indices, vector.values, strict=True))
+        for name in others:
+            vector = self._model(name, window).embed_document(prepared)
             for index, value in zip(vector.indices, vector.values, strict=True):
                 tokens[index] = max(value, tokens.get(index, 0.0))
         return list(tokens), list(tokens.values())

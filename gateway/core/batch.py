@@ -218,14 +218,18 @@ def with_windows(
     those who have a new neighbour are written again, after the new ones.
     """
     fresh_ids = {m.id for m in fresh}
+    said: dict[str | None, list[Memory]] = {m.session: [] for m in fresh}
+    for memory in fresh:
+        if memory.status == "active":
+            said[memory.session].append(memory)
     windows: dict[str, str] = {}
     neighbours: dict[str, Memory] = {}
-    for session in dict.fromkeys(m.session for m in fresh):
+    for session, now_said in said.items():
         before = [m for m in stored.get(session, ()) if m.status == "active"]
-        said = [m for m in fresh if m.session == session and m.status == "active"]
-        turns = sorted({m.id: m for m in [*before, *said]}.values(), key=lambda m: m.created_at)
+        whole = {m.id: m for m in [*before, *now_said]}
+        turns = sorted(whole.values(), key=lambda m: m.created_at)
         windows |= windows_of(turns)
-        for i, turn in enumerate(turns):
+        for i, turn in enumerate(turns if before else ()):
             around = {m.id for m in turns[max(0, i - BEFORE) : i + AFTER + 1]}
             if turn.id not in fresh_ids and around & fresh_ids:
                 neighbours[turn.id] = turn

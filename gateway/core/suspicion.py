@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Set
 
 from gateway.core import orders
 from gateway.core.wording import folded, stands_in
@@ -111,7 +112,8 @@ _OVERRIDING = frozenset(
 )
 _REVEALING = frozenset(("reveal", "disclose", "output", "print", "repeat", "leak"))
 _SENDING = re.compile(r"http|www\.|@|webhook|!\[|<|javascript:|data:text")
-_CLOSING = re.compile(r"<|\bof\b|---|===|\]\]>")
+_POSING = re.compile(r"[:\]#<]")
+_TELLING = frozenset(("message", "order", "instruction"))
 
 
 def visible(text: str) -> str:
@@ -137,14 +139,25 @@ def suspicion(text: str) -> str | None:
         return "override"
     if orders.overrides(low, words):
         return "override"
-    if _CLOSING.search(low) and _CLOSES.search(flat):
+    if _may_close(low, words) and _CLOSES.search(flat):
         return "closes_block"
-    if _POSES.search(flat):
+    if _may_pose(low, words) and _POSES.search(flat):
         return "poses"
     sends = _SENDING.search(low) is not None
     if (sends or not words.isdisjoint(_REVEALING)) and _SENDS.search(flat):
         return "exfiltrates"
     return "exfiltrates" if sends and orders.sends_away(low) else None
+
+
+def _may_close(low: str, words: Set[str]) -> bool:
+    """Whether there is what each way to close a block needs."""
+    return "of" in words or "<" in low or "---" in low or "===" in low or "]]>" in low
+
+
+def _may_pose(low: str, words: Set[str]) -> bool:
+    """Whether there is what each way to pose as another speaker needs. Beyond ASCII, letters
+    match in more ways than one."""
+    return not low.isascii() or _POSING.search(low) is not None or not words.isdisjoint(_TELLING)
 
 
 def standing_order(text: str) -> bool:

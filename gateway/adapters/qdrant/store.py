@@ -110,28 +110,23 @@ class QdrantStore:
     # --- writing -----------------------------------------------------------------------------
 
     async def put(self, owner: Owner, entries: Sequence[Entry]) -> None:
+        words = _Words(owner, self._lexicon)
         for some in _by_size(entries):
             try:
-                await self.engine.put(self._points(owner, some))
+                await self.engine.put([self._point(owner, entry, words) for entry in some])
             except StoreUnavailable as exc:
                 if exc.code != "vectors" or not await self._model_changed():
                     raise
-                await self.engine.put(self._points(owner, some))
+                await self.engine.put([self._point(owner, entry, words) for entry in some])
 
-    def _points(self, owner: Owner, entries: Sequence[Entry]) -> list[Point]:
-        keyed = KeyedTokens(owner)
-        return [self._point(owner, entry, keyed) for entry in entries]
-
-    def _point(self, owner: Owner, entry: Entry, keyed: KeyedTokens) -> Point:
+    def _point(self, owner: Owner, entry: Entry, words: _Words) -> Point:
         memory = entry.memory
         dense = self._dense(entry)
         vectors: dict[str, list[float] | Sparse] = {**dense}
         if memory.status != "forgotten" and memory.text:
-            tokens, weights = self._lexicon.document(memory.text, entry.language)
-            vectors["bm25"] = keyed(tokens), weights
+            vectors["bm25"] = words.of(memory.text, entry.language)
             if entry.window is not None:
-                tokens, weights = self._lexicon.document(entry.window, entry.language, window=True)
-                vectors["bm25_window"] = keyed(tokens), weights
+                vectors["bm25_window"] = words.of_window(entry.window, entry.language)
         return Point(
             id=point_id(owner.tenant, memory.id),
             vectors=vectors,
@@ -339,6 +334,28 @@ class QdrantStore:
 
     async def close(self) -> None:
         await self.engine.close()
+
+
+class _Words:
+    """The lexical vectors of one write. Its memories share words, and the text of a neighbourhood:
+    in a conversation of two turns both have the same."""
+
+    def __init__(self, owner: Owner, lexicon: Lexicon) -> None:
+        self._keyed = KeyedTokens(owner)
+        self._lexicon = lexicon
+        self._window: tuple[str, str | None] | None = None
+        self._words_of_window: Sparse = ([], [])
+
+    def of(self, text: str, language: str | None) -> Sparse:
+        tokens, weights = self._lexicon.document(text, language)
+        return self._keyed(tokens), weights
+
+    def of_window(self, window: str, language: str | None) -> Sparse:
+        if self._window != (window, language):
+            tokens, weights = self._lexicon.document(window, language, window=True)
+            self._window = window, language
+            self._words_of_window = self._keyed(tokens), weights
+        return self._words_of_window
 
 
 def _portions(items: Sequence[T]) -> Iterator[Sequence[T]]:
