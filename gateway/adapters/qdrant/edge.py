@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.adapters.qdrant.engine import NewVectors, Point, Query, Row, Searched
+from gateway.adapters.qdrant.engine import NewVectors, Point, Queries, Row, Searched
 from gateway.adapters.qdrant.layout import BODY
 from gateway.adapters.qdrant.process import ShardProcess
 from gateway.adapters.qdrant.store import QdrantStore
@@ -74,14 +74,15 @@ class EdgeEngine:
         self,
         conditions: Sequence[Condition],
         corpus: Sequence[Condition],
-        queries: Sequence[Query],
+        queries: Queries,
         *,
         shelf: tuple[str, int],
     ) -> Searched:
         """Stamps are the engine's versions of the points."""
-        asked = [[q.by, q.using, q.limit, q.sparse or q.dense] for q in queries]
+        asked = [(query.by, query.using, query.limit) for query in queries.lists]
+        vectors = {"sparse": queries.sparse, "dense": queries.dense}
         answer = await self.process.call(
-            "search", _plain(conditions), _plain(corpus), asked, shelf, BODY
+            "search", _plain(conditions), _plain(corpus), asked, vectors, shelf, BODY
         )
         return Searched(*answer)
 

@@ -37,11 +37,19 @@ class NewVectors:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One list of a search: by vector (`using` names which) or by a field's order."""
+    """One list of a search: by a vector of the question's (`using` names the points') or by a
+    field's order."""
 
     limit: int
     using: str
     by: Literal["sparse", "dense", "order"]
+
+
+@dataclass(frozen=True, slots=True)
+class Queries:
+    """The lists of a search, and the question as the two kinds of vectors have it."""
+
+    lists: Sequence[Query]
     sparse: Sparse | None = None
     dense: list[float] | None = None
 
@@ -94,7 +102,7 @@ class Engine(Protocol):
         self,
         conditions: Sequence[Condition],
         corpus: Sequence[Condition],
-        queries: Sequence[Query],
+        queries: Queries,
         *,
         shelf: tuple[str, int],
     ) -> Searched:

@@ -18,7 +18,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from uuid import UUID
 
-from gateway.adapters.qdrant.engine import NewVectors, Point, Query, Row, Searched
+from gateway.adapters.qdrant.engine import NewVectors, Point, Queries, Row, Searched
 from gateway.adapters.qdrant.layout import (
     BODY,
     DENSE,
@@ -276,7 +276,7 @@ class ServerEngine:
         self,
         conditions: Sequence[Condition],
         corpus: Sequence[Condition],
-        queries: Sequence[Query],
+        queries: Queries,
         *,
         shelf: tuple[str, int],  # noqa: ARG002  # payloads always come along: no state to keep
     ) -> Searched:
@@ -288,15 +288,13 @@ class ServerEngine:
         if self._version >= IDF_BY_OWNER_SINCE:
             idf = models.SearchParams(idf=models.IdfCorpusParams(corpus=self._filter(corpus)))
         requests = []
-        for query in queries:
-            asked: Any
+        for query in queries.lists:
+            asked: Any = queries.dense
             if query.by == "order":
                 order = models.OrderBy(key=query.using, direction=models.Direction.DESC)
                 asked = models.OrderByQuery(order_by=order)
-            elif query.sparse is not None:
-                asked = models.SparseVector(indices=query.sparse[0], values=query.sparse[1])
-            else:
-                asked = query.dense
+            elif query.by == "sparse" and queries.sparse is not None:
+                asked = models.SparseVector(indices=queries.sparse[0], values=queries.sparse[1])
             requests.append(
                 models.QueryRequest(
                     query=asked,

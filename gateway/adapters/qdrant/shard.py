@@ -186,6 +186,7 @@ class Shard:
         conditions: list[Any],
         corpus: list[Any],
         queries: list[Any],
+        vectors: dict[str, Any],
         shelf: tuple[str, int],
         fields: list[str],
     ) -> list[Any]:
@@ -193,15 +194,15 @@ class Shard:
         of what was not sent to this shelf before: each takes 6 µs to fetch, and as much to open."""
         meant = _filter(conditions)
         idf = edge.SearchParams(idf=edge.IdfParams(corpus=_filter(corpus)))
+        if vectors["sparse"] is not None:
+            vectors["sparse"] = edge.SparseVector(*vectors["sparse"])
         requests = []
-        for by, using, limit, vector in queries:
+        for by, using, limit in queries:
             asked: Any
             if by == "order":
                 asked = edge.OrderBy(using, edge.Direction.Desc)
-            elif by == "sparse":
-                asked = edge.Query.Nearest(edge.SparseVector(*vector), using)
             else:
-                asked = edge.Query.Nearest(vector, using)
+                asked = edge.Query.Nearest(vectors[by], using)
             params = idf if by == "sparse" else None
             requests.append(edge.QueryRequest(limit, query=asked, filter=meant, params=params))
         lists: list[Any] = []

@@ -14,6 +14,7 @@ from gateway.adapters.qdrant.engine import (
     Engine,
     NewVectors,
     Point,
+    Queries,
     Query,
     Row,
     Searched,
@@ -195,20 +196,19 @@ class QdrantStore:
             return await self._search(owner, probe)
 
     async def _search(self, owner: Owner, probe: Probe) -> Found:
-        queries = self._queries(owner, probe)
-        asked = {name: query for name, query in queries.items() if query is not None}
-        lists: dict[ListName, Hits] = dict.fromkeys(queries, NO_HITS)
-        if not asked:
+        names, queries = self._queries(owner, probe)
+        lists: dict[ListName, Hits] = {"lexical": NO_HITS, "lexical_window": NO_HITS}
+        if not names:
             return assemble(lists, (), expired_before=None)
         conditions = of_owner(owner, probe.where, expiry=False)
         shelf = self._opened.shelf(owner.tenant)
         answer = await self.engine.search(
             conditions,
             conditions[:1],
-            list(asked.values()),
+            queries,
             shelf=(owner.tenant, shelf.number),
         )
-        lists.update(zip(asked, answer.lists, strict=True))
+        lists.update(zip(names, answer.lists, strict=True))
         memories = await self._memories(owner, shelf, answer)
         return assemble(lists, memories, expired_before=probe.where.expired_before)
 
@@ -236,21 +236,20 @@ class QdrantStore:
         self._opened.keep(owner.tenant, shelf, read)
         return memories
 
-    def _queries(self, owner: Owner, probe: Probe) -> dict[ListName, Query | None]:
-        """The lists of the answer and what is asked for each; None where there is nothing to ask
-        (a question without words)."""
-        queries: dict[ListName, Query | None] = {}
+    def _queries(self, owner: Owner, probe: Probe) -> tuple[list[ListName], Queries]:
+        """Which lists are asked for and what is asked: none by words of a question without any."""
+        asked: dict[ListName, Query] = {}
         if probe.standing:
-            queries["standing"] = Query(probe.standing, "standing", "order")
+            asked["standing"] = Query(probe.standing, "standing", "order")
         if (vector := self._fitting(probe.dense)) is not None:
-            queries["dense"] = Query(probe.limit, "dense", "dense", dense=vector)
-            queries["dense_window"] = Query(probe.limit, "dense_window", "dense", dense=vector)
+            asked["dense"] = Query(probe.limit, "dense", "dense")
+            asked["dense_window"] = Query(probe.limit, "dense_window", "dense")
         tokens, weights = self._lexicon.query(probe.text, probe.language)
-        words = KeyedTokens(owner)(tokens), weights
-        for name, using in (("lexical", "bm25"), ("lexical_window", "bm25_window")):
-            asked = Query(probe.limit, using, "sparse", sparse=words) if tokens else None
-            queries[name] = asked  # type: ignore[index]  # mypy reads the names as any text
-        return queries
+        if tokens:
+            asked["lexical"] = Query(probe.limit, "bm25", "sparse")
+            asked["lexical_window"] = Query(probe.limit, "bm25_window", "sparse")
+        words = (KeyedTokens(owner)(tokens), weights) if tokens else None
+        return list(asked), Queries(list(asked.values()), words, vector)
 
     async def page(
         self, owner: Owner, where: Where, *, limit: int, after: tuple[Instant, str] | None = None
