@@ -45,30 +45,43 @@ class Candidates:
         self._owner = owner
         self._text = text
         self._parts = parts
+        self._where = Where()
+        self._at_least = 0
+        self._by_words: asyncio.Task[Found] | None = None
+        self._vector: asyncio.Task[Vector] | None = None
 
-    async def find(
+    def begin(
         self, where: Where, *, standing: int, language: str | None = None, at_least: int = 0
-    ) -> tuple[Found, Stage]:
-        """What is found, with up to `standing` memories that always count; how far it came.
-        Each list is asked for `at_least` results, where that is more than is usual."""
+    ) -> None:
+        """Begin the search for words, with up to `standing` memories that always count; and the
+        question's vector, where that can be told by now. Each list is asked for `at_least`
+        results, where that is more than is usual."""
+        self._where, self._at_least = where, at_least
         if not self._text.strip():
             probe = Probe("", where, 1, standing=standing)
-            always = await self._parts.within(
-                self._parts.begin(self._search(probe), "recall"), "lexical"
-            )
-            return (NOTHING_FOUND, "none") if always is None else (always, "full")
+            self._by_words = self._parts.begin(self._search(probe), "recall")
+            return
         most = max(BY_WORDS, at_least)
         probe = Probe(self._text, where, most, language=language, standing=standing)
-        by_words = self._parts.begin(self._search(probe), "recall-lexical")
-        if self._settings.embedding.provider == "none":
-            found = await self._parts.within(by_words, "lexical")
-            return (NOTHING_FOUND, "none") if found is None else (found, "lexical")
-        vector: asyncio.Task[Vector] | None = None
-        if not may_name_someone(self._text):
-            vector = self._parts.begin(self._embedded(self._text), "recall-embedding")
-        found = await self._parts.within(by_words, "lexical")
+        self._by_words = self._parts.begin(self._search(probe), "recall-lexical")
+        embeds = self._settings.embedding.provider != "none"
+        if embeds and self._vector is None and not may_name_someone(self._text):
+            self._vector = self._parts.begin(self._embedded(self._text), "recall-embedding")
+
+    async def answers(self) -> bool:
+        """Whether the store has answered the search that was begun."""
+        return await self._parts.within(self._by_words, "lexical", needed=False) is not None
+
+    async def find(self) -> tuple[Found, Stage]:
+        """What the search finds that was begun; how far it came."""
+        found = await self._parts.within(self._by_words, "lexical")
         if found is None:
             return NOTHING_FOUND, "none"
+        if not self._text.strip():
+            return found, "full"
+        if self._settings.embedding.provider == "none":
+            return found, "lexical"
+        vector = self._vector
         if vector is None:
             speakers = named_speakers(found.memories.values())
             bare = without_names(self._text, speakers) or self._text
@@ -76,7 +89,7 @@ class Candidates:
         dense = await self._parts.within(vector, "embedding")
         if dense is None:
             return found, "lexical"
-        probe = Probe("", where, max(BY_VECTOR, at_least), dense=dense)
+        probe = Probe("", self._where, max(BY_VECTOR, self._at_least), dense=dense)
         by_vector = self._parts.begin(self._search(probe), "recall-dense")
         more = await self._parts.within(by_vector, "dense")
         if more is None:
@@ -85,7 +98,8 @@ class Candidates:
 
     async def all_of(self, where: Where, *, at_least: int = 0) -> Found:
         """What is found, for a caller who wants nothing else. Raises Unavailable."""
-        found, stage = await self.find(where, standing=0, at_least=at_least)
+        self.begin(where, standing=0, at_least=at_least)
+        found, stage = await self.find()
         if stage == "none":
             late = StoreUnavailable("the store did not answer in time; try again")
             raise self._parts.failure or late

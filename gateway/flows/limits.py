@@ -43,11 +43,18 @@ class Room:
 AS_SET: Final = Room(None, "system")
 
 
-def room(limits: Mapping[str, Any], request: ChatRequest, placement: Placement) -> Room:
-    """How much may be injected, and where, under what is known of this model."""
+def room(
+    limits: Mapping[str, Any],
+    request: ChatRequest,
+    placement: Placement,
+    *,
+    most_tokens: int | None = None,
+) -> Room:
+    """How much may be injected, `most_tokens` if any, and where, under what is known of this
+    model."""
     if limits.get("no_system") and not has_system(request):
         placement = "tail"
-    most: list[int] = []
+    most: list[int] = [] if most_tokens is None else [most_tokens]
     if "max_tokens" in limits:
         most.append(int(limits["max_tokens"]))
     if "max_chars" in limits:

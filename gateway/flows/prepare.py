@@ -1,16 +1,16 @@
 """The step of the journey that asks memory: whose it is, which conversation, what it recalls.
 
 One deadline (`memory.deadline_ms`, lowered by the request) bounds all of it. What is away or
-late is left out and shows in the visit's report; nothing here fails a chat.
+late is left out and shows in the visit's report; nothing here fails a chat. The search begins once
+the owner is known, beside opening the conversation: what it depends on is seldom another there.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-import secrets
 from contextlib import suppress
-from dataclasses import replace
+from secrets import token_hex
 from time import perf_counter
 from typing import Final
 
@@ -19,11 +19,13 @@ from structlog.contextvars import bind_contextvars
 from gateway.core import capture
 from gateway.core.chat import ChatRequest
 from gateway.core.errors import DirectoryUnavailable, OwnerGone, StateUnavailable, Unavailable
-from gateway.core.identity import Person
+from gateway.core.identity import Owner, Person
 from gateway.flows.aftermath import OFF_THE_LOOP_BYTES
+from gateway.flows.asking import Asking, Question, Status
+from gateway.flows.candidates import Stage
 from gateway.flows.handover import Underway
 from gateway.flows.limits import Room, room
-from gateway.flows.recall import Question, recall
+from gateway.flows.recall import asked
 from gateway.flows.unnoted import Unnoted
 from gateway.flows.visit import Report, Visit
 from gateway.ports import Conversation, Deployment, Opening
@@ -47,84 +49,164 @@ class Preparation:
         if visit.request is None or not (visit.reads or visit.writes):
             return
         began = perf_counter()
-        loop = asyncio.get_running_loop()
-        deadline_s = _deadline_ms(visit) / 1000
-        end = loop.time() + deadline_s
-        away = await self._open_conversation(visit, visit.request, end)
-        if not visit.reads:
-            return
-        known = visit.owner is not None and not isinstance(away, DirectoryUnavailable)
-        if known and loop.time() < end:
-            await self._ask_memory(visit, visit.request, end)
-        elif away is None and visit.owner is None:
-            visit.report = Report("ok")  # nobody is known by that name: nothing to remember
-        else:
-            visit.report = Report("degraded")
-        if away is not None and visit.report.status == "ok":
-            visit.report = replace(visit.report, status="partial")
-        latency_ms = (perf_counter() - began) * 1000
-        visit.report = replace(visit.report, latency_ms=latency_ms)
-        self._metrics.recalls.labels(visit.report.status, visit.report.stage).inc()
-        self._metrics.recall_seconds.observe(latency_ms / 1000)
-
-    async def _open_conversation(
-        self, visit: Visit, request: ChatRequest, end: float
-    ) -> Exception | None:
-        """Whose memory it is, and what this conversation has seen; what was away or late."""
+        way = _Way(visit, visit.request, self._underway, self._unnoted)
         try:
-            async with asyncio.timeout_at(end):
-                await self._settle(visit.person, end)
-                visit.owner = await visit.services.directory.owner(
-                    visit.person, create=visit.writes
-                )
+            away = await way.to_conversation()
+            self._say(away)
+            if not visit.reads:
+                return
+            # An owner who is not known, for nothing is away, has nothing to be remembered.
+            status: Status = "ok" if away is None and visit.owner is None else "degraded"
+            stage: Stage = "none"
+            if not isinstance(away, DirectoryUnavailable):
+                await way.to_memory()
+            if visit.recalled is not None:
+                status, stage = visit.recalled.status, visit.recalled.stage
+            if away is not None and status == "ok":
+                status = "partial"
+        finally:
+            way.end()
+        latency_ms = (perf_counter() - began) * 1000
+        receipt_id = None
+        if visit.recalled is not None and _keeps_receipt(visit):
+            receipt_id = f"rcp_{token_hex(12)}"
+            bind_contextvars(receipt=receipt_id)
+        visit.report = Report(status, stage, latency_ms=latency_ms, receipt_id=receipt_id)
+        self._count(visit)
+
+    def _say(self, away: Exception | None) -> None:
+        if away is None:
+            self._away.recovered()
+        elif not isinstance(away, OwnerGone):
+            self._away.failed(away)
+
+    def _count(self, visit: Visit) -> None:
+        report, recalled = visit.report, visit.recalled
+        self._metrics.recalls.labels(report.status, report.stage).inc()
+        self._metrics.recall_seconds.observe(report.latency_ms / 1000)
+        if recalled is None:
+            return
+        for stage, ms in recalled.stage_ms.items():
+            self._metrics.recall_stage_seconds.labels(stage).observe(ms / 1000)
+        if recalled.memories:
+            self._metrics.recall_hits.inc()
+        if recalled.considered:
+            self._metrics.recall_score.observe(recalled.considered[0].score)
+
+
+class _Way:
+    """One request's way to its memory, under one deadline. `end` comes last in any case."""
+
+    def __init__(
+        self, visit: Visit, request: ChatRequest, underway: Underway, unnoted: Unnoted
+    ) -> None:
+        self._visit = visit
+        self._request = request
+        self._underway = underway
+        self._unnoted = unnoted
+        self._loop = asyncio.get_running_loop()
+        self._end = self._loop.time() + _deadline_ms(visit) / 1000
+        self._asking: Asking | None = None
+
+    def end(self) -> None:
+        """Nothing that was begun goes on."""
+        if self._asking is not None:
+            self._asking.parts.end()
+            self._asking = None
+
+    # --- whose, and which conversation ---------------------------------------------------------
+
+    async def to_conversation(self) -> Exception | None:
+        """Whose memory it is, and what this conversation has seen; what was away or late."""
+        visit = self._visit
+        try:
+            async with asyncio.timeout_at(self._end):
+                await self._settle(visit.person)
+                owners = visit.services.directory
+                visit.owner = await owners.owner(visit.person, create=visit.writes)
                 if visit.owner is not None:
-                    visit.conversation = await self._conversation(visit, request)
-        except (Unavailable, TimeoutError) as exc:
-            self._away.failed(exc)
+                    self._begin(visit.owner)
+                    visit.room = await self._room()
+                    visit.conversation = await self._conversation(visit.owner)
+        except (Unavailable, TimeoutError, OwnerGone) as exc:
             return exc
-        except OwnerGone as exc:
-            return exc
-        self._away.recovered()
         return None
 
-    async def _conversation(self, visit: Visit, request: ChatRequest) -> Conversation:
-        """Opened; once more as a new user where this one was erased a moment ago."""
-        for again in (False, True):
-            assert visit.owner is not None  # noqa: S101 (for the type)
-            key = visit.owner.key
-            if len(request.body) > OFF_THE_LOOP_BYTES:
-                visit.marks, visit.turn_mark = await asyncio.to_thread(_marks, request, key)
-            else:
-                visit.marks, visit.turn_mark = _marks(request, key)
-            opening = Opening(
-                marks=visit.marks,
-                session=visit.named_session,
-                now=visit.now,
-                idle_gap_s=visit.settings.identity.session_idle_gap_s,
-            )
-            try:
-                await self._unnoted.pay(visit.services.state, visit.owner)
-                return await visit.services.state.open(visit.owner, opening)
-            except OwnerGone:
-                if again or not visit.writes:
-                    raise
-                visit.owner = await visit.services.directory.owner(visit.person, create=True)
-        raise AssertionError("unreachable")
-
-    async def _settle(self, person: Person, end: float) -> None:
+    async def _settle(self, person: Person) -> None:
         if not self._underway.any(person):
             return
-        loop = asyncio.get_running_loop()
         with suppress(TimeoutError):
-            async with asyncio.timeout(min(SETTLE_S, (end - loop.time()) / 2)):
+            async with asyncio.timeout(min(SETTLE_S, (self._end - self._loop.time()) / 2)):
                 await self._underway.settled(person)
 
-    async def _ask_memory(self, visit: Visit, request: ChatRequest, end: float) -> None:
-        visit.room = await self._room(visit, request, end)
-        conversation = visit.conversation
+    def _begin(self, owner: Owner) -> None:
+        """What is asked is looked for while the conversation is opened: it takes longer. A tool
+        loop may turn out to need nothing new."""
+        if self._visit.reads and self._request.messages[-1].role == "user":
+            self._ask(owner).begin()
+
+    async def _room(self) -> Room:
+        """How much may be injected: by setting, by request, by what the model could not take."""
+        visit, limits = self._visit, {}
+        if visit.reads:
+            with suppress(StateUnavailable):
+                limits = await visit.services.state.limits(visit.who.app, self._request.model)
+        return room(
+            limits,
+            self._request,
+            visit.settings.memory.placement,
+            most_tokens=visit.who.options.max_tokens,
+        )
+
+    async def _conversation(self, owner: Owner) -> Conversation:
+        """Opened; once more as a new user where this one was erased a moment ago."""
+        try:
+            return await self._opened(owner)
+        except OwnerGone:
+            if not self._visit.writes:
+                raise
+        self.end()
+        visit = self._visit
+        anew = visit.owner = await visit.services.directory.owner(visit.person, create=True)
+        assert anew is not None  # noqa: S101 (for the type: it is created)
+        return await self._opened(anew)
+
+    async def _opened(self, owner: Owner) -> Conversation:
+        visit, request = self._visit, self._request
+        if len(request.body) > OFF_THE_LOOP_BYTES:
+            visit.marks, visit.turn_mark = await asyncio.to_thread(_marks, request, owner.key)
+        else:
+            visit.marks, visit.turn_mark = _marks(request, owner.key)
+        opening = Opening(
+            marks=visit.marks,
+            session=visit.named_session,
+            now=visit.now,
+            idle_gap_s=visit.settings.identity.session_idle_gap_s,
+        )
+        await self._unnoted.pay(visit.services.state, owner)
+        return await visit.services.state.open(owner, opening)
+
+    # --- what it remembers ---------------------------------------------------------------------
+
+    async def to_memory(self) -> None:
+        """What is recalled for it; nothing where nobody is known or no time is left."""
+        visit = self._visit
+        if visit.owner is None or self._loop.time() >= self._end:
+            return
+        asking = self._asking or self._ask(visit.owner)
+        visit.recalled = await asking.recall(self._question())
+
+    def _ask(self, owner: Owner) -> Asking:
+        visit = self._visit
+        self._asking = asked(visit.services, visit.settings, owner, self._question(), now=visit.now)
+        return self._asking
+
+    def _question(self) -> Question:
+        """What is asked, with what is known by now."""
+        visit, request = self._visit, self._request
+        conversation, options = visit.conversation, visit.who.options
         text, before = capture.query_text(request)
-        options = visit.who.options
-        question = Question(
+        return Question(
             text,
             before,
             conversation=conversation,
@@ -132,7 +214,7 @@ class Preparation:
             timezone=options.timezone,
             present=tuple(message.text for message in request.messages),
             max_tokens=visit.room.max_tokens,
-            deadline_ms=max(0.0, (end - asyncio.get_running_loop().time()) * 1000),
+            deadline_ms=max(0.0, (self._end - self._loop.time()) * 1000),
             # A tool loop: the user's turn was recalled for already. A question that is asked
             # again is looked up again, for memories may have come or changed since.
             again=conversation is not None
@@ -141,36 +223,6 @@ class Preparation:
             and request.messages[-1].role != "user"
             and options.as_of is None,
         )
-        assert visit.owner is not None  # noqa: S101 (for the type)
-        recalled = await recall(
-            visit.services, visit.settings, visit.owner, question, now=visit.now
-        )
-        visit.recalled = recalled
-        visit.report = Report(
-            recalled.status,
-            recalled.stage,
-            receipt_id=f"rcp_{secrets.token_hex(12)}" if _keeps_receipt(visit) else None,
-        )
-        if visit.report.receipt_id is not None:
-            bind_contextvars(receipt=visit.report.receipt_id)
-        for stage, ms in recalled.stage_ms.items():
-            self._metrics.recall_stage_seconds.labels(stage).observe(ms / 1000)
-        if recalled.memories:
-            self._metrics.recall_hits.inc()
-        if recalled.considered:
-            self._metrics.recall_score.observe(recalled.considered[0].score)
-
-    async def _room(self, visit: Visit, request: ChatRequest, end: float) -> Room:
-        """How much may be injected: by setting, by request, by what the model could not take."""
-        placement = visit.settings.memory.placement
-        asked = visit.who.options.max_tokens
-        limits = {}
-        with suppress(StateUnavailable, TimeoutError):
-            async with asyncio.timeout_at(end):
-                limits = await visit.services.state.limits(visit.who.app, request.model)
-        known = room(limits, request, placement)
-        tokens = [n for n in (asked, known.max_tokens) if n is not None]
-        return replace(known, max_tokens=min(tokens) if tokens else None)
 
 
 def _keeps_receipt(visit: Visit) -> bool:

@@ -48,10 +48,19 @@ class StandingCache:
         if not version and not 0.0 <= now - kept.at <= FRESH_S:
             return None
         self._kept.move_to_end(tenant)
-        return tuple(m for m in kept.memories if m.expires_at is None or m.expires_at > now)
+        return _unexpired(kept.memories, now)
+
+    def last(self, tenant: str, *, now: Instant) -> tuple[Memory, ...] | None:
+        """What was kept last, whether or not it still holds: for who asks before that is known."""
+        kept = self._kept.get(tenant)
+        return None if kept is None else _unexpired(kept.memories, now)
 
     def forget(self, tenant: str) -> None:
         self._kept.pop(tenant, None)
 
     def __len__(self) -> int:
         return len(self._kept)
+
+
+def _unexpired(memories: Sequence[Memory], now: Instant) -> tuple[Memory, ...]:
+    return tuple(m for m in memories if m.expires_at is None or m.expires_at > now)

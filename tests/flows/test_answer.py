@@ -226,6 +226,28 @@ async def test_a_tool_loop_recalls_once_and_is_handed_over_once(
     assert said[0].turns[-1].text == "Apples."
 
 
+async def test_memory_is_searched_while_the_conversation_is_opened(gateway: House) -> None:
+    await gateway.know("The user is allergic to peanuts")
+    searching = asyncio.Event()
+    search, open_ = gateway.services.store.search, gateway.services.state.open
+
+    async def searched(*args: Any, **named: Any) -> Any:
+        searching.set()
+        return await search(*args, **named)
+
+    async def opened(*args: Any, **named: Any) -> Any:
+        await searching.wait()
+        return await open_(*args, **named)
+
+    gateway.services.store.search = searched  # type: ignore[method-assign]
+    gateway.services.state.open = opened  # type: ignore[method-assign]
+    answer = await chat(gateway, user("Which snack?"))
+    assert (answer.headers["x-memory-status"], answer.headers["x-memory-injected-count"]) == (
+        "ok",
+        "1",
+    )
+
+
 async def test_a_question_that_is_asked_again_finds_what_was_learned_meanwhile(
     gateway: House, upstream: ScriptedUpstream
 ) -> None:

@@ -1,0 +1,379 @@
+"""One recall under way: its parts are begun as early as each can be, and waited for together.
+
+The search needs nobody's answer but the owner's: it can be begun before it is known which
+conversation the question belongs to (`Asking.begin`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from time import perf_counter
+from typing import Any, Final, Literal, NamedTuple
+
+from gateway.config import AppSettings
+from gateway.core.choice import Budget, Offer, choose, is_standing
+from gateway.core.excerpt import Ref, read_ref
+from gateway.core.exchange import Exchange
+from gateway.core.identity import Owner
+from gateway.core.injection import ALSO, BLOCK_CLOSE, BLOCK_OPEN, HEADER, estimate_tokens
+from gateway.core.memory import TYPES, Found, Instant, Kind, Memory, Type, Where
+from gateway.core.question import asked_text, asks_of_the_past, cleaned
+from gateway.core.ranking import Asked, rank, reranked
+from gateway.core.relevance import Scale, relevance
+from gateway.core.scored import Scored
+from gateway.core.waiting import just_said
+from gateway.flows.candidates import Candidates, Stage
+from gateway.flows.outdated import Outdated
+from gateway.flows.parts import Parts
+from gateway.flows.standing import StandingCache
+from gateway.ports import Conversation, Services
+
+Status = Literal["ok", "partial", "degraded"]
+
+REREAD: Final = 20
+"""The best candidates that a cross-encoder reads, if one is set: some 5 ms each."""
+REREAD_CHARS: Final = 1000
+PENDING: Final = 50
+"""Exchanges not yet distilled that are looked at."""
+
+_standing = StandingCache()
+_outdated = Outdated()
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked, and in which surroundings.
+
+    `before` is the turn before it; `present` are the texts that the request itself still
+    contains. `again`: this user turn was recalled for already (a tool loop), so the
+    block stays as it is. The last three lower the settings.
+    """
+
+    text: str
+    before: str = ""
+    conversation: Conversation | None = None
+    as_of: Instant | None = None
+    timezone: str | None = None
+    present: tuple[str, ...] = ()
+    again: bool = False
+    kinds: tuple[Kind, ...] = ()
+    types: tuple[Type, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    max_tokens: int | None = None
+    max_memories: int | None = None
+    deadline_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """What is to be injected, in the order of the block, and how it came about.
+
+    `lines` and `refs` run parallel to `memories`: how the block shows them, and what a
+    conversation keeps of them (ids, with the place where only a passage was taken).
+    `considered` is every candidate, best first.
+    """
+
+    memories: tuple[Memory, ...] = ()
+    lines: tuple[str, ...] = ()
+    refs: tuple[str, ...] = ()
+    status: Status = "degraded"
+    stage: Stage = "none"
+    tokens: int = 0
+    considered: tuple[Scored, ...] = ()
+    stage_ms: Mapping[str, float] = field(default_factory=dict)
+
+
+def forget(tenant: str) -> None:
+    """Drop what this process holds of a tenant that was erased."""
+    _standing.forget(tenant)
+    _outdated.forget(tenant)
+
+
+@lru_cache(maxsize=64)
+def _frame_tokens(header: str) -> int:
+    """What a block costs before its first memory."""
+    return estimate_tokens("\n".join([BLOCK_OPEN, header, BLOCK_CLOSE]))
+
+
+class _Search(NamedTuple):
+    """What of a search depends on what is known of the person: how many memories that always
+    count it is to bring, and in which language it is made."""
+
+    standing: int
+    language: str | None
+
+
+class Asking:
+    """One recall under way, of one question or of one that is not known in full yet. Who makes
+    it ends it (`parts.end`)."""
+
+    def __init__(
+        self,
+        services: Services,
+        settings: AppSettings,
+        owner: Owner,
+        question: Question,
+        now: Instant,
+        *,
+        seconds: float,
+    ) -> None:
+        self._services = services
+        self._settings = settings
+        self._owner = owner
+        self._question = question
+        self._now = now
+        self._own = cleaned(question.text)
+        self._text = asked_text(question.text, question.before)
+        self.parts = Parts(seconds)
+        self.candidates = Candidates(services, settings, owner, self._text, self.parts)
+        self._kept: Sequence[Memory] | None = None
+        self._search: _Search | None = None
+
+    # --- the journey -------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Begin to search. What always counts is taken to be what it was last; where the
+        conversation says otherwise, `recall` searches once more."""
+        if self._question.as_of is None and not self._is_narrowed():
+            self._kept = _standing.last(self._owner.tenant, now=self._now)
+        self._begin(_Search(0 if self._kept is not None else self._most_standing, self._language()))
+
+    def _begin(self, search: _Search) -> None:
+        self._search = search
+        self.candidates.begin(self._where(), standing=search.standing, language=search.language)
+
+    async def recall(self, question: Question | None = None) -> Recalled:
+        """The whole journey, one step a line. `question`: with all that is known by now."""
+        self._question = question or self._question
+        sticky = self._begin_sticky()
+        if self._question.again:
+            return self._same_again(await self.parts.within(sticky, "sticky") or [])
+        pending = self.parts.begin(self._pending(), "recall-pending")
+        self._kept = self._kept_standing()
+        search = _Search(self._standing_wanted(), self._language())
+        # The one before is not cut short: a breaker may have let it through to try the store.
+        if self._search is None or (self._search != search and await self.candidates.answers()):
+            self._begin(search)
+        found, stage = await self.candidates.find()
+        scale = await self.candidates.scale() if found.lists.get("dense") else None
+        held = await self.parts.within(sticky, "sticky") or []
+        waiting = await self.parts.within(pending, "pending") or ()
+        outdated = await self.outdated_turns(found)
+        held = [(ref, memory) for ref, memory in held if memory.id not in outdated]
+        ranked = await self.ranking(found, outdated)
+        if len(self._settings.memory.types) < len(TYPES) or self._settings.memory.turns == "off":
+            ranked = [s for s in ranked if self._counts(s.memory)]
+        return self._chosen(found, stage, scale, ranked, held, waiting)
+
+    async def ranking(self, found: Found, outdated: Collection[str] = ()) -> list[Scored]:
+        """The candidates by score; reread by a cross-encoder where the settings ask for it."""
+        began = perf_counter()
+        question = self._question
+        asked = Asked(self._text, self._own, question.as_of, question.timezone)
+        ranked = rank(asked, found, now=self._now, outdated=outdated)
+        self.parts.took("scoring", began)
+        reranker = self._services.reranker
+        if reranker is None or self._settings.memory.rerank == "off" or len(ranked) < 2:
+            return ranked
+        texts = [s.memory.text[:REREAD_CHARS] for s in ranked[:REREAD]]
+        reading = self.parts.begin(reranker.rerank(self._text, texts), "recall-rerank")
+        fits = await self.parts.within(reading, "rerank")
+        return ranked if fits is None else reranked(ranked, fits)
+
+    def _chosen(
+        self,
+        found: Found,
+        stage: Stage,
+        scale: Scale | None,
+        ranked: Sequence[Scored],
+        held: Sequence[tuple[Ref, Memory]],
+        waiting: Sequence[Exchange],
+    ) -> Recalled:
+        """Choose under the budget."""
+        began = perf_counter()
+        question, memory = self._question, self._settings.memory
+        standing = self._standing_of(found, stage)
+        if stage == "none" and standing is not None:
+            stage = "profile"
+        if stage == "none" and not held and not waiting:
+            self.parts.took("total", self.parts.began)
+            return Recalled(stage_ms=self.parts.took_ms)
+        conversation = question.conversation
+        said = just_said(
+            waiting if memory.turns == "on" else (),
+            text=self._text,
+            session=conversation.session if conversation is not None else None,
+            known=found.memories,
+            as_of=question.as_of,
+        )
+        choice = choose(
+            Offer(
+                self._text,
+                sticky=held,
+                standing=[m for m in standing or () if self._counts(m)],
+                just_said=said,
+                ranked=ranked,
+                relevant=relevance(self._text, found, ranked, scale=scale) >= memory.floor,
+                present=question.present,
+            ),
+            self._budget(),
+        )
+        for scored in ranked:
+            scored.left_out = choice.left_out.get(scored.memory.id)
+        self.parts.took("choice", began)
+        self.parts.took("total", self.parts.began)
+        return Recalled(
+            memories=choice.memories,
+            lines=choice.lines,
+            refs=choice.refs,
+            status="partial" if self.parts.missing else "ok",
+            stage=stage,
+            tokens=choice.tokens,
+            considered=tuple(ranked),
+            stage_ms=self.parts.took_ms,
+        )
+
+    def _same_again(self, held: Sequence[tuple[Ref, Memory]]) -> Recalled:
+        """The block as it is: nothing new is looked for."""
+        choice = choose(Offer(self._text, sticky=held), self._budget())
+        self.parts.took("total", self.parts.began)
+        failed = self.parts.missing
+        return Recalled(
+            memories=choice.memories,
+            lines=choice.lines,
+            refs=choice.refs,
+            status="degraded" if failed else "ok",
+            stage="none" if failed else "full",
+            tokens=choice.tokens,
+            stage_ms=self.parts.took_ms,
+        )
+
+    # --- the parts ---------------------------------------------------------------------------
+
+    def _begin_sticky(self) -> asyncio.Task[list[tuple[Ref, Memory]]] | None:
+        conversation = self._question.conversation
+        if conversation is None or not conversation.injected:
+            return None
+        return self.parts.begin(self._sticky_memories(conversation.injected), "recall-sticky")
+
+    async def _sticky_memories(self, injected: Sequence[str]) -> list[tuple[Ref, Memory]]:
+        """What stands in the conversation's block and may still stand there."""
+        refs = [read_ref(text) for text in injected]
+        held = await self._services.store.get(self._owner, [ref.id for ref in refs])
+        by_id = {memory.id: memory for memory in held}
+        return [
+            (ref, memory)
+            for ref in refs
+            if (memory := by_id.get(ref.id)) is not None and self._still_holds(memory)
+        ]
+
+    def _still_holds(self, memory: Memory) -> bool:
+        if memory.expires_at is not None and memory.expires_at <= self._now:
+            return False
+        as_of = self._question.as_of
+        if as_of is not None:
+            held_then = memory.valid_from <= as_of and not (
+                memory.valid_to is not None and memory.valid_to <= as_of
+            )
+            return held_then and memory.status in ("active", "superseded") and self._counts(memory)
+        return memory.status == "active" and self._counts(memory)
+
+    async def outdated_turns(self, found: Found) -> Collection[str]:
+        """Turns whose fact was superseded since, unless the past is asked for."""
+        facts = [m for m in (*found.memories.values(), *(self._kept or ())) if m.supersedes]
+        if not facts or self._question.as_of is not None or asks_of_the_past(self._own):
+            return ()
+        turns, unknown = _outdated.turns(self._owner.tenant, facts)
+        if unknown:
+            learning = _outdated.learn(self._services.store, self._owner, unknown)
+            task = self.parts.begin(learning, "recall-outdated")
+            await self.parts.within(task, "outdated", needed=False)
+            turns, _ = _outdated.turns(self._owner.tenant, facts)
+        return turns
+
+    async def _pending(self) -> Sequence[Exchange]:
+        return await self._services.queue.pending(self._owner, limit=PENDING)
+
+    # --- what settings and question say ----------------------------------------------------------
+
+    def _where(self) -> Where:
+        question = self._question
+        kinds = question.kinds
+        if self._settings.memory.turns == "off":
+            kinds = ("fact",)
+        return Where(
+            kinds=kinds,
+            types=question.types,
+            as_of=question.as_of,
+            metadata=question.metadata,
+            expired_before=self._now,
+        )
+
+    def _counts(self, memory: Memory) -> bool:
+        """Types that the settings leave out are not asked of the store, as turns have none."""
+        types = self._settings.memory.types
+        if memory.kind == "turn":
+            return self._settings.memory.turns == "on"
+        return memory.type is None or len(types) == len(TYPES) or memory.type in types
+
+    def _budget(self) -> Budget:
+        memory, question = self._settings.memory, self._question
+        tokens, memories = memory.max_tokens, memory.max_memories
+        if question.max_tokens is not None:
+            tokens = min(tokens, question.max_tokens)
+        if question.max_memories is not None:
+            memories = min(memories, question.max_memories)
+        frame = _frame_tokens(memory.template or HEADER)
+        if memory.placement == "system":
+            return Budget(tokens, memories, memory.standing_max, frame)
+        # `split` puts one block into the system prompt and one at the end.
+        split = memory.placement == "split"
+        last = _frame_tokens(memory.template or ALSO) if split else frame
+        both = frame + last if split else frame
+        return Budget(tokens, memories, memory.standing_max, both, tail_frame=last)
+
+    def _kept_standing(self) -> Sequence[Memory] | None:
+        """What always counts, as an earlier recall found it and still holds; None: ask for it.
+
+        Where the state is away there is no version to go by, and what is kept serves for a
+        minute, but only if the store is away as well (`_standing_of`).
+        """
+        conversation = self._question.conversation
+        if self._question.as_of is not None or self._is_narrowed():
+            return None
+        version = conversation.standing_version if conversation is not None else ""
+        return _standing.get(self._owner.tenant, version=version, now=self._now)
+
+    def _standing_wanted(self) -> int:
+        conversation = self._question.conversation
+        known = conversation is not None and conversation.standing_version != ""
+        return 0 if known and self._kept is not None else self._most_standing
+
+    @property
+    def _most_standing(self) -> int:
+        return self._settings.memory.standing_max
+
+    def _is_narrowed(self) -> bool:
+        question = self._question
+        return bool(question.metadata or question.kinds or question.types)
+
+    def _standing_of(self, found: Found, stage: Stage) -> Sequence[Memory] | None:
+        """Profile, preferences and what is pinned: as kept, else as found now; None: unknown."""
+        if stage == "none" or not self._standing_wanted():
+            return self._kept
+        memories = [
+            found.memories[id] for id, _ in found.lists.get("standing", ()) if id in found.memories
+        ]
+        standing = [m for m in memories if is_standing(m)]
+        if self._question.as_of is None and not self._is_narrowed():
+            conversation = self._question.conversation
+            version = conversation.standing_version if conversation is not None else ""
+            _standing.keep(self._owner.tenant, standing, version=version, now=self._now)
+        return standing
+
+    def _language(self) -> str | None:
+        """The user's language, where a preference that is known here names it."""
+        return next((m.value for m in self._kept or () if m.key == "language" and m.value), None)
