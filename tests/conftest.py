@@ -17,6 +17,7 @@ import structlog
 
 from gateway.adapters.embedded_redis import EmbeddedRedis, find_server
 from gateway.lab.scripted_upstream import ScriptedUpstream
+from gateway.telemetry import logs
 from tests.gateway_process import free_port
 
 if TYPE_CHECKING:
@@ -122,9 +123,10 @@ async def cluster(cluster_port: int) -> AsyncIterator[RedisCluster]:
 def own_log() -> Iterator[None]:
     """A test may configure logs: they are afterwards as they were."""
     root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
+    handlers, level, threshold = list(root.handlers), root.level, logs._Said.threshold
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
     logging.captureWarnings(capture=False)
     structlog.reset_defaults()
+    logs._Said.threshold = threshold

@@ -29,7 +29,7 @@ from gateway.flows.receipts import receipt_of
 from gateway.flows.unnoted import Note, Unnoted
 from gateway.flows.visit import Visit
 from gateway.ports import Deployment, Headers
-from gateway.telemetry.logs import Outage, log
+from gateway.telemetry.logs import Outage, is_said, log
 
 _notes = Outage(log("answer"), "noting what was injected")
 _receipts = Outage(log("answer"), "keeping receipts")
@@ -154,6 +154,8 @@ def _say(visit: Visit, answer: Answer, exchange: Exchange | None) -> None:
     """One line a chat, by which request, receipt and exchange find one another in the log."""
     if exchange is not None:
         bind_contextvars(exchange=exchange.id)
+    if not is_said("info"):
+        return
     report = visit.report
     log("chat").info(
         "answered",
@@ -181,7 +183,7 @@ async def _handed_over(
     services, person = visit.services, visit.person
     owner = visit.owner or await owner_at_last(services, person)
     if owner is None:
-        deployment.metrics.handovers.labels("dropped").inc()
+        deployment.metrics.handovers_by["dropped"].inc()
         log("answer").error("exchange_lost", reason="the directory of owners stayed away")
         return None
     if len(request.body) > OFF_THE_LOOP_BYTES:
@@ -203,7 +205,7 @@ async def _handed_over(
     except BaseException:
         unnoted.drop(owner, note)  # nobody has it: sent again, it counts as new
         raise
-    deployment.metrics.handovers.labels(result).inc()
+    deployment.metrics.handovers_by[result].inc()
     if result == "dropped":
         unnoted.drop(owner, note)
         return None

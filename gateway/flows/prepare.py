@@ -82,12 +82,12 @@ class Preparation:
 
     def _count(self, visit: Visit) -> None:
         report, recalled = visit.report, visit.recalled
-        self._metrics.recalls.labels(report.status, report.stage).inc()
+        self._metrics.recalls_by[report.status, report.stage].inc()
         self._metrics.recall_seconds.observe(report.latency_ms / 1000)
         if recalled is None:
             return
         for stage, ms in recalled.stage_ms.items():
-            self._metrics.recall_stage_seconds.labels(stage).observe(ms / 1000)
+            self._metrics.recall_stage_seconds_by[stage].observe(ms / 1000)
         if recalled.memories:
             self._metrics.recall_hits.inc()
         if recalled.considered:

@@ -96,8 +96,8 @@ class GatewayWeb:
             status = await endpoint(scope, receive, send)
         finally:
             self._metrics.open_requests.dec()
-            self._metrics.requests.labels(name, f"{status // 100}xx").inc()
-            self._metrics.request_seconds.labels(name).observe(perf_counter() - began)
+            self._metrics.requests_by[name, f"{status // 100}xx"].inc()
+            self._metrics.request_seconds_by[name].observe(perf_counter() - began)
 
     def _holds_admin_token(self, scope: Scope) -> bool:
         """Sent where an upstream's key is expected, it would go upstream."""

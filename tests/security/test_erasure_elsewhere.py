@@ -65,7 +65,7 @@ def held(services: Services, owner: Owner) -> dict[str, bool]:
     directory: Any = services.directory
     return {
         "opened memories": bool(store._opened.shelf(owner.tenant).memories),
-        "opened exchanges": bool(queue._held_open.of(owner.tenant)),
+        "opened exchanges": queue._pending._held.of(owner.tenant) is not None,
         "standing memories": owner.tenant in asking._standing._kept,
         "owners": any(k.owner.tenant == owner.tenant for k in directory._cache.values()),
         "keys": cipher._aead.cache_info().currsize > 0,

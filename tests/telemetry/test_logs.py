@@ -192,3 +192,11 @@ def test_setting_it_up_again_does_not_double_the_lines() -> None:
     lines = _json_log()
     logs.log("x").info("once")
     assert len(lines()) == 1
+
+
+def test_whether_a_level_is_said_can_be_asked_first() -> None:
+    logs.configure("warning", "json", stream=io.StringIO())
+    assert not logs.is_said("info")
+    assert logs.is_said("error")
+    logs.configure("info", "json", stream=io.StringIO())
+    assert logs.is_said("info")

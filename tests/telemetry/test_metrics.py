@@ -56,3 +56,13 @@ def test_two_gateways_in_one_process_count_apart() -> None:
     one.erasures.inc()
     assert b"memory_gateway_erasures_total 1.0" in one.render()
     assert b"memory_gateway_erasures_total 0.0" in two.render()
+
+
+def test_what_is_counted_by_its_labels_at_once_is_the_same_figure() -> None:
+    metrics = Metrics()
+    metrics.requests_by["chat/completions", "2xx"].inc()
+    metrics.requests.labels("chat/completions", "2xx").inc()
+    metrics.request_seconds_by["own"].observe(0.01)
+    told = metrics.render().decode()
+    assert 'memory_gateway_requests_total{route="chat/completions",status="2xx"} 2.0' in told
+    assert 'memory_gateway_request_duration_seconds_count{route="own"} 1.0' in told
