@@ -303,6 +303,22 @@ async def test_a_new_process_sends_what_the_former_had_sent(
     assert set(found.memories) == {"a", "b"}
 
 
+async def test_without_a_cache_a_search_is_still_one_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare = QdrantEdgeStore(tmp_path, cipher=AesGcmCipher(), lexicon=Bm25Lexicon(), cache_bytes=0)
+    await bare.open()
+    try:
+        await bare.put(ANNA, [Entry(memory("a", "tea")), Entry(memory("b", "tea and milk"))])
+        calls = Calls(bare, monkeypatch)
+        for _ in range(3):
+            assert set((await bare.search(ANNA, Probe("tea", Where()))).memories) == {"a", "b"}
+        assert calls.names == ["search"] * 3
+        assert len(bare._opened) == 0
+    finally:
+        await bare.close()
+
+
 async def test_many_searches_at_once_each_find_all(tmp_path: Path) -> None:
     """Also with a cache that holds a handful: what was sent is gone when it is asked for."""
     few = QdrantEdgeStore(
