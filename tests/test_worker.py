@@ -72,6 +72,31 @@ async def test_what_is_said_is_remembered_without_anyone_asking(shop: Workshop) 
     assert shop.count("distilled_batches", result="done") == 20
 
 
+async def test_beside_chats_one_users_memories_are_written_at_a_time(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert shop.settings.embedded
+    store = shop.services.store
+    put, writing, most = store.put, 0, 0
+
+    async def slow(*args: Any) -> None:
+        nonlocal writing, most
+        writing += 1
+        most = max(most, writing)
+        await asyncio.sleep(0.01)
+        await put(*args)
+        writing -= 1
+
+    monkeypatch.setattr(store, "put", slow)
+    for n in range(6):
+        shop.model.answers.append([fact("User likes tea", quote="I like tea")])
+        await shop.said("I like tea", user=f"user{n}")
+    async with Running(shop):
+        for n in range(6):
+            await until(lambda n=n: shop.active(f"user{n}"))  # type: ignore[misc]
+    assert most == 1
+
+
 async def test_asked_to_stop_it_finishes_what_it_holds(shop: Workshop) -> None:
     async with Running(shop):
         shop.model.answers = [[fact("User likes tea", quote="I like tea")]]

@@ -7,8 +7,9 @@ on top of the version it was planned on, and what is gone stays gone.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import replace
+from typing import Any, Final
 
 from gateway.core.delivery import Forget, Plan, Put, Revise
 from gateway.core.errors import StateUnavailable
@@ -21,11 +22,21 @@ from gateway.flows.distil import Vectors, texts_of
 from gateway.flows.writing import alone, store
 from gateway.ports import Services
 
+NOT_WAITED_FOR: Final = nullcontext()
 
-async def apply(services: Services, owner: Owner, plan: Plan, vectors: Vectors) -> None:
+
+async def apply(
+    services: Services,
+    owner: Owner,
+    plan: Plan,
+    vectors: Vectors,
+    *,
+    in_turn: AbstractAsyncContextManager[Any] = NOT_WAITED_FOR,
+) -> None:
     """Bring the store to what the plan says. Raises StoreUnavailable.
 
-    Where the embedder is away memories are stored without vectors, to be given them later.
+    Where the embedder is away memories are stored without vectors, to be given them later. What is
+    `in_turn` is held while the store is asked, not while texts are embedded.
     """
     if not plan.writes:
         return
@@ -35,7 +46,7 @@ async def apply(services: Services, owner: Owner, plan: Plan, vectors: Vectors) 
     await vectors.have(
         services, texts_of([_as_put(w) for w in plan.writes if not isinstance(w, Forget)])
     )
-    async with alone(services, owner.tenant):
+    async with in_turn, alone(services, owner.tenant):
         ids = [w.id if isinstance(w, Forget) else w.memory.id for w in plan.writes]
         current = {m.id: m for m in await services.store.get(owner, ids)}
         puts = outcome(owner, plan, current)

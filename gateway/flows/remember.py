@@ -67,7 +67,7 @@ class Desk:
     """What a process keeps between batches: whom to ask, what to count, who is away.
 
     `extractor_for` gives an app's extractor (None: nothing is distilled); `settings_for` its
-    settings; `dice` spreads retries.
+    settings; `dice` spreads retries. Plans of `at_once` users are written at a time.
     """
 
     def __init__(
@@ -76,11 +76,13 @@ class Desk:
         extractor_for: Callable[[str], Extractor | None],
         metrics: Metrics | None = None,
         dice: Callable[[], float] = random.random,
+        at_once: int = 512,
     ) -> None:
         self.settings_for = settings_for
         self.extractor_for = extractor_for
         self.metrics = metrics or Metrics()
         self.dice = dice
+        self.writing = asyncio.Semaphore(at_once)
         self._rests: dict[str, _Rest] = {}
         self._outages: dict[str, Outage] = {}
 
@@ -193,7 +195,7 @@ async def _remembered(services: Services, desk: Desk, lease: Lease) -> str:
             await services.queue.keep_plan(lease, plan)
     if await services.directory.by_tenant(lease.tenant) is None:
         raise OwnerGone("this user was erased while the exchanges were distilled")
-    await apply(services, owner, plan, vectors)
+    await apply(services, owner, plan, vectors, in_turn=desk.writing)
     await services.queue.done(lease, now=services.clock())
     await _swept_if_gone(services, lease)
     _count(desk, plan, lease, services.clock())
