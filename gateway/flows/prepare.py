@@ -141,8 +141,10 @@ class _Way:
 
     def _begin(self, owner: Owner) -> None:
         """What is asked is looked for while the conversation is opened: it takes longer. A tool
-        loop may turn out to need nothing new."""
-        if self._visit.reads and self._request.messages[-1].role == "user":
+        loop may turn out to need nothing new; a response may go on from another one without a
+        message of its own."""
+        messages = self._request.messages
+        if self._visit.reads and messages and messages[-1].role == "user":
             self._ask(owner).begin()
 
     async def _room(self) -> Room:

@@ -194,6 +194,13 @@ async def test_the_models_api_of_responses_has_memory_too(
     ]
 
 
+async def test_a_response_without_messages_of_its_own_is_answered(gateway: House) -> None:
+    body = {"model": "m", "input": [], "previous_response_id": "resp_1"}
+    async with gateway.client(x_memory_user="ana") as client:
+        answer = await client.post("/v1/responses", json=body)
+    assert answer.status_code == 200
+
+
 # --- tool loops ----------------------------------------------------------------------------------
 
 
