@@ -131,15 +131,26 @@ class Asking:
         self.candidates = Candidates(services, settings, owner, self._text, self.parts)
         self._kept: Sequence[Memory] | None = None
         self._search: _Search | None = None
+        self._waiting: asyncio.Task[Sequence[Exchange]] | None = None
 
     # --- the journey -------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Begin to search. What always counts is taken to be what it was last; where the
-        conversation says otherwise, `recall` searches once more."""
-        if self._question.as_of is None and not self._is_narrowed():
-            self._kept = _standing.last(self._owner.tenant, now=self._now)
-        self._begin(_Search(0 if self._kept is not None else self._most_standing, self._language()))
+        """Begin to look. What always counts is taken to be what it was last; where the
+        conversation says otherwise, `recall` searches once more.
+
+        What was distilled between the search and a later look at what waits would be in neither:
+        that begins first. And what always counts, found now, may be older than the version that
+        the conversation tells, under which it would be kept until the next write: where nothing
+        is kept yet, `recall` searches.
+        """
+        self._waiting = self.parts.begin(self._pending(), "recall-pending")
+        if not self._keeps_standing:
+            self._begin(_Search(self._most_standing, None))
+            return
+        self._kept = _standing.last(self._owner.tenant, now=self._now)
+        if self._kept is not None:
+            self._begin(_Search(0, self._language()))
 
     def _begin(self, search: _Search) -> None:
         self._search = search
@@ -151,7 +162,7 @@ class Asking:
         sticky = self._begin_sticky()
         if self._question.again:
             return self._same_again(await self.parts.within(sticky, "sticky") or [])
-        pending = self.parts.begin(self._pending(), "recall-pending")
+        pending = self._waiting or self.parts.begin(self._pending(), "recall-pending")
         self._kept = self._kept_standing()
         search = _Search(self._standing_wanted(), self._language())
         # The one before is not cut short: a breaker may have let it through to try the store.
@@ -342,7 +353,7 @@ class Asking:
         minute, but only if the store is away as well (`_standing_of`).
         """
         conversation = self._question.conversation
-        if self._question.as_of is not None or self._is_narrowed():
+        if not self._keeps_standing:
             return None
         version = conversation.standing_version if conversation is not None else ""
         return _standing.get(self._owner.tenant, version=version, now=self._now)
@@ -356,19 +367,23 @@ class Asking:
     def _most_standing(self) -> int:
         return self._settings.memory.standing_max
 
-    def _is_narrowed(self) -> bool:
+    @property
+    def _keeps_standing(self) -> bool:
+        """What always counts is the same for every question, but of another time or a part."""
         question = self._question
-        return bool(question.metadata or question.kinds or question.types)
+        return question.as_of is None and not (
+            question.metadata or question.kinds or question.types
+        )
 
     def _standing_of(self, found: Found, stage: Stage) -> Sequence[Memory] | None:
         """Profile, preferences and what is pinned: as kept, else as found now; None: unknown."""
-        if stage == "none" or not self._standing_wanted():
+        if stage == "none" or self._search is None or not self._search.standing:
             return self._kept
         memories = [
             found.memories[id] for id, _ in found.lists.get("standing", ()) if id in found.memories
         ]
         standing = [m for m in memories if is_standing(m)]
-        if self._question.as_of is None and not self._is_narrowed():
+        if self._keeps_standing:
             conversation = self._question.conversation
             version = conversation.standing_version if conversation is not None else ""
             _standing.keep(self._owner.tenant, standing, version=version, now=self._now)

@@ -235,6 +235,7 @@ async def test_a_tool_loop_recalls_once_and_is_handed_over_once(
 
 async def test_memory_is_searched_while_the_conversation_is_opened(gateway: House) -> None:
     await gateway.know("The user is allergic to peanuts")
+    await chat(gateway, user("Hello"))  # what always counts is kept from here on
     searching = asyncio.Event()
     search, open_ = gateway.services.store.search, gateway.services.state.open
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from gateway.core.exchange import Exchange, Turn
-from gateway.core.memory import Memory
+from gateway.core.memory import Entry, Memory
 from gateway.flows.asking import Question, Recalled
 from gateway.flows.recall import asked
 from gateway.ports import Conversation
@@ -38,11 +38,13 @@ def told(recalled: Recalled) -> tuple[object, ...]:
 
 async def test_the_search_is_under_way_before_the_conversation_is_known() -> None:
     house = await House().knows(DOG)
+    await house.recalls("hello", conversation=conversation(standing_version="7"))
+    searches = house.store.searches
     house.store.hold = asyncio.Event()
     asking = asked(house.services, house.settings, house.owner, ASKED, now=NOW)
     asking.begin()
     await asyncio.sleep(0)
-    assert house.store.searches == 1
+    assert house.store.searches == searches + 1
     house.store.hold.set()
     recalled = await asking.recall(replace(ASKED, conversation=conversation()))
     asking.parts.end()
@@ -82,3 +84,30 @@ async def test_what_always_counts_is_asked_for_where_it_was_written_to_since() -
     anew = await begun(house, conversation(standing_version="8"))
     assert TEA.text in texts(anew)
     assert house.store.searches == searches + 2 + 1  # both with a search by vector
+
+
+async def test_what_always_counts_is_not_kept_as_of_a_write_that_came_after_it() -> None:
+    house = await House().knows(DOG, TEA)
+    asking = asked(house.services, house.settings, house.owner, ASKED, now=NOW)
+    asking.begin()
+    await asyncio.sleep(0.01)
+    gone = replace(TEA, status="forgotten", text="", key=None, value=None)
+    await house.store.put(house.owner, [Entry(gone)])  # while the conversation is opened
+    await asking.recall(replace(ASKED, conversation=conversation(standing_version="8")))
+    asking.parts.end()
+    after = await house.recalls(ASKED.text, conversation=conversation(standing_version="8"))
+    assert TEA.text not in texts(after)
+
+
+async def test_what_is_distilled_meanwhile_is_found_as_waiting_or_as_kept() -> None:
+    house = await House().knows(DOG)
+    await house.recalls("hello", conversation=conversation(standing_version="7"))
+    turns = (Turn(0, "user", "My dog loves bones", NOW - 9),)
+    house.queue.waiting = [Exchange("exc_1", "s9", NOW - 9, turns)]
+    asking = asked(house.services, house.settings, house.owner, ASKED, now=NOW)
+    asking.begin()
+    await asyncio.sleep(0.01)
+    house.queue.waiting = []  # the worker has put it into the store, after it was searched
+    recalled = await asking.recall(replace(ASKED, conversation=conversation(standing_version="7")))
+    asking.parts.end()
+    assert "My dog loves bones" in texts(recalled)
