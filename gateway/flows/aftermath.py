@@ -119,19 +119,23 @@ async def note_injected(visit: Visit) -> None:
     """What the conversation's block holds now, where that is another than before."""
     if visit.injected is not None and visit.conversation is not None and visit.owner is not None:
         session, state = visit.conversation.session, visit.services.state
-        await quietly(state.note_injected(visit.owner, session, visit.injected, now=visit.now))
+        note = state.note_injected(visit.owner, session, visit.injected, now=visit.now)
+        if await quietly(note):
+            visit.injected = None
 
 
-async def quietly(note: Awaitable[None]) -> None:
-    """A note that may be missed: without it the next request costs more, nothing is lost."""
+async def quietly(note: Awaitable[None]) -> bool:
+    """A note that may be missed: without it the next request costs more, nothing is lost.
+    Whether it was noted."""
     try:
         await note
     except OwnerGone:
-        return
+        return False
     except StateUnavailable as exc:
         _notes.failed(exc.message)
-    else:
-        _notes.recovered()
+        return False
+    _notes.recovered()
+    return True
 
 
 def _end_span(visit: Visit, answer: Answer) -> None:

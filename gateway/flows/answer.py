@@ -42,6 +42,9 @@ from gateway.telemetry import tracing
 
 FIRM_S: Final = 5.0
 """How long the end of an answer may wait for what was said to be kept."""
+NOTE_S: Final = 0.05
+"""What was injected is noted together with the exchange where the answer ends within this; by
+itself where it takes longer, for the requests that come beside it."""
 
 _LAST: Final = re.compile(rb'^data: ?\[DONE\]|"response\.(?:completed|incomplete)"', re.MULTILINE)
 """What the last piece of a stream holds: of chat, and of responses."""
@@ -225,8 +228,15 @@ class Journeys:
         if conversation.injected == refs and conversation.recalled_for == visit.turn_mark:
             return
         visit.injected = Injected(refs, visit.turn_mark)
-        if not visit.writes:  # else it goes with what is noted of the exchange
-            self._underway.spawn(visit.person, note_injected(visit), "note what was injected")
+        if visit.writes:
+            loop = asyncio.get_running_loop()
+            visit.noting = loop.call_later(NOTE_S, self._note_now, visit)
+        else:
+            self._note_now(visit)
+
+    def _note_now(self, visit: Visit) -> None:
+        visit.noting = None
+        self._underway.spawn(visit.person, note_injected(visit), "note what was injected")
 
     # --- relay, hand over --------------------------------------------------------------------
 
@@ -276,6 +286,9 @@ class Journeys:
 
     def _hand_over(self, visit: Visit, copy: Copy, outcome: Outcome) -> None:
         copy.given = True
+        if visit.noting is not None:
+            visit.noting.cancel()
+            visit.noting = None
         self._underway.spawn(
             visit.person,
             remember(self._deployment, visit, copy, outcome, self._unnoted),

@@ -5,6 +5,7 @@ Plain data, passed from step to step of `flows/answer` and on to `flows/aftermat
 
 from __future__ import annotations
 
+from asyncio import TimerHandle
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol
@@ -108,7 +109,8 @@ class Client(Protocol):
 class Visit:
     """What is known of a request as it goes along. `request` is None where the body is the
     upstream's to judge. `reads` and `writes`: memory is recalled for it, and kept of it. `body`
-    goes upstream, and of it `block` is ours."""
+    goes upstream, and of it `block` is ours. `injected` is still to be noted, at the end of the
+    answer or, `noting`, a moment from now."""
 
     ask: Ask
     who: Who
@@ -129,6 +131,7 @@ class Visit:
     body: bytes = b""
     block: str = ""
     injected: Injected | None = None
+    noting: TimerHandle | None = None
     report: Report = field(default=OFF)
     upstream_ms: float = 0.0
     span: Span = NO_SPAN

@@ -22,13 +22,23 @@ from gateway.core.identity import Person
 from gateway.core.injection import BLOCK_OPEN
 from gateway.flows import answer as answer_page
 from gateway.flows import handover, receipts
-from gateway.lab.scripted_upstream import Gate, Raw, Say, ScriptedUpstream, Stall, ToolCall, refusal
+from gateway.lab.scripted_upstream import (
+    Gate,
+    Raw,
+    Say,
+    ScriptedUpstream,
+    Stall,
+    ToolCall,
+    refusal,
+    sse,
+)
 from tests.web.house import House, house
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 CHAT = "/v1/chat/completions"
+CHUNK = b'data: {"choices":[{"index":0,"delta":{"content":"Gladly."}}]}\n\n'
 TOOLS = [{"type": "function", "function": {"name": "look_up", "parameters": {"type": "object"}}}]
 
 
@@ -280,6 +290,32 @@ async def test_the_block_stays_as_it_was_within_a_conversation(
     await chat(gateway, *first, assistant("Gladly."), user("something about mountains"))
     systems = [request.json()["messages"][0]["content"] for request in upstream.requests]
     assert systems[0] == systems[1]
+
+
+async def test_the_block_of_an_answer_under_way_stays_in_a_request_beside_it(
+    gateway: House, upstream: ScriptedUpstream
+) -> None:
+    gate, noted = Gate(), asyncio.Event()
+    note_injected = gateway.services.state.note_injected
+
+    async def note(*args: Any, **named: Any) -> None:
+        await note_injected(*args, **named)
+        noted.set()
+
+    gateway.services.state.note_injected = note  # type: ignore[method-assign]
+    await gateway.know("The user is allergic to peanuts", type="interaction")
+    upstream.script(sse(CHUNK, gate, b"data: [DONE]\n\n"), Say("Fine."))
+    named = {"x_memory_session": "s1"}
+    first = asyncio.create_task(
+        chat(gateway, user("peanuts in a snack?"), body={"stream": True}, **named)
+    )
+    async with asyncio.timeout(5):
+        await noted.wait()
+    await chat(gateway, user("something about mountains"), **named)
+    gate.open()
+    await first
+    blocks = [sent(upstream, n).partition(BLOCK_OPEN)[2].partition("</")[0] for n in (0, 1)]
+    assert blocks[0] == blocks[1] != ""
 
 
 # --- modes ---------------------------------------------------------------------------------------
