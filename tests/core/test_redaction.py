@@ -23,6 +23,7 @@ ALL = (*DEFAULT, "government_id", "email", "phone")
         ("qty 3 4111 1111 1111 1111", "card", "qty 3 {}"),
         ("IBAN DE89 3704 0044 0532 0130 00 and thanks", "iban", "IBAN {} and thanks"),
         ("gb82west12345698765432", "iban", "{}"),
+        ("TR33 0006 1005 1978 6457 8413 26 İş Bankası", "iban", "{} İş Bankası"),
         ("use sk-proj-abcdefghijklmnop1234 please", "key", "use {} please"),
         ("ghp_abcdefghijklmnopqrstuvwxyz012345", "key", "{}"),
         ("AKIAIOSFODNN7EXAMPLE", "key", "{}"),
