@@ -77,7 +77,7 @@ class Preparation:
     def _say(self, away: Exception | None) -> None:
         if away is None:
             self._away.recovered()
-        elif not isinstance(away, OwnerGone):
+        else:
             self._away.failed(away)
 
     def _count(self, visit: Visit) -> None:
@@ -128,7 +128,11 @@ class _Way:
                     self._begin(visit.owner)
                     visit.room = await self._room()
                     visit.conversation = await self._conversation(visit.owner)
-        except (Unavailable, TimeoutError, OwnerGone) as exc:
+        except OwnerGone:
+            # Erased a moment ago: nobody is known, whatever this process still holds.
+            self.end()
+            visit.owner, visit.marks, visit.turn_mark = None, (), ""
+        except (Unavailable, TimeoutError) as exc:
             return exc
         return None
 

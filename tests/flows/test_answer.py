@@ -631,6 +631,24 @@ async def test_a_user_who_was_erased_a_moment_ago_begins_anew(gateway: House) ->
     assert len(await gateway.handed_over()) == 1
 
 
+async def test_nothing_is_remembered_of_a_user_who_was_erased_a_moment_ago(
+    gateway: House, upstream: ScriptedUpstream
+) -> None:
+    await gateway.know("The user is allergic to peanuts")
+    await chat(gateway, user("Which snack?"))  # what always counts is kept in this process
+    await gateway.background.drain(5)
+    owner = await gateway.owner()
+    await gateway.services.state.erase(owner.tenant)  # through another gateway
+
+    async def away(*_: Any, **__: Any) -> Any:
+        raise StoreUnavailable("away")
+
+    gateway.services.store.search = away  # type: ignore[method-assign]
+    answer = await chat(gateway, user("Which snack?"), x_memory_mode="readonly")
+    assert "peanuts" not in sent(upstream)
+    assert answer.headers["x-memory-status"] == "ok"
+
+
 # --- receipts ------------------------------------------------------------------------------------
 
 
