@@ -7,19 +7,18 @@ on top of the version it was planned on, and what is gone stays gone.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, Final
 
 from gateway.core.delivery import Forget, Plan, Put, Revise
-from gateway.core.errors import StateUnavailable
 from gateway.core.identity import Owner
 from gateway.core.memory import Entry, Memory
 from gateway.core.tombstone import tombstone
 from gateway.core.windows import dense_text, dense_window_text
 from gateway.flows import receipts
 from gateway.flows.distil import Vectors, texts_of
-from gateway.flows.writing import alone, store
+from gateway.flows.writing import alone, stale, store
 from gateway.ports import Services
 
 NOT_WAITED_FOR: Final = nullcontext()
@@ -61,9 +60,7 @@ async def apply(
         await receipts.without(services, owner, [current[m.id] for m in stones])
     if not puts:
         return
-    with suppress(StateUnavailable):
-        # Caches of what stands end by their own age where this cannot be said.
-        await services.state.touch_standing(owner.tenant)
+    await stale(services, owner.tenant)
 
 
 def _as_put(write: Put | Revise) -> Put:

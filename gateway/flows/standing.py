@@ -2,7 +2,8 @@
 
 Kept by tenant (an erased person comes back under another), with the version that the shared
 state gave it: any write of any process changes the version, and an entry of another version is
-not used. Where the version cannot be told (the state is away as well), only a fresh one is.
+not used, nor an old one, as a write may not have been able to say so. Where the version cannot be
+told (the state is away as well), only a fresh one is.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from gateway.core.memory import Instant, Memory
 MAX_TENANTS = 2000
 """About 15 MB at 20 short memories each, their lines noted."""
 FRESH_S = 60.0
+KEPT_S = 300.0
+"""How long it takes at most until other processes see a write that shared state was not told of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,21 +48,27 @@ class StandingCache:
             return None
         if kept.version != version and version:
             return None
-        if not version and not 0.0 <= now - kept.at <= FRESH_S:
+        if not _is_younger(kept, KEPT_S if version else FRESH_S, now):
             return None
         self._kept.move_to_end(tenant)
         return _unexpired(kept.memories, now)
 
     def last(self, tenant: str, *, now: Instant) -> tuple[Memory, ...] | None:
-        """What was kept last, whether or not it still holds: for who asks before that is known."""
+        """What was kept last and may still hold: for who asks before the version is known."""
         kept = self._kept.get(tenant)
-        return None if kept is None else _unexpired(kept.memories, now)
+        if kept is None or not _is_younger(kept, KEPT_S, now):
+            return None
+        return _unexpired(kept.memories, now)
 
     def forget(self, tenant: str) -> None:
         self._kept.pop(tenant, None)
 
     def __len__(self) -> int:
         return len(self._kept)
+
+
+def _is_younger(kept: _Kept, seconds: float, now: Instant) -> bool:
+    return 0.0 <= now - kept.at <= seconds
 
 
 def _unexpired(memories: Sequence[Memory], now: Instant) -> tuple[Memory, ...]:

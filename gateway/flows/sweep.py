@@ -26,6 +26,7 @@ from gateway.core.identity import Owner
 from gateway.core.memory import Entry, Where
 from gateway.core.windows import dense_text, dense_window_text, windows_of
 from gateway.flows.erase import finish_all
+from gateway.flows.writing import stale
 from gateway.ports import Services
 from gateway.telemetry.logs import log
 from gateway.telemetry.metrics import Metrics
@@ -128,7 +129,7 @@ async def remove_expired(services: Services) -> int:
                 removed += await services.store.erase(tenant)
                 continue
             removed += await services.store.delete(owner, references)
-            await _stale(services, tenant)
+            await stale(services, tenant)
         if len(expired) < BATCH:
             break
     return removed
@@ -204,14 +205,6 @@ async def remove_orphans(services: Services) -> int:
             except GatewayError as exc:
                 _log.debug("sweep_postponed", part="orphans", reason=exc.message)
     return removed
-
-
-async def _stale(services: Services, tenant: str) -> None:
-    try:
-        await services.state.touch_standing(tenant)
-    except Unavailable:
-        # Caches of what stands end by their own age.
-        return
 
 
 def _by_tenant(found: Iterable[tuple[str, str]]) -> Mapping[str, list[str]]:

@@ -15,10 +15,11 @@ from contextlib import asynccontextmanager, suppress
 from typing import Final
 from weakref import WeakValueDictionary
 
-from gateway.core.errors import EmbedderUnavailable, OwnerGone, StateUnavailable
+from gateway.core.errors import EmbedderUnavailable, OwnerGone, StateUnavailable, Unavailable
 from gateway.core.identity import Owner
 from gateway.core.memory import Entry, Instant, Memory, Vector, Where
 from gateway.core.windows import AFTER, BEFORE, dense_text, dense_window_text, windows_of
+from gateway.flows.asking import forget
 from gateway.flows.tasks import beside, ended
 from gateway.ports import Services, Writers
 
@@ -101,9 +102,16 @@ async def written(services: Services, owner: Owner) -> None:
     if await services.directory.by_tenant(owner.tenant) is None:
         await services.store.erase(owner.tenant)
         raise OwnerGone("this user was erased a moment ago", code="owner_gone")
-    with suppress(StateUnavailable):
-        # The memories are stored; caches of them end by their own age.
-        await services.state.touch_standing(owner.tenant)
+    await stale(services, owner.tenant)
+
+
+async def stale(services: Services, tenant: str) -> None:
+    """Caches of what stands hold no more. Where shared state cannot be told so, those of other
+    processes end by their own age."""
+    try:
+        await services.state.touch_standing(tenant)
+    except Unavailable:
+        forget(tenant)
 
 
 async def _neighbours(services: Services, owner: Owner, memories: Sequence[Memory]) -> list[Memory]:

@@ -318,6 +318,25 @@ async def test_the_block_of_an_answer_under_way_stays_in_a_request_beside_it(
     assert blocks[0] == blocks[1] != ""
 
 
+async def test_what_is_forgotten_leaves_the_block_though_shared_state_cannot_be_told(
+    gateway: House, upstream: ScriptedUpstream
+) -> None:
+    memory = await gateway.know("The user is allergic to peanuts")
+    await chat(gateway, user("Which snack?"))  # what always counts is kept from here on
+    await gateway.background.drain(5)
+    told = gateway.services.state.touch_standing
+
+    async def away(_: str) -> None:
+        raise StateUnavailable("away")
+
+    gateway.services.state.touch_standing = away  # type: ignore[method-assign]
+    async with gateway.client(x_memory_user="ana") as client:
+        assert (await client.delete(f"/v1/memories/{memory.id}")).status_code == 204
+    gateway.services.state.touch_standing = told  # type: ignore[method-assign]
+    await chat(gateway, user("Which meal?"))
+    assert "peanuts" not in sent(upstream)
+
+
 # --- modes ---------------------------------------------------------------------------------------
 
 

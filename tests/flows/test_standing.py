@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from gateway.core.memory import Memory
-from gateway.flows.standing import FRESH_S, StandingCache
+from gateway.flows.standing import FRESH_S, KEPT_S, StandingCache
 
 NOW = 1_780_000_000.0
 NURSE = Memory("p", "fact", "Is a nurse", NOW, NOW, NOW, type="profile")
@@ -14,9 +14,17 @@ NURSE = Memory("p", "fact", "Is a nurse", NOW, NOW, NOW, type="profile")
 def test_what_was_kept_holds_for_the_version_it_was_kept_with() -> None:
     cache = StandingCache()
     cache.keep("t", [NURSE], version="3", now=NOW)
-    assert cache.get("t", version="3", now=NOW + 1e6) == (NURSE,)
+    assert cache.get("t", version="3", now=NOW + KEPT_S - 1) == (NURSE,)
     assert cache.get("t", version="4", now=NOW) is None
     assert cache.get("other", version="3", now=NOW) is None
+
+
+def test_it_does_not_hold_for_ever_as_a_write_may_have_been_unable_to_change_the_version() -> None:
+    cache = StandingCache()
+    cache.keep("t", [NURSE], version="3", now=NOW)
+    assert cache.last("t", now=NOW + KEPT_S - 1) == (NURSE,)
+    assert cache.get("t", version="3", now=NOW + KEPT_S + 1) is None
+    assert cache.last("t", now=NOW + KEPT_S + 1) is None
 
 
 def test_where_the_version_cannot_be_told_only_a_fresh_one_holds() -> None:
