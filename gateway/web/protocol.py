@@ -1,7 +1,8 @@
 """uvicorn's HTTP protocol with bounds on a request's head: its size, and the time it takes.
 
 uvicorn bounds neither with httptools, so that one connection could send headers for ever, or
-none. `serve` runs the app with `http=GatewayHttpProtocol`.
+none; and it loses the body of a request that asks for another protocol. `serve` runs the app with
+`http=GatewayHttpProtocol`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import orjson
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
@@ -25,7 +27,8 @@ CONNECTION: Final = "gateway.connection"
 
 
 class GatewayHttpProtocol(HttpToolsProtocol):
-    """Refuses a head that is too large (431), and closes on one that does not come."""
+    """Refuses a head that is too large (431), and closes on one that does not come; a request to
+    upgrade is answered as if it were none."""
 
     _head_bytes = 0
     _head_timer: asyncio.TimerHandle | None = None
@@ -41,6 +44,40 @@ class GatewayHttpProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
         for connection in tuple(self._watched):
             connection.lost()
+
+    def data_received(self, data: bytes) -> None:
+        """As uvicorn has it, but that a request to speak another protocol (Java's client asks for
+        `h2c` with all it sends) keeps its body: the parser stops behind such a head, and uvicorn
+        goes on without what follows (https://github.com/Kludex/uvicorn/issues/2722)."""
+        self._unset_keepalive_if_required()
+        try:
+            while data:
+                try:
+                    self.parser.feed_data(data)
+                    return
+                except HttpParserUpgrade as exc:
+                    if self._should_upgrade():
+                        self.handle_websocket_upgrade()
+                        return
+                    data = data[exc.args[0] :]
+                    self._stay()
+        except HttpParserError:
+            self.logger.warning("Invalid HTTP request received.")
+            self.send_400_response("")
+
+    def _stay(self) -> None:
+        """Go on with the body of the request whose head has just been read, as HTTP/1.1."""
+        framing = [
+            b"%b: %b\r\n" % (name, value)
+            for name, value in self.headers
+            if name in (b"content-length", b"transfer-encoding")
+        ]
+        if not self.cycle.keep_alive:
+            framing.append(b"connection: close\r\n")
+        self.cycle.more_body = True  # its end was told with that of the head
+        self.parser = HttpRequestParser(_BehindHead(self))
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self.parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n" % b"".join(framing))
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -99,6 +136,33 @@ class GatewayHttpProtocol(HttpToolsProtocol):
         reason = b"Bad Request" if status == 400 else b"Request Header Fields Too Large"
         self.transport.write(head % (status, reason, len(body)) + body)
         self.transport.close()
+
+
+class _BehindHead:
+    """Passes on what a parser tells, but for the head that it was begun with."""
+
+    def __init__(self, protocol: GatewayHttpProtocol) -> None:
+        self._protocol = protocol
+        self._is_behind = False
+        self.on_body = protocol.on_body
+        self.on_message_complete = protocol.on_message_complete
+
+    def on_message_begin(self) -> None:
+        if self._is_behind:
+            self._protocol.on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        if self._is_behind:
+            self._protocol.on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._is_behind:
+            self._protocol.on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        if self._is_behind:
+            self._protocol.on_headers_complete()
+        self._is_behind = True
 
 
 class Connection:

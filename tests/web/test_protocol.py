@@ -90,6 +90,50 @@ async def test_a_connection_that_is_kept_open_serves_more_than_one_request(
             await asyncio.sleep(0.06)  # idle between requests: no head is awaited
 
 
+# --- another protocol is asked for ----------------------------------------------------------------
+
+UPGRADE = (
+    b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nconnection: Upgrade, HTTP2-Settings\r\n"
+    b"upgrade: h2c\r\nhttp2-settings: AAEAAEAA\r\n"
+)
+SAID = b'{"model":"m","messages":[{"role":"user","content":"hello"}]}'
+
+
+@pytest.mark.parametrize("size", [10_000, 40, 1], ids=["in one", "in pieces", "byte by byte"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"content-length: %d\r\n\r\n%b" % (len(SAID), SAID),
+        b"transfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(SAID), SAID),
+    ],
+    ids=["of a length", "in chunks"],
+)
+async def test_a_request_that_would_upgrade_is_answered_with_its_body(
+    gateway: House, upstream: ScriptedUpstream, body: bytes, size: int
+) -> None:
+    upstream.script(*[sse(b"a"), sse(b"b"), sse(b"c")])
+    reader, writer = await asyncio.open_connection(*address(gateway))
+    both = (UPGRADE + body) * 2 + STREAM % b"completions"
+    for at in range(0, len(both), size):
+        writer.write(both[at : at + size])
+        await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        assert [await body_of(reader) for _ in "abc"] == [b"a", b"b", b"c"]
+    writer.close()
+    assert [request.body for request in upstream.requests] == [SAID, SAID, b"{}"]
+    assert b"upgrade" not in dict(upstream.requests[0].headers)
+
+
+async def test_a_request_that_would_upgrade_needs_no_body(gateway: House) -> None:
+    head = b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: upgrade, close\r\nupgrade: h2c\r\n\r\n"
+    assert (await talk(gateway, head)).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_a_body_behind_it_that_cannot_be_read_is_400(gateway: House) -> None:
+    answer = await talk(gateway, UPGRADE + b"transfer-encoding: chunked\r\n\r\nno size\r\n")
+    assert error_of(answer)["code"] == "invalid_http"
+
+
 # --- chunks that are written at once --------------------------------------------------------------
 
 STREAM = b"POST /v1/%b HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}"
