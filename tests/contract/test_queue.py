@@ -564,6 +564,22 @@ async def test_what_kills_its_workers_ends_in_the_dead_letters_and_the_others_ar
     assert (await queue.status(now=now)).dead == 1
 
 
+async def test_what_is_buried_since_its_holders_were_lost_is_all_there_for_a_retry(
+    queue: RedisQueue, ann: Owner
+) -> None:
+    await queue.put(ann, exchange(), now=1000.0)
+    for n in range(BOUNDS.max_tries):
+        await leased(queue, 1010.0 + n * BOUNDS.lease_s)
+    now = 1010.0 + BOUNDS.max_tries * BOUNDS.lease_s
+    assert await queue.lease("w", now=now) is None  # this very call buries it
+    assert await queue.next_due() is None
+    status = await queue.status(now=now)
+    assert (status.pending, status.leased, status.dead) == (0, 0, 1)
+    assert await queue.retry(now=now) == 1
+    again = await leased(queue, now)
+    assert (again.exchanges, again.tries) == ((exchange(),), 0)
+
+
 async def test_a_batch_that_was_decided_is_buried_whole_where_it_kills_its_workers(
     queue: RedisQueue, ann: Owner
 ) -> None:
