@@ -27,6 +27,7 @@ from gateway.core.errors import (
     Unreadable,
 )
 from gateway.core.identity import Owner, partition_of
+from gateway.core.verdict import TRIES_OF_A_PART
 from gateway.core.wire import NEWER
 from gateway.ports import Lease, QueueStatus
 from tests.contract.queue_house import BATCHING, BOUNDS, House, exchange, house_at
@@ -562,6 +563,23 @@ async def test_what_kills_its_workers_ends_in_the_dead_letters_and_the_others_ar
     assert letter.exchange_ids == ("poison",)
     assert "lost" in letter.reason
     assert (await queue.status(now=now)).dead == 1
+
+
+async def test_each_half_of_what_kills_its_workers_has_two_tries_however_many_were_behind_it(
+    queue: RedisQueue, ann: Owner
+) -> None:
+    for name in ("x1", "x2"):
+        await queue.put(ann, exchange(name), now=1000.0)
+    for _ in range(2 * BOUNDS.max_tries):  # as where fewer tries are allowed than before
+        lease = await leased(queue, 1010.0)
+        await queue.give_back(lease, retry_at=1010.0, reason="429", counts_as_try=True)
+    held = await leased(queue, 1010.0)
+    part = await leased(queue, 1010.0 + BOUNDS.lease_s)
+    assert (ids(held), held.tries) == (["x1", "x2"], 2 * BOUNDS.max_tries)
+    assert (ids(part), part.tries) == (["x1"], BOUNDS.max_tries - TRIES_OF_A_PART)
+    await queue.done(part, now=1040.0)
+    other = await leased(queue, 1040.0)
+    assert (ids(other), other.tries) == (["x2"], BOUNDS.max_tries - TRIES_OF_A_PART)
 
 
 async def test_what_is_buried_since_its_holders_were_lost_is_all_there_for_a_retry(

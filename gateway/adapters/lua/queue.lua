@@ -294,7 +294,8 @@ function steps.lease(claim, now, until_, max_tries, lost)
       local n = tonumber(was[3])
       if tries >= tonumber(max_tries) and n > 1 and not was[6] then
         -- One of them may be what its holders die of: the others need not share its end.
-        local rest = halve(tenant, math.ceil(n / 2), math.max(0, tries - 2), lost, tonumber(now))
+        local behind = math.max(0, tonumber(max_tries) - 2) -- as `TRIES_OF_A_PART` says
+        local rest = halve(tenant, math.ceil(n / 2), behind, lost, tonumber(now))
         bump('leased', -rest)
         bump('pending', rest)
       elseif tries >= tonumber(max_tries) then
