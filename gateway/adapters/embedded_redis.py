@@ -42,6 +42,8 @@ LOG_BYTES: Final = 1024 * 1024
 START_S: Final = 10.0
 """Until the first answer. Reading a large append-only file is not counted: it answers LOADING."""
 STOP_S: Final = 10.0
+KILLED_S: Final = 10.0
+"""How long what was killed may take to be gone: on a busy machine 2 s were seen."""
 POLL_S: Final = 0.004
 
 # The launcher asks the kernel for a SIGTERM at its parent's death and becomes the server. A
@@ -278,7 +280,7 @@ class EmbeddedRedis:
                 return
             if self._is_ours(pid):
                 os.kill(pid, impatience)
-        if not await _until(lambda: _locked(lock), STOP_S / 2):
+        if not await _until(lambda: _locked(lock), KILLED_S):
             raise SettingsError(
                 f"data_dir: another redis-server (pid {pid}) holds {self._dir} and does not end."
                 " End it, or set GATEWAY_DATA_DIR to another directory",

@@ -24,9 +24,12 @@ from gateway.adapters.embedded_redis import EmbeddedRedis, find_server
 from gateway.core.errors import QueueUnavailable, SettingsError
 
 GATEWAY = """
-import asyncio, sys
+import asyncio, structlog, sys
 from pathlib import Path
 from gateway.adapters.embedded_redis import EmbeddedRedis
+
+# Where the last server is still ending, it says so: not before the line that is read here.
+structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 
 async def main():
     server = EmbeddedRedis(Path(sys.argv[1]))
@@ -57,7 +60,7 @@ def is_gone(pid: int) -> bool:
     """Ended; a zombie that nobody reaps in a container is as good as ended."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the latter where it ends while it is read
         return True
 
 
