@@ -93,15 +93,19 @@ async def test_what_was_put_is_there_after_an_orderly_end(tmp_path: Path) -> Non
 async def test_one_thread_searches_also_in_a_store_that_an_older_program_made(
     tmp_path: Path,
 ) -> None:
-    def searchers(pid: int) -> int:
-        threads = Path(f"/proc/{pid}/task").iterdir()
+    async def searchers(store: QdrantEdgeStore) -> int:
+        # A thread gives itself its name when it first runs, which may be after the opening.
+        found = await store.search(ANNA, Probe("tea", Where(), dense=(1.0, 0.0, 0.0)))
+        assert [id for id, _ in found.lists["dense"]] == ["a"]
+        assert [id for id, _ in found.lists["lexical"]] == ["a"]
+        threads = Path(f"/proc/{pid_of(store)}/task").iterdir()
         return sum((t / "comm").read_text().startswith("edge-search") for t in threads)
 
     store = store_at(tmp_path / "q")
     await store.open()
     await store.adopt(MODEL)
     await store.put(ANNA, [Entry(memory("a"), dense=(1.0, 0.0, 0.0))])
-    assert searchers(pid_of(store)) == 1
+    assert await searchers(store) == 1
     await store.close()
     settings = tmp_path / "q" / "shard" / "edge_config.json"
     older = orjson.loads(settings.read_bytes())
@@ -110,10 +114,7 @@ async def test_one_thread_searches_also_in_a_store_that_an_older_program_made(
     again = store_at(tmp_path / "q")
     await again.open()
     try:
-        assert searchers(pid_of(again)) == 1
-        found = await again.search(ANNA, Probe("tea", Where(), dense=(1.0, 0.0, 0.0)))
-        assert [id for id, _ in found.lists["dense"]] == ["a"]
-        assert [id for id, _ in found.lists["lexical"]] == ["a"]
+        assert await searchers(again) == 1
     finally:
         await again.close()
 
