@@ -268,6 +268,18 @@ async def test_standing_are_pinned_then_important_then_new_profile_and_preferenc
     assert [id for id, _ in answer.lists["standing"]] == ["pinned", "weighty", "new", "old"]
 
 
+@pytest.mark.parametrize("text", ["", "tea", "elsewhere"])
+async def test_standing_are_as_they_were_corrected_since_the_last_search(
+    store: MemoryStore, text: str
+) -> None:
+    probe = Probe(text, Where(), standing=10)
+    for drink in ("milk", "lemon", "honey"):
+        await put(store, ANNA, fact("a", f"tea with {drink}", type="preference"), turn("t", "so"))
+        for _ in range(2):
+            answer = await store.search(ANNA, probe)
+            assert answer.memories["a"].text == f"tea with {drink}"
+
+
 # --- which are meant -------------------------------------------------------------------------
 
 

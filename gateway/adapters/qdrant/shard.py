@@ -205,23 +205,30 @@ class Shard:
                 asked = edge.Query.Nearest(vectors[by], using)
             params = idf if by == "sparse" else None
             requests.append(edge.QueryRequest(limit, query=asked, filter=meant, params=params))
-        lists: list[Any] = []
+        lists: list[Any] = [None] * len(queries)
         keys: list[str] = []
         ids: list[Any] = []
         place_of: dict[int, int] = {}
+        unstamped: list[int] = []
         found = self._shard.query_batch(edge.QueryBatchRequest(requests))
-        for (by, *_), hits in zip(queries, found, strict=True):
+        # Those in an order come last: the engine tells no versions of them (0), the others do.
+        for n in sorted(range(len(queries)), key=lambda n: queries[n][0] == "order"):
+            ordered = queries[n][0] == "order"
             places = []
-            for hit in hits:
+            for hit in found[n]:
                 id = _uuid(hit.id)
                 place = place_of.get(id.int)  # as a UUID compares, at a third of the time
                 if place is None:
                     place = place_of[id.int] = len(ids)
                     ids.append(id)
                     keys.append(f"{id.int:032x}{hit.version:x}")
+                    if ordered:
+                        unstamped.append(place)
                 places.append(place)
-            scores = [hit.order_value if by == "order" else hit.score for hit in hits]
-            lists.append([places, scores])
+            lists[n] = [places, [hit.order_value if ordered else hit.score for hit in found[n]]]
+        for n, payload in self._payloads([ids[place] for place in unstamped], fields):
+            # Its sealed body is another after every write.
+            keys[unstamped[n]] = f"{ids[unstamped[n]].int:032x}x{hash(payload.get('body')):x}"
         tenant, number = shelf
         new = self._sent.add(tenant, number, keys)
         payloads = self._payloads([ids[place] for place in new], fields)
