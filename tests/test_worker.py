@@ -14,6 +14,7 @@ from gateway.adapters.redis_queue import RedisQueue
 from gateway.core.errors import QueueUnavailable
 from gateway.core.identity import Owner, Person
 from gateway.core.memory import Where
+from gateway.flows.writing import alone
 from gateway.lab.scripted_upstream import Raw, Stall
 from gateway.worker import Worker, drain_spools
 from tests.flows.workshop import ScriptedModel, Workshop, fact, workshop
@@ -95,6 +96,23 @@ async def test_beside_chats_one_users_memories_are_written_at_a_time(
         for n in range(6):
             await until(lambda n=n: shop.active(f"user{n}"))  # type: ignore[misc]
     assert most == 1
+
+
+async def test_nobody_waits_for_one_whose_memories_somebody_else_writes(shop: Workshop) -> None:
+    """Who corrects a memory holds its user's turn while its text is embedded."""
+    ana = await shop.owner("ana")
+    async with Running(shop), alone(shop.services, ana.tenant):
+        for n, user in enumerate(("ana", "ben"), start=1):
+            shop.model.answers.append([fact("User likes tea", quote="I like tea")])
+            await shop.said("I like tea", user=user)
+            await until(lambda n=n: _asked(shop, n))  # type: ignore[misc]
+            await asyncio.sleep(0.1)  # ana's plan is kept, and waits
+        await until(lambda: shop.active("ben"), 3.0)
+        assert not await shop.active("ana")
+
+
+async def _asked(shop: Workshop, times: int) -> bool:
+    return len(shop.model.asked) >= times
 
 
 async def test_asked_to_stop_it_finishes_what_it_holds(shop: Workshop) -> None:

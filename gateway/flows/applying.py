@@ -35,7 +35,8 @@ async def apply(
     """Bring the store to what the plan says. Raises StoreUnavailable.
 
     Where the embedder is away memories are stored without vectors, to be given them later. What is
-    `in_turn` is held while the store is asked, not while texts are embedded.
+    `in_turn` is held while the store is asked: not while texts are embedded, nor while somebody
+    else writes this person's memories, who may be embedding theirs.
     """
     if not plan.writes:
         return
@@ -45,16 +46,17 @@ async def apply(
     await vectors.have(
         services, texts_of([_as_put(w) for w in plan.writes if not isinstance(w, Forget)])
     )
-    async with in_turn, alone(services, owner.tenant):
-        ids = [w.id if isinstance(w, Forget) else w.memory.id for w in plan.writes]
-        current = {m.id: m for m in await services.store.get(owner, ids)}
-        puts = outcome(owner, plan, current)
-        kept = [put for put in puts if put.memory.status != "forgotten"]
-        if kept:
-            await services.store.put(owner, entries_of(kept, vectors))
+    async with alone(services, owner.tenant):
+        async with in_turn:
+            ids = [w.id if isinstance(w, Forget) else w.memory.id for w in plan.writes]
+            current = {m.id: m for m in await services.store.get(owner, ids)}
+            puts = outcome(owner, plan, current)
+            kept = [put for put in puts if put.memory.status != "forgotten"]
+            if kept:
+                await services.store.put(owner, entries_of(kept, vectors))
         stones = [put.memory for put in puts if put.memory.status == "forgotten"]
         if stones:
-            # The windows of the turns beside a forgotten one hold its words.
+            # The windows of the turns beside a forgotten one hold its words, and are embedded anew.
             await store(services, owner, stones, gone=[current[m.id] for m in stones])
     if stones:
         await receipts.without(services, owner, [current[m.id] for m in stones])

@@ -31,7 +31,7 @@ from gateway.core.errors import (
 from gateway.core.identity import Owner
 from gateway.core.memory import Instant
 from gateway.core.verdict import verdict
-from gateway.flows.applying import apply
+from gateway.flows.applying import NOT_WAITED_FOR, apply
 from gateway.flows.distil import Vectors, plan_for
 from gateway.flows.tasks import beside, ended
 from gateway.ports import Extractor, Lease, Services
@@ -67,7 +67,8 @@ class Desk:
     """What a process keeps between batches: whom to ask, what to count, who is away.
 
     `extractor_for` gives an app's extractor (None: nothing is distilled); `settings_for` its
-    settings; `dice` spreads retries. Plans of `at_once` users are written at a time.
+    settings; `dice` spreads retries. Plans of `at_once` users are written at a time to stores that
+    this process alone writes to; servers, which an app may have of its own, take what comes.
     """
 
     def __init__(
@@ -195,7 +196,8 @@ async def _remembered(services: Services, desk: Desk, lease: Lease) -> str:
             await services.queue.keep_plan(lease, plan)
     if await services.directory.by_tenant(lease.tenant) is None:
         raise OwnerGone("this user was erased while the exchanges were distilled")
-    await apply(services, owner, plan, vectors, in_turn=desk.writing)
+    in_turn = desk.writing if services.writers is None else NOT_WAITED_FOR
+    await apply(services, owner, plan, vectors, in_turn=in_turn)
     await services.queue.done(lease, now=services.clock())
     await _swept_if_gone(services, lease)
     _count(desk, plan, lease, services.clock())

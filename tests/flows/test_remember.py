@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from gateway.adapters.redis_writers import RedisWriters
+from gateway.core.delivery import Forget, Plan
 from gateway.core.errors import ExtractorUnavailable, QueueUnavailable, StoreUnavailable
 from gateway.core.exchange import Turn, turn_memory_id
 from gateway.core.identity import Owner
 from gateway.core.memory import Entry, Memory, Probe, Source, Version, Where
-from gateway.flows.distil import NEIGHBOURS, newest_of
+from gateway.flows.applying import apply
+from gateway.flows.distil import NEIGHBOURS, Vectors, newest_of
 from gateway.flows.remember import Desk, remember_next
 from gateway.lab.scripted_upstream import Raw, Stall, refusal
 from tests.flows.workshop import BERLIN, DAY, NOW, ScriptedModel, Workshop, fact, workshop
@@ -256,6 +259,42 @@ async def test_what_is_forgotten_leaves_a_tombstone_and_no_words(shop: Workshop)
     probe = Probe("salary", Where(kinds=("turn", "fact"), statuses=()))
     found = await shop.services.store.search(await shop.owner(), probe)
     assert not any(found.lists.values()), "nor is it found by the words of what stood beside it"
+
+
+# --- one user's memories at a time -------------------------------------------------------------
+
+
+async def test_nothing_is_embedded_while_others_wait_for_their_turn_to_write(
+    embedding_shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = embedding_shop
+    await shop.learn("My salary is 5000", "That is a lot", facts=())
+    salary = next(turn for turn in await shop.turns() if turn.source.role == "user")
+    in_turn, held = asyncio.Semaphore(1), []
+    embed = shop.services.embedder.embed
+
+    async def watched(texts: Sequence[str], **how: Any) -> Any:
+        held.append(in_turn.locked())
+        return await embed(texts, **how)
+
+    monkeypatch.setattr(shop.services.embedder, "embed", watched)
+    plan = Plan(("exc_9",), (Forget(salary.id, at=shop.now),))
+    await apply(shop.services, await shop.owner(), plan, Vectors(), in_turn=in_turn)
+    assert [turn.text for turn in await shop.turns()] == ["That is a lot"]
+    assert held == [False]
+
+
+async def test_a_server_of_an_apps_own_is_not_waited_for_by_the_embedded_store(
+    shop: Workshop, redis: Redis
+) -> None:
+    desk = Desk(shop.settings_for, lambda _: shop.services.extractor, at_once=1)
+    shop.put_in(writers=RedisWriters(redis))
+    shop.model.answers = [[HOME]]
+    await shop.said("I live in Berlin")
+    shop.now += 61
+    async with desk.writing, asyncio.timeout(5):
+        assert await remember_next(shop.services, desk, "hand")
+    assert await shop.active() == ["User lives in Berlin"]
 
 
 # --- once, whatever happens ------------------------------------------------------------------
