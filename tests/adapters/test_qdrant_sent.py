@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.adapters.qdrant.sent import Sent
+from gateway.adapters.qdrant.sent import SHELF_POINTS, Sent
 
 
 def test_a_key_is_new_to_a_shelf_once() -> None:
@@ -20,7 +20,7 @@ def test_all_is_new_to_a_shelf_that_was_emptied() -> None:
 
 
 def test_the_longest_unasked_is_forgotten_where_it_is_too_much() -> None:
-    sent = Sent(4)
+    sent = Sent(4 + 2 * SHELF_POINTS)
     sent.add("a", 1, ["1", "2"])
     sent.add("b", 2, ["1", "2"])
     sent.add("a", 1, [])
@@ -30,8 +30,15 @@ def test_the_longest_unasked_is_forgotten_where_it_is_too_much() -> None:
 
 
 def test_what_was_forgotten_or_emptied_makes_room() -> None:
-    sent = Sent(4)
+    sent = Sent(4 + 2 * SHELF_POINTS)
     for number in range(1, 10):
         sent.add("a", number, ["1", "2"])
     sent.add("b", 20, ["1", "2"])
     assert sent.add("a", 9, ["1", "2"]) == []
+
+
+def test_users_of_whom_nothing_is_found_are_bounded_too() -> None:
+    sent = Sent(100)
+    for n in range(1000):
+        sent.add(str(n), n + 1, [])
+    assert len(sent) <= 100 // SHELF_POINTS

@@ -13,6 +13,8 @@ from typing import Final
 
 SENT_POINTS: Final = 200_000
 """So many points are known to have been sent: 14 MB where so many were."""
+SHELF_POINTS: Final = 7
+"""A shelf counts as so many more, for it takes 500 bytes with nothing on it."""
 
 
 class Sent:
@@ -29,8 +31,11 @@ class Sent:
 
     def add(self, tenant: str, number: int, keys: Sequence[str]) -> list[int]:
         """The places of those that are new to this shelf; from now on they were sent."""
-        known, sent = self._shelves.get(tenant, (0, set()))
-        if known != number:  # it was emptied since, or never heard of
+        if tenant not in self._shelves:
+            self._shelves[tenant] = number, set()
+            self._points += SHELF_POINTS
+        known, sent = self._shelves[tenant]
+        if known != number:  # it was emptied since
             self._points -= len(sent)
             sent = set()
             self._shelves[tenant] = number, sent
@@ -40,5 +45,8 @@ class Sent:
         self._points += len(new)
         while self._points > self._limit:
             _, (_, gone) = self._shelves.popitem(last=False)
-            self._points -= len(gone)
+            self._points -= len(gone) + SHELF_POINTS
         return new
+
+    def __len__(self) -> int:
+        return len(self._shelves)
