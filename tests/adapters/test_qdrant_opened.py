@@ -73,6 +73,15 @@ def test_long_memories_count_with_their_text_and_their_history() -> None:
         assert len(opened) == 0
 
 
+def test_what_several_searches_bring_at_once_counts_once() -> None:
+    opened = Opened(2 * ONE)
+    shelf = opened.shelf("a")
+    for _ in range(10):
+        opened.keep("a", shelf, {"1": memory("1")})
+    assert opened.shelf("a") is shelf
+    assert list(shelf.memories) == ["1"]
+
+
 def test_what_is_counted_is_what_it_takes() -> None:
     limit = 2_000_000
     opened = Opened(limit)
