@@ -166,8 +166,15 @@ def to_payload(owner: Owner, entry: Entry, seal: Seal, *, embedded: bool) -> dic
     return payload
 
 
-def from_payload(owner: Owner, point: str, payload: Mapping[str, Any], unseal: Unseal) -> Memory:
-    """The memory of a point. Raises Unreadable: damaged, or of a newer version."""
+def from_payload(
+    owner: Owner,
+    point: str,
+    payload: Mapping[str, Any],
+    unseal: Unseal,
+    names: dict[str, str] | None = None,
+) -> Memory:
+    """The memory of a point. Raises Unreadable: damaged, or of a newer version. `names`: as
+    `memory_of` has it."""
     version = payload.get("v")
     if not isinstance(version, int) or version > RECORD_VERSION:
         raise Unreadable(
@@ -179,7 +186,7 @@ def from_payload(owner: Owner, point: str, payload: Mapping[str, Any], unseal: U
         sealed = a2b_base64(payload["body"], strict_mode=True)
     except (KeyError, TypeError, ValueError) as exc:
         raise Unreadable(f"point {point} has no readable body") from exc
-    return memory_of(unseal(owner, sealed, point))
+    return memory_of(unseal(owner, sealed, point), names)
 
 
 def standing_order(memory: Memory) -> float | None:
@@ -210,8 +217,12 @@ def body_of(memory: Memory) -> bytes:
     )
 
 
-def memory_of(body: bytes) -> Memory:
-    """The memory that `body_of` wrote. Raises Unreadable."""
+def memory_of(body: bytes, names: dict[str, str] | None = None) -> Memory:
+    """The memory that `body_of` wrote. Raises Unreadable.
+
+    `names` belongs to the memories that are kept together: sessions and exchanges that two of them
+    have are one object.
+    """
     try:
         origin, covers, metadata, history, *plain = orjson.loads(body)
         source = _SourceDraft(*origin)
@@ -222,16 +233,20 @@ def memory_of(body: bytes) -> Memory:
             metadata,
             tuple([Version(*version) for version in history]),
         )
-        _share(memory, source)
+        _share(memory, source, names)
     except (orjson.JSONDecodeError, TypeError, ValueError) as exc:
         raise Unreadable("a stored memory's body is not as it was written") from exc
     source.__class__, memory.__class__ = Source, Memory
     return cast(Memory, memory)
 
 
-def _share(memory: Any, source: Any) -> None:
+def _share(memory: Any, source: Any, names: dict[str, str] | None) -> None:
     """Let equal words, times and what is empty be one object: opened memories are kept by the ten
-    thousand, and this takes two fifths off each (to 0.7 kB) for 0.5 µs."""
+    thousand, and this takes two fifths off each (to 0.7 kB) for 0.5 µs.
+
+    Only words that are few are interned: CPython 3.12.0 to 3.12.6 never frees one that was
+    (https://github.com/python/cpython/issues/113993).
+    """
     memory.kind, memory.status = intern(memory.kind), intern(memory.status)
     if memory.type is not None:
         memory.type = intern(memory.type)
@@ -243,10 +258,11 @@ def _share(memory: Any, source: Any) -> None:
     if not memory.metadata:
         memory.metadata = _NOTHING
     source.role, source.via = intern(source.role), intern(source.via)
-    if source.session is not None:
-        source.session = intern(source.session)
-    if source.exchange_id is not None:
-        source.exchange_id = intern(source.exchange_id)
+    if names is not None:
+        if source.session is not None:
+            source.session = names.setdefault(source.session, source.session)
+        if source.exchange_id is not None:
+            source.exchange_id = names.setdefault(source.exchange_id, source.exchange_id)
 
 
 # A search opens a hundred memories. Making a frozen dataclass sets each field through

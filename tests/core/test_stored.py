@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import fields, replace
 from hashlib import blake2b
+from sys import intern
 from typing import Any
+from uuid import uuid4
 
 import orjson
 import pytest
@@ -93,12 +95,25 @@ def test_every_field_of_a_memory_is_stored() -> None:
 
 
 def test_what_is_opened_shares_its_common_words_and_times() -> None:
-    one, other = memory_of(body_of(WHOLE)), memory_of(body_of(replace(WHOLE, id="b")))
+    names: dict[str, str] = {}
+    one, other = (memory_of(body_of(replace(WHOLE, id=id)), names) for id in ("a", "b"))
     assert one.source.session is other.source.session
+    assert one.source.exchange_id is other.source.exchange_id
     assert one.status is other.status
     small = memory_of(body_of(SMALL))
     assert small.created_at is small.updated_at
     assert small.importance is memory_of(body_of(SMALL)).importance
+
+
+def test_names_from_outside_are_not_interned() -> None:
+    """CPython 3.12.0 to 3.12.6 would never free them."""
+    name = uuid4().hex
+    source = replace(WHOLE.source, session=f"ses_{name}", exchange_id=f"exc_{name}")
+    opened = memory_of(body_of(replace(WHOLE, source=source)), {})
+    assert opened.source == source
+    for prefix in ("ses", "exc"):
+        fresh = f"{prefix}_{name}"
+        assert intern(fresh) is fresh
 
 
 def test_metadata_that_is_empty_is_one_object_which_nobody_can_fill() -> None:

@@ -29,14 +29,15 @@ class Shelf:
     """Opened memories of one tenant, by the keys that searches name them with.
 
     `number` is never given twice: who has brought memories to a shelf of another number has
-    brought them to one that is gone.
+    brought them to one that is gone. `names`: the sessions and exchanges that its memories share.
     """
 
-    __slots__ = ("bytes", "memories", "number")
+    __slots__ = ("bytes", "memories", "names", "number")
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.memories: dict[str, Memory] = {}
+        self.names: dict[str, str] = {}
         self.bytes = SHELF_BYTES
 
 
@@ -64,8 +65,10 @@ class Opened:
         unused first; onto a shelf that went meanwhile nothing is put."""
         if self._shelves.get(tenant) is not shelf:
             return
-        shelf.memories.update(read)
-        added = sum(map(_bytes_of, read.values()))
+        # Of searches at once each may bring the same.
+        new = {key: memory for key, memory in read.items() if key not in shelf.memories}
+        shelf.memories.update(new)
+        added = sum(map(_bytes_of, new.values()))
         shelf.bytes += added
         self._add(added)
 

@@ -230,7 +230,7 @@ class QdrantStore:
         for place in missing:
             if (payload := payloads.get(place)) is not None:
                 key = keys[place]
-                memory = self._memory(owner, point_of(key), payload)
+                memory = self._memory(owner, point_of(key), payload, shelf.names)
                 if memory is not None:
                     memories[place] = read[key] = memory
         self._opened.keep(owner.tenant, shelf, read)
@@ -291,8 +291,15 @@ class QdrantStore:
             if (memory := self._memory(owner, point, payload)) is not None:
                 yield point, memory
 
-    def _memory(self, owner: Owner, point: str, payload: Mapping[str, Any]) -> Memory | None:
-        """A point's memory; None where it is not the owner's own, or cannot be read.
+    def _memory(
+        self,
+        owner: Owner,
+        point: str,
+        payload: Mapping[str, Any],
+        names: dict[str, str] | None = None,
+    ) -> Memory | None:
+        """A point's memory; None where it is not the owner's own, or cannot be read. `names`: as
+        `memory_of` has it.
 
         Raises Unreadable for a record of a newer version: to leave those out would be to
         forget without saying so.
@@ -301,7 +308,7 @@ class QdrantStore:
             self._tell("foreign_point_dropped", point)
             return None
         try:
-            return from_payload(owner, point, payload, self._cipher.open)
+            return from_payload(owner, point, payload, self._cipher.open, names)
         except Unreadable as exc:
             if exc.code == "record_version":
                 raise
