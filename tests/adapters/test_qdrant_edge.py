@@ -9,7 +9,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -18,7 +19,7 @@ import pytest
 from gateway.adapters.bm25 import Bm25Lexicon
 from gateway.adapters.cipher import AesGcmCipher
 from gateway.adapters.qdrant.edge import EdgeEngine, QdrantEdgeStore
-from gateway.adapters.qdrant.engine import Point
+from gateway.adapters.qdrant.engine import Point, Row
 from gateway.adapters.qdrant.process import _MAIN, _ROOT
 from gateway.core.errors import SettingsError, StoreUnavailable, Unreadable
 from gateway.core.identity import Owner, Person, new_owner
@@ -284,6 +285,26 @@ async def test_what_went_to_a_search_that_was_given_up_is_asked_for_again(
         assert set(found.memories) == {"a", "b"}
         assert [id for id, _ in found.lists["lexical"]] == ["a", "b"]
     assert calls.names == ["search", "retrieve", "search"]
+
+
+async def test_what_changed_before_it_was_asked_for_again_is_left_out(
+    store: QdrantEdgeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.put(ANNA, [Entry(memory("a", "tea")), Entry(memory("b", "tea and milk"))])
+    given_up = asyncio.create_task(store.search(ANNA, Probe("tea", Where())))
+    await asyncio.sleep(0)  # it has asked
+    given_up.cancel()
+    await asyncio.gather(given_up, return_exceptions=True)
+    engine = engine_of(store)
+    retrieve = engine.retrieve
+
+    async def late(points: Sequence[str]) -> list[Row]:
+        await store.put(ANNA, [Entry(replace(memory("a", "tea"), status="superseded"))])
+        return await retrieve(points)
+
+    monkeypatch.setattr(engine, "retrieve", late)
+    found = await store.search(ANNA, Probe("tea", Where()))
+    assert {m.id: m.status for m in found.memories.values()} == {"b": "active"}
 
 
 async def test_a_new_process_sends_what_the_former_had_sent(

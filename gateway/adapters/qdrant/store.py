@@ -33,8 +33,19 @@ from gateway.core.lookup import (
     in_page_order,
     of_owner,
     of_tenant,
+    statuses_of,
 )
-from gateway.core.memory import Entry, Found, Instant, ListName, Memory, Probe, Vector, Where
+from gateway.core.memory import (
+    Entry,
+    Found,
+    Instant,
+    ListName,
+    Memory,
+    Probe,
+    Status,
+    Vector,
+    Where,
+)
 from gateway.core.stored import (
     OWED,
     KeyedTokens,
@@ -209,13 +220,14 @@ class QdrantStore:
             shelf=(owner.tenant, shelf.number),
         )
         lists.update(zip(names, answer.lists, strict=True))
-        memories = await self._memories(owner, shelf, answer)
+        memories = await self._memories(owner, shelf, answer, statuses_of(probe.where))
         return assemble(lists, memories, expired_before=probe.where.expired_before)
 
     async def _memories(
-        self, owner: Owner, shelf: Shelf, answer: Searched
+        self, owner: Owner, shelf: Shelf, answer: Searched, statuses: Sequence[Status]
     ) -> Sequence[Memory | None]:
-        """The memories of a search's hits: as they were opened before, or opened now."""
+        """The memories of a search's hits: as they were opened before, or opened now. Of `statuses`
+        alone: one that is asked for again may have been superseded or forgotten meanwhile."""
         keys = answer.keys
         memories = list(map(shelf.memories.get, keys))
         missing = [place for place, memory in enumerate(memories) if memory is None]
@@ -231,7 +243,7 @@ class QdrantStore:
             if (payload := payloads.get(place)) is not None:
                 key = keys[place]
                 memory = self._memory(owner, point_of(key), payload, shelf.names)
-                if memory is not None:
+                if memory is not None and (not statuses or memory.status in statuses):
                     memories[place] = read[key] = memory
         self._opened.keep(owner.tenant, shelf, read)
         return memories
