@@ -29,6 +29,7 @@ from bench import peers
 from bench.gateways import Process, ours, tree, upstream
 from bench.load import Load, load, words_file
 from bench.prefix import prefix_reuse
+from bench.recalls import checked, recalls
 from bench.report import Figures, show
 from bench.streams import OPENED_PER_S
 from bench.upstream import PAUSE_S
@@ -37,6 +38,7 @@ from gateway.adapters.embed_fastembed import DEFAULT_MODEL
 USERS, MEMORIES, DIMENSIONS = 200, 100_000, 384
 HYBRID = f"openai:bench:{DIMENSIONS}"
 LOCAL = f"fastembed:{DEFAULT_MODEL}:{DIMENSIONS}"
+OURS = ("ours", "hybrid", "local")
 PARTS = ("load", "hybrid", "local", "streams", "memory", "start", "prefix")
 
 
@@ -242,6 +244,8 @@ class Bench:
         cpu: dict[str, list[float]] = {name: [] for name in gateways}
         p50: dict[str, list[float]] = {name: [] for name in gateways}
         p99: dict[str, list[float]] = {name: [] for name in gateways}
+        own = {name: gateways[name] for name in gateways if name in OURS}
+        begun = {name: recalls(gateway.url) for name, gateway in own.items()}
         for _ in range(self.rounds):
             for name, gateway in gateways.items():
                 before = gateway.cpu_s()
@@ -252,11 +256,13 @@ class Bench:
                     one = run(gateway, 1, max(1.0, self.seconds / 2))
                     p50[name].append(one.p50_ms)
                     p99[name].append(one.p99_ms)
+        recalled = {n: checked(begun[n], recalls(gateway.url)) for n, gateway in own.items()}
         return {
             name: {
                 "per_s": median(per_s[name]),
                 "cpu_ms": median(cpu[name]),
                 **({"p50_ms": median(p50[name]), "p99_ms": median(p99[name])} if single else {}),
+                **({"recalls": recalled[name]} if name in recalled else {}),
             }
             for name in gateways
         }

@@ -82,6 +82,9 @@ def _load_rows(load: Figures) -> Iterator[Row]:
         yield f"added at one connection, {quantile[:3]}", f"{bar} ms", told, added <= bar
     each = ", ".join(f"{n} {load[n]['cpu_ms']:.2f}" for n in load if n != "direct")
     yield "CPU a request of its own process, ms", "", each, None
+    if recalled := own.get("recalls"):
+        told = f"{recalled['whole']:.1%}, {recalled['injected']:.1f} memories injected a request"
+        yield "recalls that were whole", "", told, None
 
 
 def _local_rows(local: Figures) -> Iterator[Row]:
