@@ -4,8 +4,8 @@ bottleneck (16 µs a request; `make bench` measures it alone, too).
 No framework: a protocol on uvloop that knows just enough of HTTP to find a request's end. It
 answers a chat with a canned completion, a chat with `"stream": true` with `CHUNKS` events paced
 at `PAUSE_S` (or as many as its `max_tokens` says), each with the instant at which it was written
-(so that what a gateway adds to each can be told), and `/embeddings` with one vector that depends
-on the text.
+(so that what a gateway adds to each can be told), and `/embeddings` with a vector for each text,
+that depends on it.
 """
 
 from __future__ import annotations
@@ -66,12 +66,17 @@ _VECTORS = [json.dumps(vector_of(str(n).encode())) for n in range(512)]
 
 
 def _embedding(body: bytes) -> bytes:
-    """Drawing 384 numbers takes longer than the rest: one of 512 that were drawn before."""
-    vector = _VECTORS[hash(body) % len(_VECTORS)]
+    """A vector for each text. Drawing 384 numbers takes longer than the rest: each is one of 512
+    that were drawn before."""
+    asked = json.loads(body)["input"]
+    texts = [asked] if isinstance(asked, str) else asked
+    data = ",".join(
+        f'{{"object":"embedding","index":{n},"embedding":{_VECTORS[hash(text) % len(_VECTORS)]}}}'
+        for n, text in enumerate(texts)
+    )
     answer = (
-        '{"object":"list","model":"bench","data":[{"object":"embedding","index":0,"embedding":'
-        + vector
-        + '}],"usage":{"prompt_tokens":8,"total_tokens":8}}'
+        f'{{"object":"list","model":"bench","data":[{data}],'
+        f'"usage":{{"prompt_tokens":{8 * len(texts)},"total_tokens":{8 * len(texts)}}}}}'
     ).encode()
     return _head("application/json", len(answer)) + answer
 
