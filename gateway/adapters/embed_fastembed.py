@@ -3,8 +3,8 @@
 The model is loaded by a thread of its own from the moment this is made, so that a download
 never delays the start; until it is there, and while it cannot be had, embedding is
 unavailable. Computing runs in two more threads, one for questions and one for documents: a
-long batch of documents never stands before a question. ONNX lets go of the GIL while it
-computes.
+long batch of documents never stands before a question, and has the core only when nobody else
+wants it. ONNX lets go of the GIL while it computes.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import importlib.util
 import os
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,8 @@ DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 for where no model is named."""
 BATCH = 16
 """Texts that are padded to one length and computed together."""
+DOCUMENTS_NICE = 10
+"""Documents are computed when nobody waits for a core: who asked a question does."""
 FIRST_RETRY_S = 60.0
 LAST_RETRY_S = 3600.0
 
@@ -71,7 +74,7 @@ class FastembedEmbedder:
         self._closing = threading.Event()
         self._settled = threading.Event()
         self._questions = ThreadPoolExecutor(1, "embed-question")
-        self._documents = ThreadPoolExecutor(1, "embed-documents")
+        self._documents = ThreadPoolExecutor(1, "embed-documents", initializer=_step_back)
         self._loader = threading.Thread(target=self._load, name="embed-load", daemon=True)
         self._loader.start()
 
@@ -166,6 +169,19 @@ class FastembedEmbedder:
             raise EmbedderUnavailable(
                 f"no embedding: {self._name} failed ({type(exc).__name__})", code="failing"
             ) from exc
+
+
+def _step_back() -> None:
+    """Give this thread's core to whatever else wants it: a niceness of a thread's own is Linux's.
+
+    Beside a worker that embeds, four connections were answered 126 questions a second instead
+    of 115, and on a busy machine 144 instead of 68 (p99 of one connection 15 ms instead of 36).
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):  # not allowed here: as it was
+            os.setpriority(
+                os.PRIO_PROCESS, 0, min(19, os.getpriority(os.PRIO_PROCESS, 0) + DOCUMENTS_NICE)
+            )
 
 
 class _SizeDiffers(Exception):

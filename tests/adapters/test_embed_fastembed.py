@@ -9,13 +9,21 @@ import asyncio
 import importlib.util
 import json
 import math
+import os
+import sys
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from gateway.adapters.embed_auto import AutoEmbedder
-from gateway.adapters.embed_fastembed import DEFAULT_MODEL, FastembedEmbedder, installed
+from gateway.adapters.embed_fastembed import (
+    DEFAULT_MODEL,
+    DOCUMENTS_NICE,
+    FastembedEmbedder,
+    installed,
+)
 from gateway.adapters.embed_none import NoEmbedder
 from gateway.core.errors import EmbedderUnavailable
 from gateway.ports import EmbeddingModel
@@ -111,6 +119,22 @@ async def test_a_question_is_not_behind_a_long_batch_of_documents(
     batch.cancel()
     with pytest.raises(asyncio.CancelledError):
         await batch
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere all threads have one niceness")
+async def test_documents_step_back_before_questions_and_requests(
+    embedder: FastembedEmbedder,
+) -> None:
+    await embedder.embed(["cat"], query=True)
+    await embedder.embed(["cat"])
+    threads = [(t.name, t.native_id) for t in threading.enumerate() if t.native_id is not None]
+
+    def nice(name: str) -> set[int]:
+        return {os.getpriority(os.PRIO_PROCESS, id) for n, id in threads if n.startswith(name)}
+
+    here = os.getpriority(os.PRIO_PROCESS, 0)
+    assert nice("embed-question") == {here}
+    assert nice("embed-documents") == {min(19, here + DOCUMENTS_NICE)}
 
 
 async def test_after_closing_it_is_unavailable(model_path: Path) -> None:
