@@ -69,7 +69,7 @@ class _Guarded:
         self._clock = clock
         self._open.set(0)
         self._told_open = False
-        self._outage = Outage(log("parts"), part)
+        self._outage = Outage(log("parts"), part, clock=clock)
 
     def __getattr__(self, name: str) -> Any:
         attribute = getattr(self._service, name)

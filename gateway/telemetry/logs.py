@@ -16,7 +16,7 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any, TextIO
 
 import orjson
@@ -233,6 +233,11 @@ def _words(error: BaseException, *, content: bool) -> str:
 # --- a failure that repeats ----------------------------------------------------------------
 
 
+STEADY_S = 5.0
+"""A part is back once it answers this long after its last failure: what answers and fails in turns
+(a server whose short answers come through and whose long ones break off) is one outage."""
+
+
 class Outage:
     """Says once that a part failed, counts while it goes on, and says when it is back.
 
@@ -240,12 +245,19 @@ class Outage:
     """
 
     def __init__(
-        self, logger: structlog.stdlib.BoundLogger, part: str, *, remind_s: float = 300.0
+        self,
+        logger: structlog.stdlib.BoundLogger,
+        part: str,
+        *,
+        remind_s: float = 300.0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._log = logger
         self._part = part
         self._remind_s = remind_s
+        self._clock = clock
         self._failures = 0
+        self._failed_at = 0.0
         self._said_at = 0.0
 
     @property
@@ -255,7 +267,7 @@ class Outage:
     def failed(self, reason: object, **context: Any) -> None:
         """The part failed (again). `reason` is an error or a short text without content."""
         self._failures += 1
-        now = time.monotonic()
+        now = self._failed_at = self._clock()
         if self._failures == 1 or now - self._said_at >= self._remind_s:
             self._said_at = now
             self._log.warning(
@@ -263,7 +275,7 @@ class Outage:
             )
 
     def recovered(self) -> None:
-        """The part answered; says so where it had failed before."""
-        if self._failures:
+        """The part answered; says so where it had failed, and has not for `STEADY_S`."""
+        if self._failures and self._clock() - self._failed_at >= STEADY_S:
             self._log.info("part_back", part=self._part, after_failures=self._failures)
             self._failures = 0

@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 from gateway.core.breaker import FAILURES, FIRST_PAUSE_S, Breaker
 from gateway.core.errors import EmbedderUnavailable, StoreUnavailable
 from gateway.flows.guarded import LATE_S, guard
+from gateway.telemetry.logs import STEADY_S
 from gateway.telemetry.metrics import Metrics
 
 
@@ -175,6 +176,8 @@ async def test_a_part_that_fails_is_said_once_and_once_that_it_is_back() -> None
         await failures(through, 2 * FAILURES)
         part.raises = None
         clock.now += FIRST_PAUSE_S
+        await through.search("x")
+        clock.now += STEADY_S
         await through.search("x")
         await through.search("x")
     assert [(line["event"], line["part"]) for line in said] == [

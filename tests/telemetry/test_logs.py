@@ -167,15 +167,35 @@ def test_a_context_bound_to_a_request_is_on_each_of_its_lines() -> None:
 
 def test_a_failure_that_repeats_is_said_once_and_its_end_too() -> None:
     lines = _json_log()
-    outage = logs.Outage(logs.log("x"), "store")
+    now = [100.0]
+    outage = logs.Outage(logs.log("x"), "store", clock=lambda: now[0])
     for _ in range(5):
         outage.failed(StoreUnavailable("away"))
     assert outage.ongoing
+    now[0] += logs.STEADY_S
     outage.recovered()
     outage.recovered()
     assert [(line["event"], line.get("after_failures")) for line in lines()] == [
         ("part_failing", None),
         ("part_back", 5),
+    ]
+
+
+def test_a_part_that_answers_and_fails_in_turns_has_one_outage() -> None:
+    lines = _json_log()
+    now = [100.0]
+    outage = logs.Outage(logs.log("x"), "state", clock=lambda: now[0])
+    for _ in range(10):
+        outage.failed("breaks off")
+        now[0] += 0.4 * logs.STEADY_S
+        outage.recovered()
+    now[0] += logs.STEADY_S
+    outage.recovered()
+    outage.failed("away again")
+    assert [(line["event"], line.get("after_failures")) for line in lines()] == [
+        ("part_failing", None),
+        ("part_back", 10),
+        ("part_failing", None),
     ]
 
 
