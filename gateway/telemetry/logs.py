@@ -233,7 +233,7 @@ def _words(error: BaseException, *, content: bool) -> str:
 # --- a failure that repeats ----------------------------------------------------------------
 
 
-STEADY_S = 5.0
+STEADY_S = 0.5
 """A part is back once it answers this long after its last failure: what answers and fails in turns
 (a server whose short answers come through and whose long ones break off) is one outage."""
 
