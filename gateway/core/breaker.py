@@ -4,6 +4,10 @@ Without it every chat waits its whole deadline for a part that is away (150 ms e
 Closed: all calls pass. After `FAILURES` failures in a row it opens: none pass. When the pause is
 over it is half-open: one call passes as a probe; its success closes the breaker, its failure
 opens it again for twice as long, up to `MAX_PAUSE_S`.
+
+Calls that were under way together when one failed met the same trouble, and count as one failure:
+a store that stood still once, for as long as a recall may take, made sixteen chats late together,
+and whoever came in the half second after it, when it answered again, was answered without memories.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ class Breaker:
 
     def __init__(self) -> None:
         self._failures = 0
+        self._last_counted = float("-inf")
         self._pause_s = FIRST_PAUSE_S
         self._until: float | None = None
         self._probing_since: float | None = None
@@ -53,14 +58,18 @@ class Breaker:
         self._pause_s = FIRST_PAUSE_S
         self._until = self._probing_since = None
 
-    def failed(self, now: float) -> None:
-        """The part did not answer, or not in time."""
-        self._failures += 1
+    def failed(self, now: float, *, begun: float) -> None:
+        """A call of the time `begun` was not answered, or not in time."""
         if self._until is not None:
             if self._probing_since is None:
                 return  # it was under way before the breaker opened and proves nothing new
             self._pause_s = min(self._pause_s * 2, MAX_PAUSE_S)
-        elif self._failures < FAILURES:
-            return
+        else:
+            if self._failures and begun < self._last_counted:
+                return
+            self._failures += 1
+            self._last_counted = now
+            if self._failures < FAILURES:
+                return
         self._until = now + self._pause_s
         self._probing_since = None

@@ -93,11 +93,11 @@ class _Guarded:
                 answer = await call(*args, **kwargs)
             except Unavailable as exc:
                 if exc.code not in NOT_AWAY:
-                    self._failed(exc.message)
+                    self._failed(exc.message, began)
                 raise
             except asyncio.CancelledError:
                 if self._clock() - began >= LATE_S:
-                    self._failed("no answer in time")
+                    self._failed("no answer in time", began)
                 raise
             except Exception:
                 # Whatever else it raises (an owner that is gone, a bad question): it answered.
@@ -117,8 +117,8 @@ class _Guarded:
     def _may_try(self, now: float, *, proves: bool) -> bool:
         return self._breaker.allows(now) if proves else not self._breaker.is_open
 
-    def _failed(self, reason: str) -> None:
-        self._breaker.failed(self._clock())
+    def _failed(self, reason: str, began: float) -> None:
+        self._breaker.failed(self._clock(), begun=began)
         self._outage.failed(reason)
         self._tell()
 
