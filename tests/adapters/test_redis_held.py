@@ -57,7 +57,7 @@ def test_the_newest_are_told_from_what_is_held_only_where_nothing_can_be_missing
 
 
 def test_what_redis_walks_last_comes_in_the_order_of_its_time() -> None:
-    """Work that was given back stands behind what waits, whenever that was said."""
+    """In a batch, one whose retry took its place stands where it stood, whenever that was said."""
     one = Line(b"1", [placed(2, at=5.0), placed(1, at=1.0), placed(3, at=3.0)], whole=True)
     assert ids(one.newest(50)) == "x1 x3 x2"
     assert ids(one.newest(2)) == "x1 x3"

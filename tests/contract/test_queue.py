@@ -711,7 +711,8 @@ async def test_a_damaged_exchange_is_set_aside_and_the_others_go_on(
     base = f"{house.namespace}:{{p{ann.partition}}}:"
     [first, *_] = await house.client.zrange(f"{base}waiting:{ann.tenant}", 0, -1)
     record = await house.client.hget(f"{base}exchange:{ann.tenant}", first[15:])
-    await house.client.hset(f"{base}exchange:{ann.tenant}", first[15:], record[:-1] + b"\x00")
+    damaged = record[:-1] + bytes([record[-1] ^ 1])
+    await house.client.hset(f"{base}exchange:{ann.tenant}", first[15:], damaged)
     lease = await leased(queue, 1010.0)
     assert ids(lease) == ["x1", "x2"]
     await queue.done(lease, now=1011.0)
@@ -768,6 +769,29 @@ async def test_pending_is_the_newest_of_it_bounded_in_number_and_bytes(
     await queue.put(ann, exchange("x9", 1009.0, "t" * 100), now=1000.0)
     for each in (queue, other):
         assert [e.id for e in await each.pending(ann)] == ["x8", "x9"]
+
+
+async def test_of_a_batch_in_two_parts_the_newer_one_is_pending_first(
+    queue: RedisQueue, ann: Owner
+) -> None:
+    for n in range(4):
+        await queue.put(ann, exchange(f"x{n}", at=1000.0 + n), now=1000.0)
+    await queue.split(await leased(queue, 1010.0), 2, retry_at=1012.0, reason="prose", tries=1)
+    assert [e.id for e in await queue.pending(ann, limit=3)] == ["x1", "x2", "x3"]
+
+
+async def test_what_was_said_last_is_pending_first_in_whatever_state_and_order_it_came(
+    queue: RedisQueue, ann: Owner
+) -> None:
+    await queue.put(ann, exchange("dead", at=1000.0), now=1000.0)
+    await queue.bury(await leased(queue, 1010.0), reason="r", now=1010.0)
+    await queue.put(ann, exchange("leased", at=1020.0), now=1020.0)
+    await leased(queue, 1030.0)
+    await queue.retry(now=1031.0)
+    for at in (700.0, 800.0, 900.0):  # an older log is imported
+        await queue.put(ann, exchange(f"log-{at:.0f}", at=at), now=1032.0)
+    shown = [[e.id for e in await queue.pending(ann, limit=n)] for n in (1, 2, 3)]
+    assert shown == [["leased"], ["dead", "leased"], ["log-900", "dead", "leased"]]
 
 
 @pytest.fixture

@@ -411,31 +411,58 @@ end
 
 -- Of one user, without a lease.
 
+-- Of lists of exchanges, each in the order of their times: the newest that is left in any of them
+-- at each call, nil at their end. No list is always the newer one: a batch may be cut in two, a
+-- dead letter come back, an older log arrive while a batch is leased.
+local function newest_first(tenant, lists)
+  local exchanges, tops = key('exchange', tenant), {}
+  local function look(top)
+    top.id = table.remove(top.ids)
+    if not top.id then return false end
+    local record, _ = call('HGET', exchanges, top.id), nil
+    top.record, top.at, _, top.sequence, _, top.complete = record, struct.unpack(HEADER, record)
+    return true
+  end
+  for _, ids in ipairs(lists) do
+    local top = { ids = ids }
+    if look(top) then tops[#tops + 1] = top end
+  end
+  local last
+  return function()
+    if last and not look(tops[last]) then table.remove(tops, last) end
+    last = nil
+    for i, top in ipairs(tops) do
+      local best = tops[last]
+      if not best or top.at > best.at or (top.at == best.at and top.sequence > best.sequence) then
+        last = i
+      end
+    end
+    return tops[last]
+  end
+end
+
 -- The stamp; 1 if all follows; and the newest that are not distilled yet, newest first: ids and
 -- records, as many as `most` and `bytes` allow. The record of one that is complete, and so final, is
 -- left out where its number is `upto` or less.
 function steps.pending(tenant, most, bytes, upto)
-  local ids, records, size, all = {}, {}, 0, 1
-  for _, name in ipairs(call('ZREVRANGE', key('waiting', tenant), 0, tonumber(most))) do
-    ids[#ids + 1] = id_of(name)
+  local waiting = {}
+  for i, name in ipairs(call('ZRANGE', key('waiting', tenant), -1 - tonumber(most), -1)) do
+    waiting[i] = id_of(name)
   end
-  local function and_then(list)
-    for i = #list, 1, -1 do ids[#ids + 1] = list[i] end
-  end
-  and_then(words(call('HGET', key('batch', tenant), 'ids') or ''))
+  local lists = { waiting, words(call('HGET', key('batch', tenant), 'ids') or '') }
   for _, name in ipairs(call('LRANGE', key('returned', tenant), 0, -1)) do
-    and_then(words(letter_of(tenant, name).ids))
+    lists[#lists + 1] = words(letter_of(tenant, name).ids)
   end
-  for i, id in ipairs(ids) do
-    local record = call('HGET', key('exchange', tenant), id)
-    size = size + #record
-    if i > tonumber(most) or (i > 1 and size > tonumber(bytes)) then
+  local records, size, all = {}, 0, 1
+  for one in newest_first(tenant, lists) do
+    size = size + #one.record
+    if #records >= 2 * tonumber(most) or (#records > 0 and size > tonumber(bytes)) then
       all = 0
       break
     end
-    records[#records + 1] = id
-    local _, _, sequence, _, complete = struct.unpack(HEADER, record)
-    records[#records + 1] = complete == 1 and sequence <= tonumber(upto) and '' or record
+    records[#records + 1] = one.id
+    local known = one.complete == 1 and one.sequence <= tonumber(upto)
+    records[#records + 1] = known and '' or one.record
   end
   return { stamp_of(tenant), all, unpack(records) }
 end
