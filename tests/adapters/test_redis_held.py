@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
+
 import pytest
 
 from gateway.adapters.redis_queue import held as module
-from gateway.adapters.redis_queue.held import EXCHANGE_BYTES, TIMES, Held, Line, Placed
+from gateway.adapters.redis_queue.held import Held, Line, Placed
 from gateway.core.exchange import Exchange, Turn
+from gateway.core.waiting import just_said
+from gateway.core.wire import exchange_from_bytes, exchange_to_bytes
 
 SIZE = 500
 
@@ -14,7 +19,7 @@ SIZE = 500
 def placed(number: int, at: float | None = None) -> Placed:
     at = float(number) if at is None else at
     exchange = Exchange(id=f"x{number}", at=at, session="s", turns=(Turn(0, "user", "w", at),))
-    return Placed(at, number, f"hidden{number}", SIZE, exchange)
+    return Placed.of(at, number, f"hidden{number}", SIZE, exchange)
 
 
 def line(*numbers: int, stamp: bytes = b"1", whole: bool = True) -> Line:
@@ -26,7 +31,7 @@ def ids(found: list[Exchange] | None) -> str | None:
 
 
 def test_whoever_was_in_conversation_longest_ago_gives_way() -> None:
-    held = Held(2 * (EXCHANGE_BYTES + TIMES * SIZE))
+    held = Held(2 * line(1).room)
     held.keep("ann", line(1))
     held.keep("bob", line(1))
     assert held.of("ann")
@@ -40,6 +45,26 @@ def test_whoever_was_in_conversation_longest_ago_gives_way() -> None:
     held.drop("ann")
     held.keep("bob", line(1, 2))
     assert held.of("bob"), "what was dropped takes no room"
+
+
+@pytest.mark.parametrize("turns", [1, 2, 8])
+@pytest.mark.parametrize("word", ["dog ", "día ", "dog’s ", "собака ", "dog 🐶 ", "🐶🐶 "])
+def test_what_is_counted_is_what_it_takes(word: str, turns: int) -> None:
+    """One emoji makes Python keep the whole text with four bytes a character."""
+    said = tuple(Turn(n, "user", word * 200, 1.0) for n in range(turns))
+    record = exchange_to_bytes(Exchange("x", "session", 1.0, said))
+    gc.collect()
+    tracemalloc.start()
+    try:
+        one = Line(b"1", [], whole=True)
+        for n in range(40):
+            opened = exchange_from_bytes(record)
+            one.add(Placed.of(n, n, f"hidden{n}", len(record), opened), b"2")
+            just_said([opened], text=word, session=None, known=())
+        taken = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert 0.75 * one.room < taken < 1.15 * one.room
 
 
 def test_what_was_said_last_goes_to_the_end_and_what_was_said_earlier_is_not_guessed_at() -> None:

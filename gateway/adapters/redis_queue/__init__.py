@@ -147,7 +147,7 @@ class RedisQueue:
         if code == 1:
             self._room.taken(len(record))
             number, before, stamp = told
-            placed = Placed(exchange.at, number, id, HEADER.size + len(record), exchange)
+            placed = Placed.of(exchange.at, number, id, HEADER.size + len(record), exchange)
             self._pending.added(owner.tenant, placed, before=before, stamp=stamp, drops=drops)
         return bool(code)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable
+from sys import getsizeof
 from typing import Final, NamedTuple
 
 from gateway.core.exchange import Exchange
@@ -17,11 +18,12 @@ from gateway.core.memory import Instant
 
 HELD_BYTES: Final = 16 * 2**20
 """Some 7,000 short exchanges. Whole tenants go, the longest unused first."""
-EXCHANGE_BYTES: Final = 1_400
-"""What an exchange of two turns takes beside its words, with what recall notes on it."""
+EXCHANGE_BYTES: Final = 800
+"""What an exchange takes beside its turns."""
+TURN_BYTES: Final = 600
+"""What each of its turns takes beside its words, with what recall notes on it."""
 TIMES: Final = 2
-"""Its words are there as they were said, and folded to be looked through (`core/waiting`); what
-counts for them is the size of the record."""
+"""Its words are there as they were said, and folded to be looked through (`core/waiting`)."""
 PENDING_BYTES: Final = 256 * 1024
 """What recall reads of one tenant's pending at most: chat waits for it."""
 MOST: Final = 64
@@ -30,32 +32,37 @@ MOST: Final = 64
 
 class Placed(NamedTuple):
     """An exchange behind what orders it: its own time, and its number. `id` is its hidden one,
-    `size` that of its record."""
+    `size` that of its record, `room` about the bytes of memory that it takes opened."""
 
     at: Instant
     number: int
     id: str
     size: int
+    room: int
     exchange: Exchange
+
+    @classmethod
+    def of(cls, at: Instant, number: int, id: str, size: int, exchange: Exchange) -> Placed:
+        """Its room is not told by its record: one emoji makes a text take four bytes a character
+        here, where the record has one."""
+        words = sum([getsizeof(turn.text) for turn in exchange.turns])
+        room = EXCHANGE_BYTES + TURN_BYTES * len(exchange.turns) + TIMES * words
+        return cls(at, number, id, size, room, exchange)
 
 
 class Line:
     """The newest that is pending of a tenant as of a stamp, newest last; `whole`: all of it."""
 
-    __slots__ = ("_asked", "_last", "placed", "size", "stamp", "whole")
+    __slots__ = ("_asked", "_last", "placed", "room", "size", "stamp", "whole")
 
     def __init__(self, stamp: bytes, placed: Iterable[Placed], *, whole: bool) -> None:
         self.stamp = stamp
         self.placed = list(placed)
         self.size = sum(one.size for one in self.placed)
+        self.room = sum(one.room for one in self.placed)
         self.whole = whole
         self._last = max(self.placed)[:2] if self.placed else (float("-inf"), 0)
         self._asked: tuple[int, list[Exchange]] | None = None
-
-    @property
-    def room(self) -> int:
-        """About the bytes of memory that it takes."""
-        return TIMES * self.size + EXCHANGE_BYTES * len(self.placed)
 
     def add(self, one: Placed, stamp: bytes) -> bool:
         """Take what Redis put behind all others; False where its place is another."""
@@ -63,9 +70,12 @@ class Line:
             return False
         self.placed.append(one)
         self.size += one.size
+        self.room += one.room
         self.stamp, self._last, self._asked = stamp, one[:2], None
         while len(self.placed) > MOST or (self.size > PENDING_BYTES and len(self.placed) > 1):
-            self.size -= self.placed.pop(0).size
+            gone = self.placed.pop(0)
+            self.size -= gone.size
+            self.room -= gone.room
             self.whole = False
         return True
 

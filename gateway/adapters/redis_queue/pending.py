@@ -87,4 +87,4 @@ class Pending:
         except Unreadable:
             return None  # a worker will come upon it and say so; recall has no use for it
         at, _, number, *_ = HEADER.unpack_from(record)
-        return Placed(at, number, id, len(record), exchange)
+        return Placed.of(at, number, id, len(record), exchange)
