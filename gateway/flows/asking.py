@@ -18,7 +18,7 @@ from gateway.core.choice import Budget, Offer, choose, is_standing
 from gateway.core.excerpt import Ref, read_ref
 from gateway.core.exchange import Exchange
 from gateway.core.identity import Owner
-from gateway.core.injection import ALSO, BLOCK_CLOSE, BLOCK_OPEN, HEADER, estimate_tokens
+from gateway.core.injection import ALSO, BLOCK_CLOSE, BLOCK_OPEN, HEADER, Placement, estimate_tokens
 from gateway.core.memory import TYPES, Found, Instant, Kind, Memory, Type, Where
 from gateway.core.question import asked_text, asks_of_the_past, cleaned
 from gateway.core.ranking import Asked, rank, reranked
@@ -49,7 +49,8 @@ class Question:
 
     `before` is the turn before it; `present` are the texts that the request itself still
     contains. `again`: this user turn was recalled for already (a tool loop), so the
-    block stays as it is. The last three lower the settings.
+    block stays as it is. `placement`: where the block will stand, if not where it is set to. The
+    last three lower the settings.
     """
 
     text: str
@@ -62,6 +63,7 @@ class Question:
     kinds: tuple[Kind, ...] = ()
     types: tuple[Type, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    placement: Placement | None = None
     max_tokens: int | None = None
     max_memories: int | None = None
     deadline_ms: float | None = None
@@ -338,10 +340,11 @@ class Asking:
         if question.max_memories is not None:
             memories = min(memories, question.max_memories)
         frame = _frame_tokens(memory.template or HEADER)
-        if memory.placement == "system":
+        placement = question.placement or memory.placement
+        if placement == "system":
             return Budget(tokens, memories, memory.standing_max, frame)
         # `split` puts one block into the system prompt and one at the end.
-        split = memory.placement == "split"
+        split = placement == "split"
         last = _frame_tokens(memory.template or ALSO) if split else frame
         both = frame + last if split else frame
         return Budget(tokens, memories, memory.standing_max, both, tail_frame=last)

@@ -219,6 +219,7 @@ class _Way:
             as_of=options.as_of,
             timezone=options.timezone,
             present=tuple(message.text for message in request.messages),
+            placement=visit.room.placement,
             max_tokens=visit.room.max_tokens,
             deadline_ms=max(0.0, (self._end - self._loop.time()) * 1000),
             # A tool loop: the user's turn was recalled for already. A question that is asked

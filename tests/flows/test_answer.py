@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from gateway.core import capture
+from gateway.core.choice import TAIL_SHARE
 from gateway.core.errors import (
     DirectoryUnavailable,
     QueueUnavailable,
@@ -19,7 +20,7 @@ from gateway.core.errors import (
     StoreUnavailable,
 )
 from gateway.core.identity import Person
-from gateway.core.injection import BLOCK_OPEN
+from gateway.core.injection import BLOCK_OPEN, estimate_tokens
 from gateway.flows import answer as answer_page
 from gateway.flows import handover, receipts
 from gateway.lab.scripted_upstream import (
@@ -513,6 +514,28 @@ async def test_a_model_without_a_system_role_gets_its_memories_elsewhere_next_ti
     assert len(upstream.requests) == 3
     assert "peanuts" in upstream.requests[2].json()["messages"][0]["content"]
     assert answer.headers["x-memory-injected-count"] != "0"
+
+
+async def test_what_moves_to_the_end_for_such_a_model_has_no_more_than_a_share_of_the_budget(
+    gateway: House, upstream: ScriptedUpstream
+) -> None:
+    for n in range(40):
+        told = f"The user told of snack number {n}: peanuts, roasted in oven {n * 7} for long"
+        await gateway.know(told, type="interaction")
+    await gateway.services.state.remember_limit("default", "modest", {"no_system": True})
+    blocks = []
+    for model in ("able", "modest"):
+        await chat(gateway, user("which snack of peanuts?"), body={"model": model})
+        [block] = [
+            (message["role"], estimate_tokens(message["content"]))
+            for message in upstream.requests[-1].json()["messages"]
+            if BLOCK_OPEN in message["content"]
+        ]
+        blocks.append(block)
+    (_, in_system), (place, at_end) = blocks
+    share = TAIL_SHARE * gateway.settings.memory.max_tokens
+    assert place == "user"
+    assert at_end < share + estimate_tokens("which snack of peanuts?") < in_system
 
 
 @pytest.mark.parametrize("reason", ["maximum context length is 100", "no idea why"])
