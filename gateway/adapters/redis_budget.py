@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Final
 
+from gateway.adapters.redis_script import FAILURES
 from gateway.core.errors import StateUnavailable
 from gateway.core.memory import Instant
 
@@ -34,8 +35,6 @@ class RedisBudget:
         self._namespace = namespace
 
     async def spend(self, app: str, tokens: int, limit: int, *, now: Instant) -> float:
-        from redis.exceptions import RedisError
-
         if limit <= 0:
             return DAY_S - now % DAY_S
         day = int(now // DAY_S)
@@ -43,7 +42,7 @@ class RedisBudget:
         key = f"{self._namespace}:budget:{day}:{name}"
         try:
             taken = await self._client.eval(_SPEND, 1, key, tokens, limit, 2 * DAY_S)
-        except (RedisError, OSError) as exc:
+        except FAILURES as exc:
             raise StateUnavailable(
                 f"Redis (the extraction budget) does not answer: {type(exc).__name__}"
             ) from exc

@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Awaitable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, RedisClusterException, RedisError
 
 from gateway.core.errors import StateUnavailable
 
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis, RedisCluster
 
 T = TypeVar("T")
+
+FAILURES: Final = (RedisError, RedisClusterException, OSError)
+"""What a client raises where Redis does not answer. A cluster without a node that can be reached
+raises what redis-py does not count among its own errors."""
 
 
 class Script:
@@ -33,7 +37,7 @@ class Script:
     async def run(self, client: Redis | RedisCluster, keys: Sequence[str], *args: Any) -> Any:
         """What it returns; a server that was restarted, or never saw it, is sent the text.
 
-        Raises RedisError; in `answered`, StateUnavailable.
+        Raises `FAILURES`; in `answered`, StateUnavailable.
         """
         try:
             return await client.execute_command("EVALSHA", self.sha, len(keys), *keys, *args)
@@ -45,7 +49,7 @@ async def answered(asked: Awaitable[T]) -> T:
     """What shared state answers. Raises StateUnavailable where it does not."""
     try:
         return await asked
-    except (RedisError, OSError) as exc:
+    except FAILURES as exc:
         raise StateUnavailable(
             f"Redis, as shared state, does not answer ({type(exc).__name__}); check redis.url",
             code="state_unavailable",

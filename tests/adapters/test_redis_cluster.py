@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from gateway.adapters.cipher import AesGcmCipher
 from gateway.adapters.directory_redis import RedisDirectory
+from gateway.adapters.redis_budget import RedisBudget
+from gateway.adapters.redis_fleet import redis_fleet
 from gateway.adapters.redis_receipts import RedisReceipts
 from gateway.adapters.redis_state import RedisState
+from gateway.adapters.redis_tally import RedisTally
 from gateway.config import load
+from gateway.core.errors import Unavailable
 from gateway.core.identity import Owner, Person, new_owner
 from gateway.core.keys import make_key
 from gateway.ports import Injected, Opening
+from tests.contract.queue_house import House
+from tests.gateway_process import free_port
 
 NOON = 1_790_000_000.0
 SLOTS = 16_384
@@ -77,3 +84,29 @@ async def test_gateway_keys_and_the_audit_work_in_a_cluster(cluster: Any) -> Non
     assert await keys.revoke(key.id, NOON)
     await keys.audit({"action": "read"})
     assert len(await keys.audited()) == 1
+
+
+ASKED: dict[str, Callable[[Any, Owner], Awaitable[Any]]] = {
+    "state": lambda client, ann: RedisState(client, AesGcmCipher()).open(
+        ann, Opening(("m1",), None, NOON, 3600.0)
+    ),
+    "limits": lambda client, _: RedisState(client, AesGcmCipher()).limits("default", "m"),
+    "receipts": lambda client, ann: RedisReceipts(
+        client, AesGcmCipher(), WIRING["settings"].app
+    ).get(ann, "rcp_1"),
+    "directory": lambda client, ann: RedisDirectory(client, **WIRING).owner(ann.person),
+    "erasure": lambda client, ann: RedisDirectory(client, **WIRING).drop(ann),
+    "queue": lambda client, ann: House(client).queue().pending(ann, limit=1),
+    "all of the queue": lambda client, _: House(client).queue().status(now=NOON),
+    "tally": lambda client, _: RedisTally(client).told(),
+    "budget": lambda client, _: RedisBudget(client).spend("default", 1, 10, now=NOON),
+}
+
+
+@pytest.mark.parametrize("part", ASKED)
+async def test_a_cluster_that_is_away_is_unavailable(part: str, ann: Owner) -> None:
+    client = redis_fleet(f"redis+cluster://127.0.0.1:{free_port()}", timeout_s=1)
+    for _ in range(2):
+        with pytest.raises(Unavailable):
+            await ASKED[part](client, ann)
+    await client.aclose()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 
 from gateway.adapters.directory_redis.keystore import KeyStore
 from gateway.adapters.directory_redis.wire import (
@@ -25,7 +25,7 @@ from gateway.adapters.directory_redis.wire import (
     keeps_a_log,
     unavailable,
 )
-from gateway.adapters.redis_script import Script
+from gateway.adapters.redis_script import FAILURES, Script
 from gateway.config import Settings
 from gateway.core.errors import DirectoryUnavailable, Unprocessable
 from gateway.core.identity import Owner, Person, new_owner
@@ -214,7 +214,7 @@ class RedisDirectory(KeyStore):
                     await ask("BGREWRITEAOF", **where)
         except ResponseError:
             return
-        except (RedisError, OSError) as exc:
+        except FAILURES as exc:
             raise unavailable(exc) from exc
         await self._run(_DONE, "dir:uncompacted", due)
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, Final
 
-from redis.exceptions import RedisError
-
-from gateway.adapters.redis_script import Script
+from gateway.adapters.redis_script import FAILURES, Script
 from gateway.config import Settings
 from gateway.core.errors import DirectoryUnavailable
 from gateway.ports import Clock
@@ -55,7 +53,7 @@ class Wire:
 async def _answered(asked: Awaitable[Any]) -> Any:
     try:
         return await asked
-    except (RedisError, OSError) as exc:
+    except FAILURES as exc:
         raise unavailable(exc) from exc
 
 

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from gateway.adapters.redis_script import FAILURES
 from gateway.core.errors import LeaseLost, QueueUnavailable
 from gateway.core.identity import PARTITIONS, partition_of
 from gateway.core.memory import Instant
@@ -38,12 +39,11 @@ class Steps:
 
     def __init__(self, client: Redis | RedisCluster, namespace: str) -> None:
         from redis.asyncio.cluster import RedisCluster
-        from redis.exceptions import NoScriptError, RedisError
+        from redis.exceptions import NoScriptError
 
         self._client: Any = client
         self._clustered = isinstance(client, RedisCluster)
         self._no_script = NoScriptError
-        self._foreign = (RedisError, OSError)
         self._script = Path(__file__).parents[1].joinpath("lua", "queue.lua").read_bytes()
         self._sha = hashlib.sha1(self._script, usedforsecurity=False).hexdigest()
         self._due_keys = [f"{namespace}:{{p{n}}}:due" for n in range(PARTITIONS)]
@@ -123,7 +123,7 @@ class Steps:
     async def _translated(self, work: Awaitable[T]) -> T:
         try:
             return await work
-        except self._foreign as exc:
+        except FAILURES as exc:
             raise QueueUnavailable(
                 f"Redis (the queue) does not answer as it should: {type(exc).__name__}:"
                 f" {str(exc)[:200]}. See that it runs, has room, and that redis.url is right"
