@@ -287,6 +287,21 @@ async def test_what_went_to_a_search_that_was_given_up_is_asked_for_again(
     assert calls.names == ["search", "retrieve", "search"]
 
 
+async def test_what_cannot_be_read_is_sent_once_and_read_as_soon_as_it_can_be(
+    store: QdrantEdgeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.put(ANNA, [Entry(memory("a", "tea"))])
+    moved = to_payload(ANNA, Entry(memory("b")), AesGcmCipher().seal, embedded=True)
+    await engine_of(store).put([Point(point_id(ANNA.tenant, "c"), {}, moved)])
+    calls = Calls(store, monkeypatch)
+    for _ in range(3):
+        assert set((await store.search(ANNA, Probe("tea", Where(), standing=9))).memories) == {"a"}
+    assert calls.names == ["search"] * 3
+    await store.put(ANNA, [Entry(memory("c"))])  # it was restored
+    found = await store.search(ANNA, Probe("tea", Where(), standing=9))
+    assert set(found.memories) == {"a", "c"}
+
+
 async def test_what_changed_before_it_was_asked_for_again_is_left_out(
     store: QdrantEdgeStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -56,6 +56,13 @@ def test_one_user_with_more_than_fits_is_not_kept() -> None:
     assert len(opened) == 0
 
 
+def test_one_with_nothing_but_what_cannot_be_read_is_bounded_too() -> None:
+    opened = Opened(3 * ONE)
+    for n in range(100):
+        opened.keep("a", opened.shelf("a"), {str(n): None})
+    assert len(opened) <= 3 * ONE // 100
+
+
 def test_users_of_whom_nothing_is_kept_are_bounded_too() -> None:
     opened = Opened(3 * ONE)
     numbers = [opened.shelf(str(n)).number for n in range(100)]

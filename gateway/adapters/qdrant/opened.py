@@ -21,12 +21,15 @@ BASE_BYTES: Final = 520
 632 bytes each, of which 110 are the text."""
 VERSION_BYTES: Final = 250
 """What each version of its history takes beside its text."""
+KEY_BYTES: Final = 200
+"""What a key takes with no memory behind it."""
 SHELF_BYTES: Final = 500
 """What a user takes of whom nothing is kept."""
 
 
 class Shelf:
-    """Opened memories of one tenant, by the keys that searches name them with.
+    """Opened memories of one tenant, by the keys that searches name them with; None where what was
+    found cannot be read, lest each search ask for it again.
 
     `number` is never given twice: who has brought memories to a shelf of another number has
     brought them to one that is gone. `names`: the sessions and exchanges that its memories share.
@@ -36,7 +39,7 @@ class Shelf:
 
     def __init__(self, number: int) -> None:
         self.number = number
-        self.memories: dict[str, Memory] = {}
+        self.memories: dict[str, Memory | None] = {}
         self.names: dict[str, str] = {}
         self.bytes = SHELF_BYTES
 
@@ -60,7 +63,7 @@ class Opened:
             self._shelves.move_to_end(tenant)
         return shelf
 
-    def keep(self, tenant: str, shelf: Shelf, read: Mapping[str, Memory]) -> None:
+    def keep(self, tenant: str, shelf: Shelf, read: Mapping[str, Memory | None]) -> None:
         """Put what was read onto a shelf. Where that is too much, whole users go, the longest
         unused first; onto a shelf that went meanwhile nothing is put."""
         if self._shelves.get(tenant) is not shelf:
@@ -87,7 +90,9 @@ class Opened:
         return sum(len(shelf.memories) for shelf in self._shelves.values())
 
 
-def _bytes_of(memory: Memory) -> int:
+def _bytes_of(memory: Memory | None) -> int:
+    if memory is None:
+        return KEY_BYTES
     size = BASE_BYTES + getsizeof(memory.text)
     for version in memory.history:
         size += getsizeof(version.text) + VERSION_BYTES

@@ -230,7 +230,11 @@ class QdrantStore:
         alone: one that is asked for again may have been superseded or forgotten meanwhile."""
         keys = answer.keys
         memories = list(map(shelf.memories.get, keys))
-        missing = [place for place, memory in enumerate(memories) if memory is None]
+        missing = [
+            place
+            for place, memory in enumerate(memories)
+            if memory is None and keys[place] not in shelf.memories
+        ]
         if not missing:
             return memories
         payloads = dict(answer.payloads)
@@ -238,12 +242,12 @@ class QdrantStore:
             # They were sent to a search that was given up before it had its answer.
             rows = dict(await self.engine.retrieve([point_of(keys[place]) for place in lost]))
             payloads |= {n: rows[point] for n in lost if (point := point_of(keys[n])) in rows}
-        read: dict[str, Memory] = {}
+        read: dict[str, Memory | None] = {}
         for place in missing:
             if (payload := payloads.get(place)) is not None:
                 key = keys[place]
                 memory = self._memory(owner, point_of(key), payload, shelf.names)
-                if memory is not None and (not statuses or memory.status in statuses):
+                if memory is None or not statuses or memory.status in statuses:
                     memories[place] = read[key] = memory
         self._opened.keep(owner.tenant, shelf, read)
         return memories
