@@ -11,6 +11,7 @@ import aiohttp
 import httpx
 import pytest
 from aiohttp import http_exceptions
+from structlog.testing import capture_logs
 
 from gateway.adapters.upstream import HttpUpstream
 from gateway.adapters.upstream.foreign import FOREIGN, as_httpx
@@ -18,6 +19,7 @@ from gateway.config import UpstreamSettings
 from gateway.core.errors import UpstreamFailed, UpstreamTimedOut, UpstreamUnreachable
 from gateway.lab.scripted_upstream import Die, Gate, Raw, Say, ScriptedUpstream, Stall, sse
 from gateway.ports import UpstreamRequest, UpstreamResponse
+from gateway.telemetry.logs import STEADY_S
 from tests.adapters.raw_server import Peer, ok, raw_server
 
 SOON_S = 2.0
@@ -297,6 +299,33 @@ async def test_a_connection_closed_without_an_answer_is_unreachable(
         with pytest.raises(UpstreamUnreachable):
             await adapter.send(post())
         await adapter.close()
+
+
+async def test_an_upstream_that_is_away_is_said_once_and_once_that_it_is_back(
+    transport: httpx.AsyncBaseTransport | None,
+) -> None:
+    is_back = False
+
+    async def talk(peer: Peer) -> None:
+        await peer.request()
+        if is_back:
+            await peer.send(ok())
+
+    async with raw_server(talk) as url:
+        adapter = HttpUpstream(settings(url), transport)
+        with capture_logs() as said:
+            for _ in range(3):
+                with pytest.raises(UpstreamUnreachable):
+                    await adapter.send(post())
+            is_back = True
+            await asyncio.sleep(STEADY_S)
+            for _ in range(2):
+                await whole(adapter, post())
+        await adapter.close()
+    assert [(line["event"], line["part"]) for line in said] == [
+        ("part_failing", "upstream"),
+        ("part_back", "upstream"),
+    ]
 
 
 async def test_an_answer_that_is_no_http_is_unreachable(

@@ -27,13 +27,15 @@ from gateway.adapters.upstream.over_aiohttp import AiohttpRelay, Arriving
 from gateway.config import UpstreamSettings
 from gateway.core.errors import UpstreamFailed, UpstreamTimedOut, UpstreamUnreachable
 from gateway.ports import Headers, Take, UpstreamRequest
+from gateway.telemetry.logs import Outage, log
 
 
 class HttpUpstream:
     """Implements `ports.Upstream` over an httpx transport (aiohttp's unless one is given).
 
     `first_byte_timeout_s` runs from the last byte sent of the request (and covers the
-    connection) to the answer's head; `idle_timeout_s` for each chunk after it.
+    connection) to the answer's head; `idle_timeout_s` for each chunk after it. That no answer
+    begins is said once in the log, and once that one does again.
     """
 
     def __init__(
@@ -46,9 +48,19 @@ class HttpUpstream:
         self._host = (b"host", host)
         self._transport = transport or AiohttpRelay(settings)
         self._timeout = {"connect": settings.connect_timeout_s, "read": None, "pool": None}
+        self._outage = Outage(log("upstream"), "upstream")
 
     async def send(self, request: UpstreamRequest) -> HttpResponse:
-        """Send a request and wait for the head of its answer."""
+        """Send a request and wait for the head of its answer. Raises UpstreamFailed."""
+        try:
+            response = await self._sent(request)
+        except UpstreamFailed as exc:
+            self._outage.failed(exc.message, at=self._host[1].decode("ascii", "replace"))
+            raise
+        self._outage.recovered()
+        return response
+
+    async def _sent(self, request: UpstreamRequest) -> HttpResponse:
         waiting = asyncio.timeout(self._settings.first_byte_timeout_s)
         stream = self._stream_of(request, waiting)
         wire = httpx.Request(
