@@ -63,6 +63,26 @@ def test_one_with_nothing_but_what_cannot_be_read_is_bounded_too() -> None:
     assert len(opened) <= 3 * ONE // 100
 
 
+def test_of_what_is_written_again_and_again_few_former_states_stay() -> None:
+    opened = Opened(10**9)
+    points = [uuid4().hex for _ in range(200)]
+    keep(opened, "a", *(point + "0" for point in points))
+    for version in range(1, 2000):
+        keep(opened, "a", f"{points[version % 3]}{version:x}")
+    assert len(opened) <= 2 * len(points)
+    found = opened.shelf("a").memories
+    assert {f"{points[n % 3]}{n:x}" for n in (1997, 1998, 1999)} <= found.keys()
+    assert {point + "0" for point in points[3:]} <= found.keys()
+
+
+def test_what_is_let_go_of_former_states_makes_room_for_other_users() -> None:
+    opened = Opened(400 * ONE)
+    keep(opened, "b", "1", "2")
+    for version in range(2000):
+        keep(opened, "a", f"{'0' * 32}{version:x}")
+    assert list(opened.shelf("b").memories) == ["1", "2"]
+
+
 def test_users_of_whom_nothing_is_kept_are_bounded_too() -> None:
     opened = Opened(3 * ONE)
     numbers = [opened.shelf(str(n)).number for n in range(100)]

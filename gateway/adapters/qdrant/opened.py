@@ -2,8 +2,8 @@
 
 Fetching one takes 6 µs and opening it 4, and a search finds a hundred; looking it up here takes
 0.1. Nothing has to tell of writes: a hit comes with its point's stamp, and what was kept of an
-older state is not found any more. They are kept up to a number of bytes (`qdrant.cache_bytes`),
-counted closely enough to be planned with.
+older state is not found any more; it is let go once a user has twice as many. They are kept up to
+a number of bytes (`qdrant.cache_bytes`), counted closely enough to be planned with.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from itertools import count
 from sys import getsizeof
 from typing import Final
 
+from gateway.adapters.qdrant.engine import point_of
 from gateway.core.memory import Memory
 
 BASE_BYTES: Final = 520
@@ -25,6 +26,8 @@ KEY_BYTES: Final = 200
 """What a key takes with no memory behind it."""
 SHELF_BYTES: Final = 500
 """What a user takes of whom nothing is kept."""
+FEW: Final = 128
+"""So many need no tidying; a search finds a hundred."""
 
 
 class Shelf:
@@ -35,13 +38,25 @@ class Shelf:
     brought them to one that is gone. `names`: the sessions and exchanges that its memories share.
     """
 
-    __slots__ = ("bytes", "memories", "names", "number")
+    __slots__ = ("bytes", "memories", "most", "names", "number")
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.memories: dict[str, Memory | None] = {}
         self.names: dict[str, str] = {}
         self.bytes = SHELF_BYTES
+        self.most = FEW
+
+    def tidy(self) -> None:
+        """Let go of former states of points: of each the one that came last stays. Looking through
+        10,000 takes 1.4 ms, letting go of as many 4 more; each time there are twice as many."""
+        former = self.memories
+        last = {point_of(key): key for key in former}
+        if len(last) < len(former):
+            self.memories = {key: former.pop(key) for key in last.values()}
+            self.bytes -= sum(map(_bytes_of, former.values()))
+            self.names = {}  # what stays has its own
+        self.most = max(FEW, 2 * len(last))
 
 
 class Opened:
@@ -70,10 +85,12 @@ class Opened:
             return
         # Of searches at once each may bring the same.
         new = {key: memory for key, memory in read.items() if key not in shelf.memories}
+        before = shelf.bytes
         shelf.memories.update(new)
-        added = sum(map(_bytes_of, new.values()))
-        shelf.bytes += added
-        self._add(added)
+        shelf.bytes += sum(map(_bytes_of, new.values()))
+        if len(shelf.memories) > shelf.most:
+            shelf.tidy()
+        self._add(shelf.bytes - before)
 
     def _add(self, added: int) -> None:
         self._bytes += added
