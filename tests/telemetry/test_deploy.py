@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,28 @@ def test_every_alert_says_what_to_do() -> None:
         for rule in group["rules"]:
             assert {"summary", "mend"} <= rule["annotations"].keys()
             assert rule["labels"]["severity"] in ("page", "ticket")
+
+
+@pytest.mark.parametrize(
+    ("was", "made", "said"),
+    [
+        ("", "", ""),
+        ("--no-worker", "--no-workers", "--no-workers"),
+        ("GATEWAY_QDRANT__URL", "GATEWAY_QDRANT__ADDRESS", "GATEWAY_QDRANT__URL?"),
+        ("GATEWAY_QDRANT__URL", "GATEWAY_QDRANT__API_KEY", "qdrant.url"),
+    ],
+    ids=["as it is", "argument", "setting", "settings together"],
+)
+def test_what_compose_gives_the_program_is_what_it_takes(
+    tmp_path: Path, was: str, made: str, said: str
+) -> None:
+    """Of the chart `make check-deploy` asks the same: it needs helm."""
+    composed = tmp_path / "compose.yaml"
+    composed.write_text((DEPLOY / "compose.yaml").read_text().replace(was, made))
+    asked = [sys.executable, DEPLOY / "rendered.py", DEPLOY / "Dockerfile", composed]
+    told = subprocess.run(asked, capture_output=True, text=True, check=False)
+    assert told.returncode == bool(said)
+    assert said in told.stderr
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="no promtool on this machine")
