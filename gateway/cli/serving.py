@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import gc
 import os
 import signal
 import socket
@@ -31,6 +30,7 @@ from prometheus_client.multiprocess import mark_process_dead
 from gateway import config
 from gateway.asgi import Asgi, GatewayApp
 from gateway.cli import Failed
+from gateway.cli.garbage import collected_by_the_loop
 from gateway.cli.running import announced, find
 from gateway.config import Settings
 from gateway.core.errors import SettingsError
@@ -109,9 +109,9 @@ async def _serve(
             _end_with_parent(server)
         try:
             await app.open()
-            _settle_garbage_collector()
             url = _url(listener)
-            with contextlib.nullcontext() if child else announced(settings.data_dir, url):
+            told = contextlib.nullcontext() if child else announced(settings.data_dir, url)
+            with told, collected_by_the_loop():
                 _log.info(
                     "serving",
                     base_url=f"{url}/v1",
@@ -122,16 +122,6 @@ async def _serve(
         finally:
             await app.close()
     return 0
-
-
-def _settle_garbage_collector() -> None:
-    """What is there when serving begins stays: it is not looked through again. And what a request
-    leaves behind is nearly all freed without the collector: by its defaults it ran for a tenth
-    of the CPU time, and looked through a hundred thousand cached memories while streams waited.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 100)
 
 
 STILL_S = 0.5
