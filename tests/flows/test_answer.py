@@ -519,7 +519,7 @@ async def test_a_model_without_a_system_role_gets_its_memories_elsewhere_next_ti
 async def test_what_moves_to_the_end_for_such_a_model_has_no_more_than_a_share_of_the_budget(
     gateway: House, upstream: ScriptedUpstream
 ) -> None:
-    for n in range(40):
+    for n in range(1, 41):
         told = f"The user told of snack number {n}: peanuts, roasted in oven {n * 7} for long"
         await gateway.know(told, type="interaction")
     await gateway.services.state.remember_limit("default", "modest", {"no_system": True})
