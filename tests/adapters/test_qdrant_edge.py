@@ -263,6 +263,18 @@ async def test_a_search_is_one_call_whatever_of_it_was_opened_before(
     assert calls.names == ["search"] * 3 + ["retrieve"]
 
 
+@pytest.mark.parametrize("gone", ["forgotten", "deleted"])
+async def test_of_what_is_gone_no_words_are_held_opened(store: QdrantEdgeStore, gone: str) -> None:
+    await store.put(ANNA, [Entry(memory("a", "tea")), Entry(memory("b", "tea and milk"))])
+    await store.search(ANNA, Probe("tea", Where()))
+    if gone == "forgotten":
+        await store.put(ANNA, [Entry(replace(memory("a", ""), status="forgotten"))])
+    else:
+        await store.delete(ANNA, ["a"])
+    assert store._opened.shelf(ANNA.tenant).memories == {}
+    assert set((await store.search(ANNA, Probe("tea", Where()))).memories) == {"b"}
+
+
 async def test_what_was_written_again_is_found_as_it_now_is(store: QdrantEdgeStore) -> None:
     for text in ("tea with milk", "tea with lemon", "tea with honey"):
         await store.put(ANNA, [Entry(memory("a", text)), Entry(memory("b", "tea"))])

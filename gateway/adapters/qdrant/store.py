@@ -123,13 +123,20 @@ class QdrantStore:
 
     async def put(self, owner: Owner, entries: Sequence[Entry]) -> None:
         words = _Words(owner, self._lexicon)
-        for some in _by_size(entries):
-            try:
-                await self.engine.put([self._point(owner, entry, words) for entry in some])
-            except StoreUnavailable as exc:
-                if exc.code != "vectors" or not await self._model_changed():
-                    raise
-                await self.engine.put([self._point(owner, entry, words) for entry in some])
+        try:
+            for some in _by_size(entries):
+                await self._put(owner, some, words)
+        finally:
+            if any(entry.memory.status == "forgotten" for entry in entries):
+                self._opened.drop(owner.tenant)
+
+    async def _put(self, owner: Owner, entries: Sequence[Entry], words: _Words) -> None:
+        try:
+            await self.engine.put([self._point(owner, entry, words) for entry in entries])
+        except StoreUnavailable as exc:
+            if exc.code != "vectors" or not await self._model_changed():
+                raise
+            await self.engine.put([self._point(owner, entry, words) for entry in entries])
 
     def _point(self, owner: Owner, entry: Entry, words: _Words) -> Point:
         memory = entry.memory
@@ -162,9 +169,12 @@ class QdrantStore:
         if not ids:
             return 0
         points = tuple(point_id(owner.tenant, id) for id in ids)
-        return await self.engine.delete(
-            (*of_tenant(owner.tenant), Condition("point", "any", points))
-        )
+        chosen = (*of_tenant(owner.tenant), Condition("point", "any", points))
+        try:
+            return await self.engine.delete(chosen)
+        finally:
+            # No search finds it any more, so that none would put it out of what is held here.
+            self._opened.drop(owner.tenant)
 
     async def erase(self, tenant: str) -> int:
         try:
