@@ -1,7 +1,9 @@
 """What the prompt says already: the request's own texts, and the memories chosen so far.
 
-A memory that says the same is not injected. Nearly none does, so each is first held against
-everything at once: the present texts as one, and all the words that are told.
+A memory that says the same is not injected: nearly the same words, and none among the others that
+tells anything. (By the share of words alone the second of two medicines "taken every morning with
+breakfast" was left out.) Nearly none does, so each is first held against everything at once: the
+present texts as one, and all the words that are told.
 """
 
 from __future__ import annotations
@@ -10,10 +12,11 @@ from collections.abc import Hashable, Iterable
 from typing import Literal, TypeAlias
 
 from gateway.core.memory import Memory
-from gateway.core.words import fold, words
+from gateway.core.wording import NEGATIONS
+from gateway.core.words import fold, terms, words
 
 ALIKE = 0.8
-"""Shared words over all words from which two texts say the same."""
+"""Shared words over all words below which no two texts say the same."""
 READ_PRESENT_CHARS = 200_000
 READ_CHARS = 600
 """How much of a memory is compared with others."""
@@ -70,7 +73,7 @@ class Told:
             other = len(told)
             if other >= least and own >= ALIKE * other:
                 shared = len(said & told)
-                if shared >= ALIKE * (own + other - shared):
+                if shared >= ALIKE * (own + other - shared) and _adds_nothing(said, told):
                     return True
         return False
 
@@ -84,6 +87,18 @@ class Told:
         if own not in self._all_present:
             return False
         return len(own) >= QUOTE_CHARS or (memory.kind == "turn" and own in self._present)
+
+
+def _adds_nothing(said: Said, told: Said) -> bool:
+    """Whether what a text has beyond one that is like it are words without substance, or other
+    forms of that one's; and neither denies what the other says."""
+    more, less = _texts(said - told), _texts(told - said)
+    new = set(terms(" ".join(more))).difference(terms(" ".join(less)))
+    return not new and NEGATIONS.isdisjoint(more | less)
+
+
+def _texts(words: Said) -> set[str]:
+    return {word.decode() if isinstance(word, bytes) else str(word) for word in words}
 
 
 def _normalised(texts: Iterable[str]) -> tuple[str, ...]:

@@ -60,7 +60,7 @@ _EMPTY_WORDS = _set("""
     its me mine my now of on or our she that the their them there they this to user users we with
     you your who which really very also just presently s
 """)
-_NEGATIONS = _set("""
+NEGATIONS = _set("""
     no not never none nobody nothing nor without cannot neither don dont doesn doesnt didn isn isnt
     aren wasn won wouldn couldn can't unable longer stopped quit former formerly ex avoid avoids
     dislike dislikes hate hates refuse refuses against except nicht kein keine keinen nie ohne pas
@@ -123,7 +123,7 @@ def _gist(text: str) -> Gist:
     for word in _tokens(flat):
         if _has_digit(word) or word in _NUMBER_WORDS:
             telling.add(word)
-        elif word in _NEGATIONS or word.endswith("n't"):
+        elif word in NEGATIONS or word.endswith("n't"):
             telling.add("not" if word.endswith("n't") else word)
             continue
         elif word in _TENSES or word in _PERSONS:

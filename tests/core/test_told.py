@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -37,6 +38,49 @@ def test_a_text_of_letters_beyond_ascii_is_compared_by_its_words_too() -> None:
     assert (
         where(turn("a", text), turn("b", "明日は京都へ行く予定です。楽しみにしています。")) is None
     )
+
+
+@pytest.mark.parametrize(
+    ("told", "other"),
+    [
+        (
+            "The user takes 20 mg of atorvastatin every morning with breakfast",
+            "The user takes 20 mg of metformin every morning with breakfast",
+        ),
+        (
+            "The train to Vienna leaves on Monday at nine from platform four",
+            "The train to Vienna leaves on Tuesday at nine from platform four",
+        ),
+        (
+            "The user pays 950 euros of rent for the flat in Porto each month",
+            "The user pays 980 euros of rent for the flat in Porto each month",
+        ),
+        (
+            "The user eats fish on Fridays at home with the whole family",
+            "The user never eats fish on Fridays at home with the whole family",
+        ),
+        (
+            "The user never eats fish on Fridays at home with the whole family",
+            "The user eats fish on Fridays at home with the whole family",
+        ),
+        (
+            "The user goes to choir in the old church on Thursday evening",
+            "The user goes to choir in the old church on Thursday evening with Tom",
+        ),
+    ],
+)
+def test_texts_of_nearly_the_same_words_may_tell_different_things(told: str, other: str) -> None:
+    assert where(fact("a", other), fact("b", told)) is None
+
+
+def test_what_adds_only_words_without_substance_is_told_already() -> None:
+    told = "The user goes to choir in the old church on Thursday evening with Tom"
+    for again in (
+        "So the user goes to choir in the old church on Thursday evening with Tom!",
+        "The user goes to choir in the old church on Thursday evening",
+        "the user goes to choirs in the old church on Thursday evening with Tom",
+    ):
+        assert where(fact("a", again), fact("b", told)) == "duplicate"
 
 
 @given(st.lists(st.sets(st.sampled_from("abcdefgh")), min_size=1, max_size=6))
