@@ -21,6 +21,7 @@ from gateway import config
 from gateway.cli import parser
 from gateway.core.errors import SettingsError
 
+ADAPTER = Path(__file__).parent / "prometheus" / "adapter" / "values.yaml"
 IN_IMAGE = re.compile(r"(GATEWAY_\w+)=(\S+)")
 FILLED_IN = re.compile(r"\$\{\w+:-([^}]*)\}")
 IMAGE = "memory-gateway"
@@ -74,6 +75,7 @@ def _of_chart(objects: list[Object], image: Labels) -> Iterator[str]:
     for name, each in kinds.get("HorizontalPodAutoscaler", {}).items():
         if each["spec"]["scaleTargetRef"]["name"] not in pods:
             yield f"{name}: there is no deployment that it could scale"
+        yield from _not_served(name, each)
     for name, each in kinds.get("Ingress", {}).items():
         for rule in each["spec"]["rules"]:
             for path in rule["http"]["paths"]:
@@ -95,6 +97,16 @@ def _refused(environ: Labels, arguments: list[str]) -> Iterator[str]:
             parser.read(arguments)
     except SystemExit:
         yield said.getvalue().strip()
+
+
+def _not_served(name: str, autoscaler: Object) -> Iterator[str]:
+    """External metrics that no rule of the adapter's names: nothing would be scaled by them."""
+    rules = yaml.safe_load(ADAPTER.read_text())["rules"]["external"]
+    served = {rule["name"]["as"] for rule in rules}
+    for metric in autoscaler["spec"]["metrics"]:
+        asked = metric.get("external", {}).get("metric", {}).get("name")
+        if asked and asked not in served:
+            yield f"{name}: {ADAPTER.parent.name}/{ADAPTER.name} does not serve {asked}"
 
 
 def _asked_amiss(name: str, container: Object) -> Iterator[str]:

@@ -43,13 +43,15 @@ class DeadLetter:
 @dataclass(frozen=True, slots=True)
 class QueueStatus:
     """Counts of exchanges: waiting, in a worker's hands, dead; `oldest_s` is the age of the
-    oldest one waiting; `bytes` their size in Redis."""
+    oldest one waiting; `bytes` their size in Redis; `due_users` how many users fell due and are
+    with no worker: unlike `pending`, nothing that waits on purpose (a pause, a next try)."""
 
     pending: int
     leased: int
     dead: int
     oldest_s: float
     bytes: int
+    due_users: int = 0
 
 
 class ExchangeQueue(Protocol):

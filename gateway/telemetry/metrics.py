@@ -177,6 +177,9 @@ class Metrics:
         self.queue_oldest_seconds = self._gauge(
             "queue_oldest_seconds", "Age of the oldest exchange that waits."
         )
+        self.queue_due_users = self._gauge(
+            "queue_due_users", "Users that fell due and are with no worker."
+        )
         self.queue_bytes = self._gauge("queue_bytes", "Size of the queue in Redis.")
         self.spool_exchanges = self._gauge(
             "spool_exchanges", "Exchanges that wait on this machine's disk for Redis."

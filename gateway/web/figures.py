@@ -65,6 +65,7 @@ class Figures:
             dead=sum(s.dead for s in states),
             oldest_s=max((s.oldest_s for s in states), default=0.0),
             bytes=sum(s.bytes for s in states),
+            due_users=sum(s.due_users for s in states),
         )
 
     async def _never_injected(self) -> tuple[int, int]:
@@ -88,6 +89,7 @@ class Figures:
             metrics.queue_exchanges.labels("dead").set(self._queue.dead)
             metrics.queue_oldest_seconds.set(self._queue.oldest_s)
             metrics.queue_bytes.set(self._queue.bytes)
+            metrics.queue_due_users.set(self._queue.due_users)
         metrics.spool_exchanges.set(self._spooled)
         metrics.tasks.set(len(asyncio.all_tasks()))
         metrics.made_facts.set(self._facts[0])

@@ -164,6 +164,30 @@ async def test_nothing_said_and_no_exchange_id_stands_in_redis_in_clear(
         assert word not in held
 
 
+async def test_users_are_due_from_when_they_fall_due_until_a_worker_has_them(
+    queue: RedisQueue, ann: Owner, bob: Owner
+) -> None:
+    async def due(now: float) -> int:
+        return (await queue.status(now=now)).due_users
+
+    for owner in (ann, bob):
+        for name in ("x0", "x1"):
+            await queue.put(owner, exchange(name), now=1000.0)
+    assert await due(1009.0) == 0  # pending, and on purpose: they may say more
+    assert await due(1010.0) == 2
+    lease = await leased(queue, 1010.0)
+    assert await due(1010.0) == 1
+    await queue.done(await leased(queue, 1010.0), now=1011.0)
+    await queue.give_back(lease, retry_at=1020.0, reason="429", counts_as_try=True)
+    assert [await due(at) for at in (1011.0, 1020.0)] == [0, 1]
+
+
+async def test_a_user_whose_worker_was_lost_is_due_again(queue: RedisQueue, ann: Owner) -> None:
+    await queue.put(ann, exchange(), now=1000.0)
+    await leased(queue, 1010.0)  # for `lease_s`, 30
+    assert [(await queue.status(now=at)).due_users for at in (1039.0, 1040.0)] == [0, 1]
+
+
 # --- a retry of the client's ---------------------------------------------------------------
 
 

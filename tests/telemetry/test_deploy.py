@@ -17,6 +17,7 @@ from gateway.telemetry.metrics import Metrics
 DEPLOY = Path(__file__).parents[2] / "deploy"
 RULES = DEPLOY / "prometheus" / "alerts.yaml"
 RULES_TRIED = DEPLOY / "prometheus" / "tests" / "alerts.yaml"
+ADAPTER = DEPLOY / "prometheus" / "adapter" / "values.yaml"
 DASHBOARD = DEPLOY / "grafana" / "memory-gateway.json"
 OWN = re.compile(r"\bmemory_gateway_\w+")
 UNITS = ("milliseconds", "_ms", "_minutes", "_hours", "_kilobytes", "_kb", "_mb", "_percent")
@@ -41,11 +42,14 @@ def expressions() -> dict[str, str]:
     for panel in json.loads(DASHBOARD.read_text())["panels"]:
         for target in panel.get("targets", ()):
             named[f"panel {panel['title']} {target['refId']}"] = target["expr"]
+    for rule in yaml.safe_load(ADAPTER.read_text())["rules"]["external"]:
+        series = rule["seriesQuery"].partition("{")[0]
+        named[f"adapter {rule['name']['as']}"] = rule["metricsQuery"].replace("<<.Series>>", series)
     return named
 
 
 @pytest.mark.parametrize("where", sorted(expressions()))
-def test_dashboard_and_alerts_ask_only_for_what_is_published(where: str) -> None:
+def test_dashboard_alerts_and_adapter_ask_only_for_what_is_published(where: str) -> None:
     expression = expressions()[where]
     assert expression.count("(") == expression.count(")")
     unknown = [name for name in OWN.findall(expression) if name not in published()]
@@ -99,6 +103,14 @@ def test_what_compose_gives_the_program_is_what_it_takes(
     told = subprocess.run(asked, capture_output=True, text=True, check=False)
     assert told.returncode == bool(said)
     assert said in told.stderr
+
+
+def test_what_the_workers_are_scaled_by_is_served_by_the_adapter() -> None:
+    """Rendered, and with all else that the chart asks for, in `make check-deploy`."""
+    chart = (DEPLOY / "kubernetes" / "templates" / "worker.yaml").read_text()
+    asked = set(re.findall(r"metric: \{name: (\w+)\}", chart))
+    rules = yaml.safe_load(ADAPTER.read_text())["rules"]["external"]
+    assert asked == {rule["name"]["as"] for rule in rules} != set()
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="no promtool on this machine")

@@ -1,5 +1,6 @@
 -- Every step of the queue, each of them atomic. Called with ARGV[1] as the name of the step and
--- KEYS as the `due` key of the partition it concerns (`tops` and `totals` take many, and only read).
+-- KEYS as the `due` key of the partition it concerns (`tops`, `totals` and `overdue` take many, and
+-- only read).
 -- All other keys are built from that one: same hash tag, same slot of a cluster.
 -- The keys and their types are listed atop redis_queue/__init__.py. Redis 6.2 is enough.
 --
@@ -549,6 +550,14 @@ function steps.totals()
     totals[i] = row
   end
   return totals
+end
+
+-- Of many partitions at once: how many users fell due by now and are with nobody; of one that is
+-- leased, `due` says when the lease ends.
+function steps.overdue(now)
+  local users = 0
+  for _, due in ipairs(KEYS) do users = users + call('ZCOUNT', due, '-inf', now) end
+  return users
 end
 
 return steps[ARGV[1]](unpack(ARGV, 2))

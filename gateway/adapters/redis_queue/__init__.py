@@ -318,6 +318,7 @@ class RedisQueue:
             dead=sum(row.dead for row in totals),
             oldest_s=max(0.0, now - oldest),
             bytes=sum(row.bytes for row in totals),
+            due_users=await self._steps.overdue(now),
         )
 
     async def dead(self, *, limit: int = 100) -> list[DeadLetter]:

@@ -100,6 +100,12 @@ class Steps:
             totals.append(Totals(pending, leased, dead, size, float(since) if since else None))
         return totals
 
+    async def overdue(self, now: Instant) -> int:
+        """How many users fell due by now and are with nobody."""
+        if self._clustered:
+            return sum(await self.of_each("ZCOUNT", "due", "-inf", now))
+        return int(await self._translated(self._evaluate(self._due_keys, "overdue", now)))
+
     async def of_each(self, command: str, kind: str, *args: Any) -> list[Any]:
         """One plain reading command for each partition's key of a kind; the answers, in order."""
 
