@@ -5,6 +5,7 @@ medians over the rounds are compared. On two cores the gateway under test has th
 everything else (upstream, load, Redis, Qdrant) the second. `--only load,streams` runs parts;
 `--quick` does fewer rounds; `--seconds` makes each load longer; `--scale` adds the store of a
 million memories (some ten minutes); `--model` is the local embedder's, where no hub is near.
+The table is of this run alone; `--keep` puts its parts into bench/results, which is committed.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
@@ -27,6 +28,7 @@ from typing import Any
 
 from bench import peers
 from bench.gateways import Process, ours, tree, upstream
+from bench.keeping import RESULTS, Part, save
 from bench.load import Load, load, words_file
 from bench.prefix import prefix_reuse
 from bench.recalls import checked, recalls
@@ -42,7 +44,7 @@ OURS = ("ours", "hybrid", "local")
 PARTS = ("load", "hybrid", "local", "streams", "memory", "start", "prefix")
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="three short rounds instead of five")
     parser.add_argument("--only", default=",".join(PARTS), help=f"of {','.join(PARTS)}")
@@ -50,12 +52,15 @@ def main() -> int:
     parser.add_argument("--model", type=Path, help="a directory that holds the local embedder's")
     parser.add_argument("--scale", action="store_true", help="a million memories, too")
     parser.add_argument("--work", type=Path, default=Path(__file__).parent / ".work")
-    asked = parser.parse_args()
+    parser.add_argument("--keep", action="store_true", help="in bench/results, to be committed")
+    asked = parser.parse_args(arguments)
+    if asked.keep and asked.quick:
+        parser.error("--keep is for whole runs: what --quick measures is a look")
     if shutil.which("wrk") is None:
         print("wrk is needed for plain load: apt install wrk, or brew install wrk", file=sys.stderr)
         return 2
     bench = Bench(asked.work, quick=asked.quick, seconds=asked.seconds, model=asked.model)
-    parts: dict[str, Callable[[], None]] = {
+    parts: dict[str, Callable[[], Figures | None]] = {
         "load": bench.load,
         "hybrid": bench.hybrid,
         "local": bench.local,
@@ -63,20 +68,27 @@ def main() -> int:
         "memory": bench.memory,
         "start": bench.start,
         "prefix": bench.prefix,
+        "scale": bench.scale,
     }
-    for name in asked.only.split(","):
+    chosen = asked.only.split(",") + (["scale"] if asked.scale else [])
+    into = RESULTS if asked.keep else bench.work
+    measured: dict[str, Part] = {}
+    former: dict[str, Part] = {}
+    for name in chosen:
         print(f"… {name}", file=sys.stderr)
-        parts[name]()
-        bench.save()
-    if asked.scale:
-        bench.scale()
-    bench.save()
-    show(bench.figures)
+        if (part := bench.part(parts[name])) is not None:
+            measured[name] = part
+            former = save(measured, into, beside_former=asked.keep)
+    show(measured)
+    if measured:
+        print(f"These figures are in {into / 'latest.json'}.")
+    for name, part in former.items():
+        print(f"Beside them stands {name}, of {part['at']}, which was not run.")
     return 0
 
 
 class Bench:
-    """One run: what it measured is in `figures`, and on disk after each part."""
+    """One run: a method for each part, which returns its figures, or None where it is left out."""
 
     def __init__(
         self, work: Path, *, quick: bool, seconds: float = 2.0, model: Path | None = None
@@ -89,20 +101,18 @@ class Bench:
         self.first = {cores[0]} if len(cores) > 1 else None
         self.rest = set(cores[1:]) or None
         self.words = words_file(self.work, USERS, MEMORIES // USERS)
-        self.figures: Figures = {
-            "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        self.about = {
             "cores": len(cores),
             "load_average_before": os.getloadavg()[0],
             "rounds": self.rounds,
+            "seconds": self.seconds,
         }
 
-    def save(self) -> None:
-        results = Path(__file__).parent / "results"
-        results.mkdir(exist_ok=True)
-        kept = results / "latest.json"
-        before = json.loads(kept.read_text()) if kept.exists() else {}
-        self.figures = {**before, **self.figures}
-        kept.write_text(json.dumps(self.figures, indent=1, sort_keys=True) + "\n")
+    def part(self, measure: Callable[[], Figures | None]) -> Part | None:
+        """One part's figures, with when and how they were had; None where it was left out."""
+        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        figures = measure()
+        return None if figures is None else {"at": at, **self.about, "figures": figures}
 
     # --- data -----------------------------------------------------------------------------------
 
@@ -136,7 +146,7 @@ class Bench:
 
     # --- parts ----------------------------------------------------------------------------------
 
-    def load(self) -> None:
+    def load(self) -> Figures:
         """Requests a second with 16 connections, and the time added at one connection."""
         with ExitStack() as open_:
             up = open_.enter_context(upstream(_port(), self.work, self.rest))
@@ -147,13 +157,14 @@ class Bench:
             for name, peer in (
                 ("portkey", peers.portkey(_port(), self.work, self.first)),
                 ("litellm", peers.litellm(_port(), up.url, self.work, self.first)),
+                ("bifrost", peers.bifrost()),
             ):
                 if peer is not None:
                     gateways[name] = open_.enter_context(peer)
             self._pinned(gateways["ours"])
-            self.figures["load"] = self._rounds(gateways, up)
+            return self._rounds(gateways, up)
 
-    def hybrid(self) -> None:
+    def hybrid(self) -> Figures:
         """The same with a vector of each question, from an `/embeddings` that answers at once."""
         with ExitStack() as open_:
             up = open_.enter_context(upstream(_port(), self.work, self.rest))
@@ -172,9 +183,9 @@ class Bench:
             gateways = {"hybrid": gateway}
             if (peer := peers.portkey(_port(), self.work, self.first)) is not None:
                 gateways["portkey"] = open_.enter_context(peer)
-            self.figures["hybrid"] = self._rounds(gateways, up, single=False)
+            return self._rounds(gateways, up, single=False)
 
-    def local(self) -> None:
+    def local(self) -> Figures | None:
         """One connection with a vector of each question computed in the gateway's own process, and
         how long its event loop is held meanwhile."""
         command = [sys.executable, "-m", "bench.embedder", "300"]
@@ -182,7 +193,7 @@ class Bench:
         alone = subprocess.run(command, capture_output=True, text=True, check=False)
         if alone.returncode:
             print(f"The local embedder is left out: {alone.stderr.strip()[-300:]}")
-            return
+            return None
         computes = json.loads(alone.stdout.splitlines()[-1])  # after what is logged
         with ExitStack() as open_:
             up = open_.enter_context(upstream(_port(), self.work, self.rest))
@@ -207,7 +218,7 @@ class Bench:
             ) as beside:
                 self._offer(gateway, up, seconds + 1.0, connections=1)
                 held = json.loads(beside.communicate()[0])
-        self.figures["local"] = {**figures, "embedder": computes, "pulse": held, "idle": idle}
+        return {**figures, "embedder": computes, "pulse": held, "idle": idle}
 
     def _until_embedding(self, gateway: Process) -> None:
         """The model loads behind the start."""
@@ -267,7 +278,7 @@ class Bench:
             for name in gateways
         }
 
-    def streams(self) -> None:
+    def streams(self) -> Figures:
         """What is added to each chunk of a paced stream, and how many are held without a stall."""
         with ExitStack() as open_:
             up = open_.enter_context(upstream(_port(), self.work, self.rest))
@@ -291,7 +302,7 @@ class Bench:
         def added(name: str) -> float:
             return _median(through, name) - _median(direct, name)
 
-        self.figures["streams"] = {
+        return {
             "added_p50_ms": added("p50_ms"),
             "added_p99_ms": added("p99_ms"),
             "added_p99_ms_opening": added("p99_ms_opening"),
@@ -317,7 +328,7 @@ class Bench:
             raise RuntimeError(f"{count - measured['whole']:.0f} of {count} streams broke")
         return measured
 
-    def memory(self) -> None:
+    def memory(self) -> Figures:
         """Anonymous resident memory: empty, with the memories, after load."""
         seconds = 20.0 if self.rounds < 5 else 600.0
         empty = self.work / "empty"
@@ -330,13 +341,16 @@ class Bench:
                 self._offer(gateway, up, 60.0 if seconds > 60 else 20.0)
                 warm = gateway.anonymous_mb()
                 self._offer(gateway, up, seconds)
-                self.figures["memory"] = {
+                after = gateway.anonymous_mb()
+                whole = gateway.anonymous_by_process()
+                return {
                     "empty_mb": nothing,
                     "started_mb": started,
                     "warm_mb": warm,
-                    "after_mb": gateway.anonymous_mb(),
+                    "after_mb": after,
                     "after_s": seconds,
-                    "whole_tree_mb": gateway.anonymous_mb(whole=True),
+                    "whole_tree_mb": sum(whole.values()),
+                    "by_process_mb": whole,
                 }
 
     def _offer(
@@ -351,7 +365,7 @@ class Bench:
             pin=self.rest,
         )
 
-    def start(self) -> None:
+    def start(self) -> Figures:
         """From `serve` to ready, after a clean end and after `kill -9`; and the import alone."""
         data = self.data()
         clean, killed = [], []
@@ -362,17 +376,17 @@ class Bench:
                 gateway.kill()
             with ours(_port(), "http://127.0.0.1:9", data, self.work) as gateway:
                 killed.append(gateway.started_s)
-        self.figures["start"] = {
+        return {
             "clean_s": median(clean),
             "killed_s": median(killed),
             "import_cpu_s": median(_import_cpu_s() for _ in range(self.rounds)),
         }
 
-    def prefix(self) -> None:
+    def prefix(self) -> Figures:
         """The share of each prompt that the upstream's cache holds."""
-        self.figures["prefix"] = prefix_reuse(self.data(), self.work, _port())
+        return prefix_reuse(self.data(), self.work, _port())
 
-    def scale(self) -> None:
+    def scale(self) -> Figures:
         """Recall in a store of a million memories against one of ten thousand."""
         found = {}
         for memories, users in ((10_000, 100), (1_000_000, 10_000)):
@@ -387,7 +401,7 @@ class Bench:
                     for _ in range(self.rounds)
                 ]
                 found[str(memories)] = median(runs)
-        self.figures["scale"] = found
+        return found
 
 
 def _median(runs: list[dict[str, float]], name: str) -> float:

@@ -6,6 +6,7 @@ that a busy machine spoils least.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -94,17 +95,32 @@ class Process:
     def cpu_tree_s(self) -> float:
         return sum(_cpu_s(pid) for pid in tree(self.child.pid))
 
-    def anonymous_mb(self, *, whole: bool = False) -> float:
-        """Anonymous resident memory of the process; `whole`: with its children."""
-        pids = tree(self.child.pid) if whole else [self.child.pid]
-        return sum(_anonymous(pid) for pid in pids) / 2**20
+    def anonymous_mb(self) -> float:
+        """Anonymous resident memory of the gateway's own process."""
+        return _kilobytes(self.child.pid, "status", "RssAnon:") / 1024
+
+    def anonymous_by_process(self) -> dict[str, float]:
+        """Anonymous resident memory of each process, in MB: the gateway, Redis, the store's.
+
+        A page that two of them share counts for each by half: while Redis rewrites its log, a
+        fork holds nearly all of Redis's pages a second time, and none of it is more memory.
+        """
+        found: dict[str, float] = {}
+        for pid in tree(self.child.pid):
+            with contextlib.suppress(OSError):  # that fork may just have ended
+                name = "gateway" if pid == self.child.pid else _name(pid)
+                size = _kilobytes(pid, "smaps_rollup", "Pss_Anon:") / 1024
+                found[name] = found.get(name, 0.0) + size
+        return found
 
 
 def tree(pid: int) -> list[int]:
+    """A process and all below it, as far as they still run."""
     found = [pid]
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            found += tree(int(child))
+    with contextlib.suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                found += tree(int(child))
     return found
 
 
@@ -113,11 +129,17 @@ def _cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICK
 
 
-def _anonymous(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("RssAnon:"):
-            return int(line.split()[1]) * 1024
+def _kilobytes(pid: int, file: str, name: str) -> int:
+    for line in Path(f"/proc/{pid}/{file}").read_text().splitlines():
+        if line.startswith(name):
+            return int(line.split()[1])
     return 0
+
+
+def _name(pid: int) -> str:
+    """What a child of the gateway is: `redis-server`, or the store, a Python that is told so."""
+    told = Path(f"/proc/{pid}/cmdline").read_bytes()
+    return "store" if b"qdrant" in told else Path(f"/proc/{pid}/comm").read_text().strip()
 
 
 def upstream(port: int, work: Path, pin: set[int] | None) -> Process:
@@ -139,7 +161,8 @@ def ours(
     arguments: Sequence[str] = (),
     **settings: Any,
 ) -> Process:
-    """The gateway embedded, its settings as they come but for the upstream and the models."""
+    """The gateway embedded. Its settings are as they come but for the upstream and the models,
+    the log's level (a line for each chat is not written) and the queue's bounds."""
     environ = {
         "GATEWAY_DATA_DIR": str(data_dir),
         "GATEWAY_SERVER__PORT": str(port),

@@ -1,5 +1,5 @@
 """The upstream that every gateway is measured against: it answers at once, and is never the
-bottleneck (16 µs a request; `make bench` measures it alone, too).
+bottleneck (8 µs of CPU a request; `make bench` measures it alone, as `direct`).
 
 No framework: a protocol on uvloop that knows just enough of HTTP to find a request's end. It
 answers a chat with a canned completion, a chat with `"stream": true` with `CHUNKS` events paced
