@@ -118,9 +118,14 @@ class Collection:
         }
 
     def change(self, body: Json) -> Json:
-        """Metadata is merged key by key, as a server does."""
+        """Metadata is merged key by key, as a server does, and so is what is told of a vector."""
         metadata = (self.made.get("metadata") or {}) | (body.get("metadata") or {})
-        self._keep(self.made | {"metadata": metadata})
+        vectors = dict(self.made["vectors"])
+        for name, told in (body.get("vectors") or {}).items():
+            if name not in vectors:
+                raise Refused(400, f"Wrong input: Not existing vector name error: {name}")
+            vectors[name] = vectors[name] | told
+        self._keep(self.made | {"metadata": metadata, "vectors": vectors})
         return True
 
     def index(self, body: Json) -> Json:

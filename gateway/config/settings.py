@@ -156,6 +156,7 @@ class QdrantSettings(Section):
     shard_number: int = Field(1, ge=1, le=1024)
     replication_factor: int = Field(1, ge=1, le=16)
     write_consistency_factor: int = Field(1, ge=1, le=16)
+    on_disk: bool = True
     timeout_s: Seconds = 5.0
     cache_bytes: int = Field(CACHE_BYTES, ge=0)
 

@@ -82,7 +82,7 @@ class ScriptedQdrant:
         elif path == "/collections/memories" and method == "PUT":
             self.exists, self.metadata = True, body["metadata"]
         elif path == "/collections/memories" and method == "PATCH":
-            self.metadata = body["metadata"]
+            self.metadata = body.get("metadata") or self.metadata
         elif path == "/collections/memories":
             result = info(self.metadata)
         elif path.startswith("/collections/memories/points/query/batch"):
@@ -153,9 +153,27 @@ async def test_the_collection_is_laid_out_for_many_tenants(qdrant: ScriptedQdran
         "bm25_window": "idf",
     }
     indexes = {b["field_name"]: b["field_schema"] for b in qdrant.requests("PUT", "/index")}
-    assert indexes["tenant"] == indexes["live"] == {"type": "keyword", "is_tenant": True}
-    assert indexes["created_at"] == "float"
-    assert indexes["owed"] == "keyword"
+    tenant = {"type": "keyword", "is_tenant": True, "on_disk": True}
+    assert indexes["tenant"] == indexes["live"] == tenant
+    assert indexes["created_at"] == {"type": "float", "on_disk": True}
+    assert indexes["owed"] == {"type": "keyword", "on_disk": True}
+
+
+@pytest.mark.parametrize("on_disk", [True, False])
+async def test_vectors_and_indexes_are_on_disk_or_none_of_them(
+    qdrant: ScriptedQdrant, on_disk: bool
+) -> None:
+    store = store_of(qdrant, on_disk=on_disk)
+    await store.open()
+    await store.adopt(MODEL)
+    await store.close()
+    [made] = qdrant.requests("PUT", "/collections/memories")
+    told = [vector["index"] for vector in made["sparse_vectors"].values()]
+    told += [body["field_schema"] for body in qdrant.requests("PUT", "/index")]
+    changes = qdrant.requests("PATCH", "/collections/memories")
+    [dense] = [body["vectors"] for body in changes if body.get("vectors")]
+    assert sorted(dense) == ["dense", "dense_window"]
+    assert [each["on_disk"] for each in (*told, *dense.values())] == [on_disk] * 14
 
 
 async def test_a_collection_that_is_there_is_taken_as_it_is(qdrant: ScriptedQdrant) -> None:

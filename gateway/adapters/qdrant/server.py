@@ -2,7 +2,9 @@
 
 One collection holds all users. It is laid out for many tenants: their fields are indexed as
 such, and vector graphs are built within a tenant only (`m=0`, `payload_m=16`), so that a search
-costs what its own user stored. What the gateway must know of the collection (format, embedding
+costs what its own user stored. Vectors and indexes are read from disk (`qdrant.on_disk`): a server
+would pin the indexes of all users in memory and warm all vectors at its start, of which most are
+of people who are not there. What the gateway must know of the collection (format, embedding
 model) stands in the collection's metadata.
 
 Needs: Qdrant 1.18 or newer (named vectors added to a collection that is there), 1.19 for IDF
@@ -121,7 +123,9 @@ class ServerEngine:
 
     async def _create(self) -> None:
         models, settings = self._models, self._settings
-        idf = models.SparseVectorParams(modifier=models.Modifier.IDF)
+        idf = models.SparseVectorParams(
+            modifier=models.Modifier.IDF, index=models.SparseIndexParams(on_disk=settings.on_disk)
+        )
         try:
             await self._asked(
                 self._client.create_collection(
@@ -143,14 +147,13 @@ class ServerEngine:
 
     async def _make_indexes(self) -> None:
         """Those that are missing: one who died in between has left some out."""
-        models = self._models
+        models, on_disk = self._models, self._settings.on_disk
         info = await self._asked(self._client.get_collection(self._name))
-        schemas: dict[str, Any] = {
-            field: models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, is_tenant=True)
-            for field in TENANTS
-        }
-        schemas |= dict.fromkeys(KEYWORDS, models.PayloadSchemaType.KEYWORD)
-        schemas |= dict.fromkeys(NUMBERS, models.PayloadSchemaType.FLOAT)
+        word, number = models.KeywordIndexType.KEYWORD, models.FloatIndexType.FLOAT
+        tenant = models.KeywordIndexParams(type=word, is_tenant=True, on_disk=on_disk)
+        schemas: dict[str, Any] = dict.fromkeys(TENANTS, tenant)
+        schemas |= dict.fromkeys(KEYWORDS, models.KeywordIndexParams(type=word, on_disk=on_disk))
+        schemas |= dict.fromkeys(NUMBERS, models.FloatIndexParams(type=number, on_disk=on_disk))
         for field, schema in schemas.items():
             if field not in info.payload_schema:
                 await self._asked(
@@ -202,6 +205,11 @@ class ServerEngine:
                     self._name, name, models.DenseVectorNameConfig(dense=dense)
                 )
             )
+        # A vector that is added cannot be told where it is to be, so it is told afterwards.
+        where = models.VectorParamsDiff(on_disk=self._settings.on_disk)
+        await self._asked(
+            self._client.update_collection(self._name, vectors_config=dict.fromkeys(DENSE, where))
+        )
         if mark:
             # Not waited for: it is logged before any later write, and may take minutes.
             everything = self._filter([Condition("status", "is", "forgotten", negated=True)])
