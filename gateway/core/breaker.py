@@ -17,6 +17,8 @@ from typing import Final
 FAILURES: Final = 5
 FIRST_PAUSE_S: Final = 0.5
 MAX_PAUSE_S: Final = 8.0
+LATE_S: Final = 0.08
+"""A call given up sooner was most likely given up with its request, whose client left."""
 PROBE_S: Final = 10.0
 """A probe that was never heard of again does not hold the place of the next one longer."""
 

@@ -14,15 +14,13 @@ from functools import wraps
 from time import monotonic
 from typing import Any, Final, TypeVar, cast
 
-from gateway.core.breaker import Breaker
+from gateway.core.breaker import LATE_S, Breaker
 from gateway.core.errors import Unavailable
 from gateway.telemetry.logs import Outage, log
 from gateway.telemetry.metrics import Metrics
 
 S = TypeVar("S")
 
-LATE_S: Final = 0.08
-"""A call given up sooner was most likely given up with its request, whose client left."""
 NOT_AWAY: Final = frozenset({"none", "loading"})
 """Codes of an `Unavailable` that say nothing of a failure: there is no such part, or not yet."""
 

@@ -133,4 +133,11 @@ def directory_of(deployment: GatewayDeployment, scope: AppSettings, client: Any)
         return directory
     from gateway.adapters.directory_redis import RedisDirectory
 
-    return RedisDirectory(client, clock=deployment.clock, settings=deployment.settings)
+    breaker_open = deployment.metrics.breaker_open.labels("directory")
+    breaker_open.set(0)
+    return RedisDirectory(
+        client,
+        clock=deployment.clock,
+        settings=deployment.settings,
+        tell_open=breaker_open.set,
+    )

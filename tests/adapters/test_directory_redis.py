@@ -17,6 +17,7 @@ from gateway.adapters.directory_redis.persons import MOST_LINKS
 from gateway.adapters.directory_redis.wire import FORMERLY_S
 from gateway.adapters.redis_wire import RedisWire
 from gateway.config import load
+from gateway.core.breaker import FAILURES, FIRST_PAUSE_S, LATE_S
 from gateway.core.errors import DirectoryUnavailable, Unprocessable
 from gateway.core.identity import Owner, Person
 from gateway.core.keys import make_key
@@ -172,12 +173,15 @@ class Moody:
     def __init__(self, client: Any) -> None:
         self._client = client
         self.mood = "well"
+        self.asked = 0
+        self.back = asyncio.Event()
 
     async def execute_command(self, *command: Any) -> Any:
+        self.asked += 1
         if self.mood == "away":
             raise RedisConnectionError("refused")
         if self.mood == "hangs":
-            await asyncio.Event().wait()
+            await self.back.wait()
         return await self._client.execute_command(*command)
 
 
@@ -244,3 +248,86 @@ async def test_a_key_that_was_revoked_meanwhile_is_refused_once_redis_answers(
     found = await directory.find(key.id)
     assert found is not None
     assert found.revoked_at == NOON
+
+
+def user(n: int) -> Person:
+    return Person("default", f"user {n}")
+
+
+async def within(seconds: float, directory: RedisDirectory, person: Person) -> Owner | None:
+    """As a recall asks: until its deadline."""
+    async with asyncio.timeout(seconds):
+        return await directory.owner(person, create=True)
+
+
+async def waited_in_vain(directory: RedisDirectory, times: int = FAILURES) -> None:
+    for n in range(times):
+        with pytest.raises(TimeoutError):
+            await within(LATE_S * 1.2, directory, user(n))
+
+
+async def test_a_redis_that_hangs_is_waited_for_a_few_times_and_then_not_asked(
+    redis: Redis,
+) -> None:
+    moody, told = Moody(redis), list[bool]()
+    directory = RedisDirectory(moody, cached_s=0.0, tell_open=told.append, **WIRING)
+    ann = await made(directory, ANN)
+    _, key = make_key("default", now=NOON)
+    await directory.add(key)
+    assert await directory.find(key.id) == key
+    moody.mood = "hangs"
+    await waited_in_vain(directory)
+    assert told == [True]
+    asked = moody.asked
+    for n in range(20):
+        with pytest.raises(DirectoryUnavailable, match="not asked again yet"):
+            await directory.owner(user(n), create=True)
+        assert await directory.owner(ANN) == ann, "who was known is known, without a wait"
+        assert await directory.find(key.id) == key
+    assert moody.asked == asked
+    assert told == [True], "what is answered from memory closes no breaker"
+
+
+async def test_a_redis_that_is_back_is_asked_once_and_then_by_all(redis: Redis) -> None:
+    moody, told = Moody(redis), list[bool]()
+    directory = RedisDirectory(moody, cached_s=0.0, tell_open=told.append, **WIRING)
+    moody.mood = "hangs"
+    await waited_in_vain(directory)
+    await asyncio.sleep(FIRST_PAUSE_S)
+    asked = moody.asked
+    probe = asyncio.create_task(within(5, directory, user(0)))
+    await asyncio.sleep(0)
+    with pytest.raises(DirectoryUnavailable, match="not asked again yet"):
+        await directory.owner(user(1), create=True)
+    assert moody.asked == asked + 1
+    moody.mood = "well"
+    moody.back.set()
+    assert await probe
+    assert told == [True, False]
+    assert await directory.owner(user(1), create=True)
+
+
+async def test_only_known_people_suffice_to_find_that_redis_hangs(redis: Redis) -> None:
+    moody, told = Moody(redis), list[bool]()
+    directory = RedisDirectory(moody, cached_s=0.0, tell_open=told.append, **WIRING)
+    await made(directory, ANN)
+    moody.mood = "hangs"
+    for _ in range(FAILURES):
+        await directory.owner(ANN)
+    assert told == [True]
+
+
+async def test_calls_that_hang_together_and_clients_that_leave_open_no_breaker(
+    redis: Redis,
+) -> None:
+    moody = Moody(redis)
+    directory = gateway(moody)
+    moody.mood = "hangs"
+    crowd = (within(LATE_S * 1.2, directory, user(n)) for n in range(4 * FAILURES))
+    together = await asyncio.gather(*crowd, return_exceptions=True)
+    assert {type(each) for each in together} == {TimeoutError}
+    for n in range(4 * FAILURES):
+        with pytest.raises(TimeoutError):
+            await within(0.001, directory, user(n))
+    moody.mood = "well"
+    assert await directory.owner(ANN, create=True)

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from gateway.core.breaker import FAILURES
 from tests.faults.conftest import SLACK_S, Chat, logged, metric
 from tests.faults.servers import House
 from tests.gateway_process import until
@@ -59,3 +60,19 @@ def test_chats_go_on_while_a_server_is_away_and_what_was_said_takes_effect_once_
     until(lambda: ana.say("Are you back?").headers["X-Memory-Status"] == "ok", 30)
     until(lambda: metric(servers.b, "breaker_open") == 0)
     until(lambda: metric(servers.b, "spool_exchanges") == 0)
+
+
+def test_who_is_not_known_does_not_wait_for_a_redis_that_hangs(servers: House) -> None:
+    """The deadline is 150 ms; of three one may be the probe that has to wait for it."""
+    known = Chat(servers.b, "known-while-redis-hangs")
+    known.say("Hello")
+    with servers.redis.that("hangs"):
+        for n in range(FAILURES + 1):
+            Chat(servers.b, f"unknown-{n}").say("Hello")
+        until(lambda: metric(servers.b, 'breaker_open{part="directory"}') == 1)
+        latencies = [
+            float(Chat(servers.b, f"new-{n}").say("Hello").headers["X-Memory-Latency-Ms"])
+            for n in range(3)
+        ]
+    assert min(latencies) < 75, latencies
+    until(lambda: known.say("Back?") and metric(servers.b, "breaker_open") == 0, 30)

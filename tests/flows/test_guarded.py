@@ -7,9 +7,9 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.core.breaker import FAILURES, FIRST_PAUSE_S, Breaker
+from gateway.core.breaker import FAILURES, FIRST_PAUSE_S, LATE_S, Breaker
 from gateway.core.errors import EmbedderUnavailable, StoreUnavailable
-from gateway.flows.guarded import LATE_S, guard
+from gateway.flows.guarded import guard
 from gateway.telemetry.logs import STEADY_S
 from gateway.telemetry.metrics import Metrics
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 import orjson
@@ -38,12 +38,11 @@ class KeyStore(Wire):
         if key is not None and age < self._cached_s:
             return key
         if key is None or age > FORMERLY_S:
-            return await self._read(id)
+            return await self._for_a_chat(partial(self._read, id), None)
         # Redis away must not end the chats of all who come with a key.
         try:
-            async with asyncio.timeout(PATIENCE_S):
-                return await self._read(id)
-        except (DirectoryUnavailable, TimeoutError):
+            return await self._for_a_chat(partial(self._read, id), PATIENCE_S)
+        except DirectoryUnavailable:
             return key
 
     async def _read(self, id: str) -> GatewayKey | None:

@@ -6,9 +6,10 @@ import asyncio
 import hashlib
 import secrets
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -69,8 +70,10 @@ class RedisDirectory(KeyStore):
         clock: Clock,
         settings: Settings,
         cached_s: float = CACHED_S,
+        tell_open: Callable[[bool], object] = bool,
     ) -> None:
-        super().__init__(client, clock, settings, cached_s)
+        """`tell_open` is told when the breaker opens, and when it closes."""
+        super().__init__(client, clock, settings, cached_s, tell_open)
         self._keys = {}
         self._cache: dict[Person | str, _Known] = {}
         self._changes = 0
@@ -80,15 +83,15 @@ class RedisDirectory(KeyStore):
     async def owner(self, person: Person, *, create: bool = False) -> Owner | None:
         if (known := self._cached(person)) is not None:
             return known
-        if (former := self._formerly(person)) is None:
-            return await self._asked(person, create)
+        former, ask = self._formerly(person), partial(self._asked, person, create)
+        if former is None:
+            return await self._for_a_chat(ask, None)
         # Without this nobody would have a memory while Redis is away, not even on the disk.
         # What comes of one who was erased meanwhile is swept, like all that was under way then.
         before = self._changes
         try:
-            async with asyncio.timeout(PATIENCE_S):
-                return await self._asked(person, create)
-        except (DirectoryUnavailable, TimeoutError):
+            return await self._for_a_chat(ask, PATIENCE_S)
+        except DirectoryUnavailable:
             if before == self._changes:
                 self._cache[person] = replace(former, until=time.monotonic() + self._cached_s)
             return former.owner

@@ -1,17 +1,26 @@
-"""How the directory speaks to Redis: commands, scripts, and what their failures mean."""
+"""How the directory speaks to Redis: commands, scripts, and what their failures mean.
+
+What chats wait for goes through a breaker. It stands here, not around the directory: what is
+answered from memory while Redis is away would count there as Redis's own answer, and close it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Any, Final
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from gateway.adapters.redis_script import FAILURES, Script
 from gateway.config import Settings
+from gateway.core.breaker import LATE_S, Breaker
 from gateway.core.errors import DirectoryUnavailable
 from gateway.ports import Clock
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis, RedisCluster
+
+T = TypeVar("T")
 
 CACHED: Final = 20_000
 CACHED_S: Final = 1.0
@@ -31,17 +40,61 @@ class Wire:
         clock: Clock,
         settings: Settings,
         cached_s: float,
+        tell_open: Callable[[bool], object],
     ) -> None:
         self._client = client
         self._clock = clock
         self._settings = settings
         self._cached_s = cached_s
+        self._breaker = Breaker()
+        self._tell_open = tell_open
+        self._told_open = False
 
     async def ping(self) -> None:
         await self._ask("PING")
 
     async def close(self) -> None:
         """Nothing: the client is closed by whoever made it."""
+
+    async def _for_a_chat(self, ask: Callable[[], Awaitable[T]], patience_s: float | None) -> T:
+        """What `ask` tells, waited for so long. Raises DirectoryUnavailable: at once, and nothing
+        is asked, while Redis failed a moment ago.
+
+        A Redis that stood still had each chat of a user who was not known here wait its whole
+        deadline, however long it stood: queue and state have breakers, but are asked after this.
+        """
+        began = time.monotonic()
+        if not (self._breaker.is_well or self._breaker.allows(began)):
+            raise DirectoryUnavailable(
+                "Redis, as directory of users, failed a moment ago and is not asked again yet",
+                code="breaker_open",
+            )
+        try:
+            async with asyncio.timeout(patience_s):
+                answer = await ask()
+        except (DirectoryUnavailable, TimeoutError) as exc:
+            self._failed(began)
+            if isinstance(exc, DirectoryUnavailable):
+                raise
+            raise unavailable(exc) from exc
+        except asyncio.CancelledError:
+            # Most often the deadline of a recall: it ends before the client's own timeout.
+            if time.monotonic() - began >= LATE_S:
+                self._failed(began)
+            raise
+        if not self._breaker.is_well:
+            self._breaker.succeeded()
+            self._tell()
+        return answer
+
+    def _failed(self, began: float) -> None:
+        self._breaker.failed(time.monotonic(), begun=began)
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._told_open != self._breaker.is_open:
+            self._told_open = self._breaker.is_open
+            self._tell_open(self._told_open)
 
     async def _run(self, script: Script, key: str, *args: Any) -> Any:
         return await _answered(script.run(self._client, (key,), *args))
