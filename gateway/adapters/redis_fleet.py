@@ -6,21 +6,36 @@
                                                           failover the new one
     rediss+cluster://…  rediss+sentinel://…               the same over TLS
 
-User and password (`redis+sentinel://user:password@…`) are those of the servers. redis-py does
-the work; the plain server, which is most often met, has a quicker client (`redis_wire`).
+User and password (`redis+sentinel://user:password@…`) are those of the servers. What else there
+is to say of a fleet stands behind a `?`, as `?sentinel_password=…&ssl_ca_certs=/etc/ca.pem`:
+
+    sentinel_username, sentinel_password                  who we are to the sentinels
+    ssl_ca_certs, ssl_certfile, ssl_keyfile               files, for TLS: whom to trust, who we are
+
+redis-py does the work; the plain server, which is most often met, has a quicker client
+(`redis_wire`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from gateway.core.errors import SettingsError
 
 POOL: Final = 64
 DEFAULT_PORT: Final = 6379
 SENTINEL_PORT: Final = 26379
+OF_SENTINELS: Final = {"sentinel_username": "username", "sentinel_password": "password"}
+OF_TLS: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+FLEETS: Final[dict[str, tuple[str, ...]]] = {
+    "redis+cluster": (),
+    "rediss+cluster": OF_TLS,
+    "redis+sentinel": tuple(OF_SENTINELS),
+    "rediss+sentinel": (*OF_SENTINELS, *OF_TLS),
+}
+"""What can be said behind the `?`, by what stands before the `://`."""
 
 
 def redis_fleet(url: str, *, timeout_s: float) -> Any:
@@ -42,38 +57,55 @@ def redis_fleet(url: str, *, timeout_s: float) -> Any:
     scheme = url.partition("://")[0]
     if scheme in ("redis", "rediss", "unix"):
         return Redis.from_url(url, **common)
+    if scheme not in FLEETS:
+        raise SettingsError(
+            f"redis.url: {scheme}:// given; allowed is redis, rediss, unix, redis+cluster or"
+            " redis+sentinel (rediss+… over TLS)",
+            param="redis.url",
+        )
     parts = urlsplit(url)
-    secure = scheme.startswith("rediss+")
+    asked = _parameters(scheme, parts.query)
+    tls: dict[str, Any] = {"ssl": True} if scheme.startswith("rediss+") else {}
+    tls |= {name: asked[name] for name in OF_TLS if name in asked}
+    common |= tls
     if parts.username:
         common["username"] = unquote(parts.username)
     if parts.password:
         common["password"] = unquote(parts.password)
-    if secure:
-        common["ssl"] = True
     if scheme.endswith("+cluster"):
         nodes = [ClusterNode(host, port) for host, port in _hosts(url, DEFAULT_PORT)]
         return RedisCluster(startup_nodes=nodes, **common)
-    if scheme.endswith("+sentinel"):
-        service, _, db = parts.path.strip("/").partition("/")
-        if not service or (db and not db.isdigit()):
+    service, _, db = parts.path.strip("/").partition("/")
+    if not service or (db and not db.isdigit()):
+        raise SettingsError(
+            "redis.url: sentinels are asked for a master by its name; allowed is"
+            " redis+sentinel://host:26379,host:26379/NAME or …/NAME/DB",
+            param="redis.url",
+        )
+    sentinels: Any = Sentinel(  # type: ignore[no-untyped-call]
+        _hosts(url, SENTINEL_PORT),
+        sentinel_kwargs={"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
+        | {theirs: asked[ours] for ours, theirs in OF_SENTINELS.items() if ours in asked}
+        | tls,
+        **common,
+        db=int(db or 0),
+    )
+    return _BySentinels(sentinels.master_for(service), sentinels.sentinels)
+
+
+def _parameters(scheme: str, query: str) -> dict[str, str]:
+    """What stands behind the `?`. One that is not known is refused: a password that went nowhere
+    is noticed when the first chat comes."""
+    # As in the rest of a URL, and unlike a form's, a plus is a plus: passwords have them.
+    given = dict(parse_qsl(query.replace("+", "%2B"), keep_blank_values=True))
+    for name in given:
+        if name not in FLEETS[scheme]:
+            said = ", ".join(FLEETS[scheme]) or "none (those for TLS are of rediss+cluster://)"
             raise SettingsError(
-                "redis.url: sentinels are asked for a master by its name; allowed is"
-                " redis+sentinel://host:26379,host:26379/NAME or …/NAME/DB",
+                f"redis.url: {scheme}:// has no parameter {name!r}; allowed is {said}",
                 param="redis.url",
             )
-        sentinels: Any = Sentinel(  # type: ignore[no-untyped-call]
-            _hosts(url, SENTINEL_PORT),
-            sentinel_kwargs={"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
-            | ({"ssl": True} if secure else {}),
-            **common,
-            db=int(db or 0),
-        )
-        return _BySentinels(sentinels.master_for(service), sentinels.sentinels)
-    raise SettingsError(
-        f"redis.url: {scheme}:// given; allowed is redis, rediss, unix, redis+cluster or"
-        " redis+sentinel (rediss+… over TLS)",
-        param="redis.url",
-    )
+    return given
 
 
 class _BySentinels:

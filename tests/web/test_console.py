@@ -185,6 +185,10 @@ async def test_settings_tell_no_secret(gateway: House) -> None:
     ("given", "shown"),
     [
         ("redis://:secret@host:6379/0", "redis://***@host:6379/0"),
+        (
+            "redis+sentinel://u:secret@host/house?sentinel_password=secret",
+            "redis+sentinel://***@host/house?sentinel_password=***",
+        ),
         ("redis://host:6379", "redis://host:6379"),
         ("plain text", "plain text"),
     ],

@@ -24,6 +24,7 @@ from gateway.core.errors import BadRequest, NotFound, RateLimited, Unauthenticat
 from gateway.core.identity import Person
 from gateway.flows import receipts
 from gateway.ports import Deployment
+from gateway.telemetry.logs import without_secrets
 from gateway.web.browser_session import (
     OPERATOR_COOKIE,
     SESSION_S,
@@ -288,7 +289,7 @@ def _shown(settings: Any, name: str) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON has it; of a secret only that there is one, of a URL not its password."""
+    """A value as JSON has it; of a secret only that there is one, of a URL no password."""
     if isinstance(value, SecretStr):
         return "(set)"
     if isinstance(value, tuple | list):
@@ -303,4 +304,4 @@ def _plain(value: Any) -> Any:
 def _without_password(text: str) -> str:
     scheme, parted, rest = text.partition("://")
     credentials, at, host = rest.rpartition("@")
-    return f"{scheme}://***@{host}" if parted and at and credentials else text
+    return without_secrets(f"{scheme}://***@{host}" if parted and at and credentials else text)
