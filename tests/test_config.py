@@ -96,6 +96,15 @@ def test_what_is_allowed_can_be_said_of_each(name: str) -> None:
     assert re.match(r"(a|true|text|\")", allowed(SETTINGS[name]))
 
 
+@pytest.mark.parametrize("name", [n for n in SETTINGS if n.endswith("url")])
+def test_each_url_has_an_example_of_its_own_that_is_itself_allowed(name: str) -> None:
+    example = allowed(SETTINGS[name]).removeprefix("a URL such as ")
+    both = {"qdrant.url": "http://qdrant:6333", "redis.url": "redis://redis:6379"}
+    assert config.load(environ={}, overrides={**both, name: example})
+    other = "https://" if name.startswith("redis.") else "redis://"
+    assert not example.startswith(other)
+
+
 def test_defaults_are_themselves_allowed() -> None:
     for name, field in SETTINGS.items():
         if field.default is not None:
@@ -303,7 +312,12 @@ def test_what_an_app_may_not_set_is_refused(overrides: dict[str, Any], says: str
         ),
         ({"retention.turn": "30"}, '"never", or a number of days or hours'),
         ({"retention.turn": 30}, "retention.turn: 30 given"),
-        ({"upstream.base_url": "api.openai.com"}, "upstream.base_url: 'api.openai.com' given"),
+        (
+            {"upstream.base_url": "api.openai.com"},
+            "upstream.base_url: 'api.openai.com' given; allowed is a URL such as https://api.openai",
+        ),
+        ({"redis.url": "localhost:6379"}, "allowed is a URL such as redis://127.0.0.1:6379"),
+        ({"qdrant.url": "localhost:6333"}, "allowed is a URL such as http://127.0.0.1:6333"),
         ({"upstream.idle_timeout_s": 0}, "a number above 0 up to 86400"),
         ({"identity.trusted_peers": ["all"]}, "addresses or networks such as 10.0.0.0/8"),
         (

@@ -49,10 +49,11 @@ def _network(value: str) -> str:
 
 
 Url = Annotated[str, AfterValidator(_whole_url)]
+"""Each setting of this kind gives an example of its own: one of Qdrant's is no help with Redis."""
 Duration = Annotated[str, AfterValidator(_duration)]
 Network = Annotated[str, AfterValidator(_network)]
 FORMS = {
-    _whole_url: "a URL such as http://127.0.0.1:6333",
+    _whole_url: "a URL",
     _duration: '"never", or a number of days or hours such as "90d" or "12h"',
     _network: "addresses or networks such as 10.0.0.0/8",
 }
@@ -92,7 +93,7 @@ class ServerSettings(Section):
 class UpstreamSettings(Section):
     """The LLM that answers."""
 
-    base_url: Url = "https://api.openai.com/v1"
+    base_url: Url = Field("https://api.openai.com/v1", examples=["https://api.openai.com/v1"])
     api_key: SecretStr | None = None
     connect_timeout_s: Seconds = 10.0
     first_byte_timeout_s: Seconds = 600.0
@@ -113,7 +114,7 @@ class IdentitySettings(Section):
     trusted_peers: tuple[Network, ...] = ()
     body_user: bool = False
     signing_secret: SecretStr | None = None
-    jwks_url: Url | None = None
+    jwks_url: Url | None = Field(None, examples=["https://id.example.com/.well-known/jwks.json"])
     jwt_algorithms: tuple[SigningAlgorithm, ...] = ("RS256", "ES256")
     jwt_issuer: str | None = None
     jwt_audience: str | None = None
@@ -150,7 +151,7 @@ half a minute of load, so that a process does not go on growing."""
 class QdrantSettings(Section):
     """Where memories rest; without a URL, embedded."""
 
-    url: Url | None = None
+    url: Url | None = Field(None, examples=["http://127.0.0.1:6333"])
     api_key: SecretStr | None = None
     collection: str = Field("memories", pattern=r"^[A-Za-z0-9_.-]{1,128}$")
     shard_number: int = Field(1, ge=1, le=1024)
@@ -164,8 +165,8 @@ class QdrantSettings(Section):
 class RedisSettings(Section):
     """Where the queue and shared state live; without a URL, embedded."""
 
-    url: Url | None = None
-    state_url: Url | None = None
+    url: Url | None = Field(None, examples=["redis://127.0.0.1:6379"])
+    state_url: Url | None = Field(None, examples=["redis://127.0.0.1:6380"])
     timeout_s: Seconds = 2.0
 
 
@@ -185,7 +186,7 @@ class EmbeddingSettings(Section):
     """What turns texts into vectors."""
 
     provider: Literal["auto", "openai", "fastembed", "none"] = "auto"
-    base_url: Url | None = None
+    base_url: Url | None = Field(None, examples=["http://127.0.0.1:11434/v1"])
     api_key: SecretStr | None = None
     model: str | None = None
     model_path: Path | None = None
@@ -197,7 +198,7 @@ class ExtractionSettings(Section):
     """What turns conversations into facts, and when."""
 
     provider: Literal["auto", "openai", "rules", "none"] = "auto"
-    base_url: Url | None = None
+    base_url: Url | None = Field(None, examples=["http://127.0.0.1:11434/v1"])
     api_key: SecretStr | None = None
     model: str | None = None
     prompt: Path | None = None

@@ -35,7 +35,8 @@ def allowed(field: FieldInfo) -> str:
     kind = plain(field.annotation)
     if get_origin(kind) is tuple:
         return f"a list of {_allowed(get_args(kind)[0], [])}"
-    return _allowed(field.annotation, field.metadata)
+    words = _allowed(field.annotation, field.metadata)
+    return f"{words} such as {field.examples[0]}" if field.examples else words
 
 
 def _allowed(annotation: Any, rules: list[Any]) -> str:
