@@ -328,6 +328,26 @@ async def test_an_upstream_that_is_away_is_said_once_and_once_that_it_is_back(
     ]
 
 
+async def test_a_body_that_breaks_off_is_no_outage_of_the_upstream(
+    transport: httpx.AsyncBaseTransport | None,
+) -> None:
+    """Its client left, or sent more than is allowed: whoever may upload could raise alarm."""
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"half of"
+        raise ValueError("the client left")
+
+    async def talk(peer: Peer) -> None:
+        await peer.reader.read()
+
+    async with raw_server(talk) as url:
+        adapter = HttpUpstream(settings(url), transport)
+        with capture_logs() as said, pytest.raises((UpstreamUnreachable, ValueError)):
+            await adapter.send(UpstreamRequest("POST", "/x", b"", [], body()))
+        await adapter.close()
+    assert said == []
+
+
 async def test_an_answer_that_is_no_http_is_unreachable(
     transport: httpx.AsyncBaseTransport | None,
 ) -> None:

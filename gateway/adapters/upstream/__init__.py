@@ -52,17 +52,20 @@ class HttpUpstream:
 
     async def send(self, request: UpstreamRequest) -> HttpResponse:
         """Send a request and wait for the head of its answer. Raises UpstreamFailed."""
+        waiting = asyncio.timeout(self._settings.first_byte_timeout_s)
+        stream = self._stream_of(request, waiting)
         try:
-            response = await self._sent(request)
+            response = await self._sent(request, stream, waiting)
         except UpstreamFailed as exc:
-            self._outage.failed(exc.message, at=self._host[1].decode("ascii", "replace"))
+            if not stream.broke:
+                self._outage.failed(exc.message, at=self._host[1].decode("ascii", "replace"))
             raise
         self._outage.recovered()
         return response
 
-    async def _sent(self, request: UpstreamRequest) -> HttpResponse:
-        waiting = asyncio.timeout(self._settings.first_byte_timeout_s)
-        stream = self._stream_of(request, waiting)
+    async def _sent(
+        self, request: UpstreamRequest, stream: WholeBody | Upload, waiting: asyncio.Timeout
+    ) -> HttpResponse:
         wire = httpx.Request(
             request.method,
             self._base,

@@ -16,6 +16,7 @@ class WholeBody(httpx.AsyncByteStream):
     """A body that is there as a whole."""
 
     awaited = True
+    broke = False
 
     def __init__(self, body: bytes) -> None:
         self.body = body
@@ -33,6 +34,7 @@ class Upload(httpx.AsyncByteStream):
     """A body on its way through. As long as it comes, the wait for the answer has not begun.
 
     `awaited` until the head of the answer is there (an answer may come before the last byte).
+    `broke`: it did not come to its end, for which no upstream is to blame.
     """
 
     def __init__(
@@ -42,10 +44,15 @@ class Upload(httpx.AsyncByteStream):
         self._waiting = waiting
         self._timeout_s = timeout_s
         self.awaited = True
+        self.broke = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         loop = asyncio.get_running_loop()
-        async for chunk in self._body:
-            if self.awaited and not self._waiting.expired():
-                self._waiting.reschedule(loop.time() + self._timeout_s)
-            yield chunk
+        try:
+            async for chunk in self._body:
+                if self.awaited and not self._waiting.expired():
+                    self._waiting.reschedule(loop.time() + self._timeout_s)
+                yield chunk
+        except Exception:
+            self.broke = True
+            raise
