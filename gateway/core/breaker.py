@@ -63,7 +63,7 @@ class Breaker:
     def failed(self, now: float, *, begun: float) -> None:
         """A call of the time `begun` was not answered, or not in time."""
         if self._until is not None:
-            if self._probing_since is None:
+            if self._probing_since is None or begun < self._probing_since:
                 return  # it was under way before the breaker opened and proves nothing new
             self._pause_s = min(self._pause_s * 2, MAX_PAUSE_S)
         else:

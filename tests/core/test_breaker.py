@@ -102,8 +102,18 @@ def test_each_probe_that_fails_doubles_the_pause_up_to_a_bound() -> None:
 
 def test_a_call_from_before_it_opened_does_not_lengthen_the_pause() -> None:
     breaker = opened(100.0)
-    breaker.failed(100.2, begun=100.2)
+    breaker.failed(100.2, begun=99.9)
     assert breaker.allows(100.0 + FIRST_PAUSE_S)
+
+
+def test_a_call_from_before_it_opened_does_not_speak_for_the_probe() -> None:
+    breaker = opened(100.0)
+    now = 100.0 + FIRST_PAUSE_S
+    assert breaker.allows(now)
+    breaker.failed(now + 0.1, begun=99.9)
+    breaker.failed(now + 0.2, begun=now)  # the probe itself
+    assert not breaker.allows(now + 0.1 + 2 * FIRST_PAUSE_S)
+    assert breaker.allows(now + 0.2 + 2 * FIRST_PAUSE_S)
 
 
 def test_a_probe_that_is_never_heard_of_again_makes_room_for_another() -> None:

@@ -106,6 +106,21 @@ async def test_calls_that_were_given_up_for_being_late_open_it() -> None:
     assert part.asked == FAILURES
 
 
+async def test_many_that_one_standstill_made_late_do_not() -> None:
+    part, clock = Part(), Clock()
+    part.silent = True
+    through = guarded(part, clock)
+    tasks = [asyncio.ensure_future(through.search("x")) for _ in range(FAILURES * 3)]
+    await asyncio.sleep(0)
+    for task in tasks:
+        clock.now += LATE_S * 1.5
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    part.silent = False
+    assert await through.search("x") == "found x"
+
+
 async def test_calls_that_ended_with_their_client_do_not() -> None:
     part = Part()
     part.silent = True
