@@ -48,6 +48,7 @@ async def test_what_a_thread_leaves_behind_is_collected_by_the_loop_and_not_by_t
 async def test_afterwards_python_collects_by_itself_again() -> None:
     with collected_by_the_loop():
         assert not gc.isenabled()
+        assert gc.get_freeze_count() > 0
     assert gc.isenabled()
     assert gc.get_freeze_count() == 0
 

@@ -50,7 +50,8 @@ async def _collect() -> None:
 
 
 def due(young: int, middle: int, old: int) -> int | None:
-    """The oldest generation whose turn it is, as Python's own collector has it; None: none."""
+    """The oldest generation whose turn it is by the counts of Python's own collector (which puts
+    the old ones off where few are new among them); None: none."""
     if young <= YOUNG:
         return None
     if old > OLD:

@@ -795,13 +795,25 @@ async def test_pending_is_the_newest_of_it_bounded_in_number_and_bytes(
         assert [e.id for e in await each.pending(ann)] == ["x8", "x9"]
 
 
+@pytest.mark.parametrize("apart_s", [1.0, 0.0])
 async def test_of_a_batch_in_two_parts_the_newer_one_is_pending_first(
-    queue: RedisQueue, ann: Owner
+    queue: RedisQueue, ann: Owner, apart_s: float
 ) -> None:
     for n in range(4):
-        await queue.put(ann, exchange(f"x{n}", at=1000.0 + n), now=1000.0)
+        await queue.put(ann, exchange(f"x{n}", at=1000.0 + n * apart_s), now=1000.0)
     await queue.split(await leased(queue, 1010.0), 2, retry_at=1012.0, reason="prose", tries=1)
     assert [e.id for e in await queue.pending(ann, limit=3)] == ["x1", "x2", "x3"]
+
+
+async def test_who_asked_for_a_few_that_are_pending_sees_the_others_when_asking_for_more(
+    house: House, ann: Owner
+) -> None:
+    queue, other = house.queue(), house.queue()
+    for n in range(4):
+        await other.put(ann, exchange(f"x{n}", at=1000.0 + n), now=1000.0)
+    for limit in (2, 3, 4):
+        found = await queue.pending(ann, limit=limit)
+        assert [e.id for e in found] == ["x0", "x1", "x2", "x3"][-limit:]
 
 
 async def test_what_was_said_last_is_pending_first_in_whatever_state_and_order_it_came(
