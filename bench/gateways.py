@@ -90,10 +90,10 @@ class Process:
     # --- what it uses ------------------------------------------------------------------------
 
     def cpu_s(self) -> float:
-        return _cpu_s(self.child.pid)
+        return cpu_s(self.child.pid)
 
     def cpu_tree_s(self) -> float:
-        return sum(_cpu_s(pid) for pid in tree(self.child.pid))
+        return sum(cpu_s(pid) for pid in tree(self.child.pid))
 
     def anonymous_mb(self) -> float:
         """Anonymous resident memory of the gateway's own process."""
@@ -124,7 +124,7 @@ def tree(pid: int) -> list[int]:
     return found
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICK
 
