@@ -42,6 +42,7 @@ class ScriptedQdrant:
         self.answer: Answer | None = None
         self.raw: bytes | None = None
         self.hang = False
+        self.open: list[asyncio.StreamWriter] = []
 
     async def serve(self) -> asyncio.Server:
         server = await asyncio.start_server(self._client, "127.0.0.1", 0)
@@ -49,6 +50,7 @@ class ScriptedQdrant:
         return server
 
     async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.open.append(writer)
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 method, path, _ = head.split(b"\r\n")[0].decode().split(" ")
@@ -198,6 +200,26 @@ async def test_a_search_is_one_batch_by_owner_alone(
         assert search["with_payload"] == ["v", "tenant", "body"]
     corpora = [s["params"]["idf"]["corpus"] for s in body["searches"] if s.get("params")]
     assert corpora == [mine, mine]
+
+
+async def test_connections_are_used_again(qdrant: ScriptedQdrant, store: QdrantServerStore) -> None:
+    for _ in range(20):
+        await store.search(ANNA, Probe("tea", Where()))
+    assert len(qdrant.open) == 1
+    await asyncio.gather(*(store.search(ANNA, Probe("tea", Where())) for _ in range(5)))
+    assert len(qdrant.open) <= 5
+
+
+async def test_a_connection_that_the_server_closed_meanwhile_fails_nothing(
+    qdrant: ScriptedQdrant, store: QdrantServerStore
+) -> None:
+    for _ in range(3):
+        await store.search(ANNA, Probe("tea", Where()))
+        for writer in qdrant.open:
+            writer.close()
+            await writer.wait_closed()
+        await asyncio.sleep(0.05)  # its end is on its way
+    assert len(qdrant.open) == 3
 
 
 async def test_a_server_too_old_for_idf_by_owner_is_not_asked_for_it_and_doctor_can_say_so(
