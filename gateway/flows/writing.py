@@ -89,6 +89,8 @@ async def store(
     for start in range(0, len(whole), CHUNK):
         part = whole[start : start + CHUNK]
         await services.store.put(owner, await _entries(services, part, windows))
+    if gone:
+        forget(owner.tenant)  # what is gone is held here in plain words no longer
     await written(services, owner)
 
 

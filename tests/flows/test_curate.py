@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from gateway.adapters.redis_writers import RedisWriters
 from gateway.core.errors import NotFound, OwnerGone
 from gateway.core.memory import Entry, Source, Where
-from gateway.flows import browse, curate, writing
+from gateway.flows import asking, browse, curate, writing
 from gateway.flows.curate import Draft
 from gateway.flows.erase import erase
 from gateway.flows.writing import alone
@@ -262,3 +262,13 @@ async def test_a_fact_forgotten_leaves_turns_that_say_something_else(shop: Works
     await shop.services.store.put(owner, [Entry(drawn)])
     await curate.forget(shop.services, owner, fact_.id, now=shop.now)
     assert [m.text for m in await shop.turns()] == [turn.text]
+
+
+async def test_what_is_forgotten_is_not_kept_as_what_always_counts(shop: Workshop) -> None:
+    owner = await shop.owner()
+    [home, _] = await create(
+        shop, Draft("Lives in Porto", "profile"), Draft("Likes tea", "preference")
+    )
+    asking._standing.keep(owner.tenant, [home], version="1", now=shop.now)
+    await curate.forget(shop.services, owner, home.id, now=shop.now)
+    assert asking._standing.last(owner.tenant, now=shop.now) is None

@@ -309,7 +309,7 @@ class RedisQueue:
     # --- what operators see ----------------------------------------------------------------
 
     async def status(self, *, now: Instant) -> QueueStatus:
-        totals = await self._steps.totals()
+        totals, due_users = await asyncio.gather(self._steps.totals(), self._steps.overdue(now))
         pending = sum(row.pending for row in totals)
         oldest = min((row.since for row in totals if row.since is not None), default=now)
         return QueueStatus(
@@ -318,7 +318,7 @@ class RedisQueue:
             dead=sum(row.dead for row in totals),
             oldest_s=max(0.0, now - oldest),
             bytes=sum(row.bytes for row in totals),
-            due_users=await self._steps.overdue(now),
+            due_users=due_users,
         )
 
     async def dead(self, *, limit: int = 100) -> list[DeadLetter]:
