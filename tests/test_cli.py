@@ -312,16 +312,6 @@ def test_a_users_memories_go_in_out_and_are_gone(run: Run, tmp_path: Path) -> No
 
 
 @pytest.mark.usefixtures("either_way")
-def test_an_export_of_a_name_that_nobody_has_is_no_empty_backup(run: Run, tmp_path: Path) -> None:
-    target = tmp_path / "out.ndjson"
-    code, out, said = run("users", "export", "nobody", "-o", str(target))
-    assert (code, out) == (1, "")
-    assert "nobody named 'nobody' is known in app 'default'" in said
-    assert not target.exists()
-    assert run("users", "export", "nobody")[0] == 1
-
-
-@pytest.mark.usefixtures("either_way")
 def test_memories_can_be_imported_for_another_user_and_app(run: Run, tmp_path: Path) -> None:
     lines = tmp_path / "in.ndjson"
     lines.write_text(_memory("mara", "Lives in Lisbon"))
