@@ -307,6 +307,22 @@ async def test_a_redis_that_is_back_is_asked_once_and_then_by_all(redis: Redis) 
     assert await directory.owner(user(1), create=True)
 
 
+async def test_a_record_that_cannot_be_read_is_an_answer_too(redis: Redis) -> None:
+    moody, told = Moody(redis), list[bool]()
+    directory = RedisDirectory(moody, cached_s=0.0, tell_open=told.append, **WIRING)
+    await redis.hset("dir:keys", "torn", b"{")
+    moody.mood = "away"
+    for n in range(FAILURES):
+        with pytest.raises(DirectoryUnavailable):
+            await directory.owner(user(n), create=True)
+    await asyncio.sleep(FIRST_PAUSE_S)
+    moody.mood = "well"
+    with pytest.raises(ValueError, match="end of"):
+        await directory.find("torn")
+    assert told == [True, False]
+    assert await directory.owner(user(0), create=True)
+
+
 async def test_only_known_people_suffice_to_find_that_redis_hangs(redis: Redis) -> None:
     moody, told = Moody(redis), list[bool]()
     directory = RedisDirectory(moody, cached_s=0.0, tell_open=told.append, **WIRING)

@@ -82,10 +82,17 @@ class Wire:
             if time.monotonic() - began >= LATE_S:
                 self._failed(began)
             raise
+        except Exception:
+            # Whatever else it raises (a record that cannot be read): Redis answered.
+            self._answered()
+            raise
+        self._answered()
+        return answer
+
+    def _answered(self) -> None:
         if not self._breaker.is_well:
             self._breaker.succeeded()
             self._tell()
-        return answer
 
     def _failed(self, began: float) -> None:
         self._breaker.failed(time.monotonic(), begun=began)
