@@ -240,6 +240,43 @@ def test_an_open_stream_is_finished_before_the_end(
     assert gateway.stop() == 0
 
 
+def test_a_start_and_an_end_are_told_in_lines_of_one_form_and_each_thing_once(
+    gateway: GatewayProcess,
+) -> None:
+    assert gateway.stop() == 0
+    lines = [json.loads(line) for line in gateway.log.read_text().splitlines()]
+    told = [(line["logger"], line["event"], line.get("part")) for line in lines]
+    assert told == [
+        ("wiring", "chosen", "embedding"),
+        ("wiring", "chosen", "extraction"),
+        ("serve", "serving", None),
+        ("serve", "ending", None),
+        ("serve", "ended", None),
+    ]
+    assert "the fallback. Set extraction.model" in lines[1]["what"]
+    assert lines[2]["pid"] == lines[4]["pid"] == gateway.pid
+
+
+def test_answers_that_an_end_cuts_off_are_told_once(
+    data_dir: Path, upstream: ScriptedUpstream
+) -> None:
+    first = b'data: {"choices": []}\n\n'
+    upstream.script(sse(first, Gate()))
+    body = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "hi"}]}
+    with (
+        GatewayProcess(data_dir, upstream.base_url, server__grace_s=0.2) as gateway,
+        loopback.stream("POST", f"{gateway.base_url}/chat/completions", json=body) as answer,
+    ):
+        parts = answer.iter_raw()
+        assert next(parts) == first
+        assert gateway.stop() == 0
+        lines = [json.loads(line) for line in gateway.log.read_text().splitlines()]
+    ending = [line for line in lines if line["event"] == "ending"]
+    assert [line["open_answers"] for line in ending] == [1]
+    assert [line["open_answers"] for line in lines if line["event"] == "cut_off"] == [1]
+    assert not any(line["logger"].startswith("uvicorn") for line in lines)
+
+
 def test_a_second_start_on_the_same_data_says_in_one_line_who_holds_it(
     gateway: GatewayProcess, run: Run
 ) -> None:

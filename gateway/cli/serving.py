@@ -114,6 +114,7 @@ async def _serve(
             with told, collected_by_the_loop():
                 _log.info(
                     "serving",
+                    pid=os.getpid(),
                     base_url=f"{url}/v1",
                     upstream=settings.upstream.base_url,
                     stores="embedded" if settings.embedded else "servers",
@@ -121,6 +122,7 @@ async def _serve(
                 await server.serve(sockets=[listener])
         finally:
             await app.close()
+    _log.info("ended", pid=os.getpid())
     return 0
 
 
@@ -149,12 +151,15 @@ class _Server(uvicorn.Server):
         grace_s = self.config.timeout_graceful_shutdown or 0.0
         began = loop.time()
         end, still = began + grace_s, began + min(STILL_S, grace_s)
+        _log.info("ending", open_answers=len(self.server_state.tasks), grace_s=grace_s)
         while (  # noqa: ASYNC110 (uvicorn has no event for it)
             (self.server_state.tasks or loop.time() < still)
             and loop.time() < end
             and not self.force_exit
         ):
             await asyncio.sleep(DRAIN_POLL_S)
+        if cut_off := len(self.server_state.tasks):
+            _log.warning("cut_off", open_answers=cut_off)
         self.config.timeout_graceful_shutdown = max(end - loop.time(), 0.1)  # type: ignore[assignment]
         await super().shutdown(sockets)
 
@@ -326,10 +331,11 @@ async def _work(settings: Settings, listener: socket.socket | None) -> int:
     deployment = await open_deployment(settings, worker=True)
     async with _watched(deployment, listener):
         try:
-            _log.info("working", concurrency=settings.extraction.concurrency)
+            _log.info("working", pid=os.getpid(), concurrency=settings.extraction.concurrency)
             await told.wait()
         finally:
             await deployment.close()  # /readyz says so meanwhile
+    _log.info("ended", pid=os.getpid())
     return 0
 
 

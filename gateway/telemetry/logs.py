@@ -11,6 +11,7 @@ says when it is over.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import sys
@@ -52,6 +53,7 @@ _SECRETS = re.compile(
 )
 
 UNFINISHED = "ASGI callable returned without completing response."
+CANCELLED = "Cancel %s running task(s), timeout graceful shutdown exceeded"
 
 # These say whole requests and answers when they are asked to debug, and a line a call before.
 _TALKATIVE = (
@@ -125,17 +127,22 @@ def configure(
         logging.getLogger(name).setLevel(threshold if content else max(threshold, logging.WARNING))
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logger = logging.getLogger(name)
-        logger.setLevel(logging.NOTSET)  # a server made silent earlier in this process speaks
+        # Its coming and going are said by who runs it, in lines of ours. (Also: a server made
+        # silent earlier in this process speaks.)
+        logger.setLevel(max(threshold, logging.WARNING))
         logger.handlers.clear()
         logger.propagate = name != "uvicorn.access"
-    logging.getLogger("uvicorn.error").addFilter(_unfinished)
+    logging.getLogger("uvicorn.error").addFilter(_not_said_by_us)
     logging.captureWarnings(capture=True)
 
 
-def _unfinished(record: logging.LogRecord) -> bool:
+def _not_said_by_us(record: logging.LogRecord) -> bool:
     """Not uvicorn's error for an answer that broke off at the upstream: it is left unfinished on
-    purpose, so that the client sees it. The chat's own line says so (`outcome`), and a metric."""
-    return record.msg != UNFINISHED
+    purpose, so that the client sees it. The chat's own line says so (`outcome`), and a metric.
+    Nor its errors for answers that an end cuts off, of which each had a traceback besides: `serve`
+    says it once (`cut_off`)."""
+    cancelled = isinstance(_error_of(record.exc_info), asyncio.CancelledError)
+    return not cancelled and record.msg not in (UNFINISHED, CANCELLED)
 
 
 def _renderer(format: str, *, colours: bool) -> structlog.typing.Processor:

@@ -100,7 +100,7 @@ def choose_extractor(
         )
         told = f", told as in {asked.prompt}" if asked.prompt is not None else ""
         return extractor, f"{asked.model} at {base_url}{told}"
-    note = "rules for plain statements (name, home, likes, allergies, …)"
+    note = "rules for plain statements (English; some German, Spanish and French)"
     if asked.provider == "auto":
         note += ": the fallback. Set extraction.model and a key for a language model"
     return RulesExtractor(), note

@@ -260,11 +260,11 @@ async def test_only_the_users_turns_are_read_and_all_of_it_passes_the_guards() -
     assert judged.dropped == {}
 
 
-async def test_it_says_that_it_is_the_fallback() -> None:
+async def test_it_is_always_there_and_leaves_it_to_the_start_to_say_so() -> None:
     with structlog.testing.capture_logs() as said:
         extractor = RulesExtractor()
     assert extractor.name == "rules"
-    assert [line["event"] for line in said] == ["fallback_extractor"]
+    assert said == []
     await extractor.ping()
     await extractor.close()
 

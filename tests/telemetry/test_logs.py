@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import structlog
+from uvicorn import Server
 from uvicorn.protocols.http import httptools_impl
 
 from gateway.core.errors import StoreUnavailable
@@ -52,24 +54,33 @@ def test_a_console_line_is_readable_and_without_colours_away_from_a_terminal() -
 def test_below_the_level_nothing_is_said() -> None:
     lines = _json_log(level="warning")
     logs.log("x").info("quiet")
-    logging.getLogger("uvicorn.error").info("quiet too")
+    logging.getLogger("elsewhere").info("quiet too")
     assert lines() == []
 
 
 def test_the_standard_logging_of_others_comes_out_the_same_way() -> None:
     lines = _json_log()
-    logging.getLogger("uvicorn.error").info("Started server process [%d]", 7)
-    (line,) = lines()
-    assert line["event"] == "Started server process [7]"
-    assert line["logger"] == "uvicorn.error"
+    logging.getLogger("elsewhere").info("Started part [%d]", 7)
+    logging.getLogger("uvicorn.error").warning("Invalid request of %s", "somebody's")
+    part, server = lines()
+    assert part["event"] == "Started part [7]"
+    assert part["logger"] == "elsewhere"
+    assert server["event"] == "Invalid request of somebody's"
+    assert server["logger"] == "uvicorn.error"
 
 
-def test_an_answer_left_unfinished_on_purpose_is_no_error_of_the_servers() -> None:
+def test_of_what_we_say_ourselves_the_server_says_nothing() -> None:
+    """An answer left unfinished on purpose, answers cut off by an end, its coming and going."""
     for _ in range(2):  # configured again, too
         lines = _json_log()
     cycle = httptools_impl.RequestResponseCycle.run_asgi.__code__
     assert logs.UNFINISHED in cycle.co_consts, "the words are uvicorn's own"
     logging.getLogger("uvicorn.error").error(logs.UNFINISHED)
+    assert logs.CANCELLED in Server.shutdown.__code__.co_consts
+    logging.getLogger("uvicorn.error").error(logs.CANCELLED, 3)
+    left = asyncio.CancelledError()
+    logging.getLogger("uvicorn.error").error("Exception in ASGI application\n", exc_info=left)
+    logging.getLogger("uvicorn.error").info("Shutting down")
     logging.getLogger("uvicorn.error").error("Exception in ASGI application\n")
     assert [line["event"].strip() for line in lines()] == ["Exception in ASGI application"]
 

@@ -4,7 +4,7 @@ Strategy: a user's message is cut into clauses (`clauses`); a clause that states
 about the user in one of a few plain forms (`forms` in English, `tongues` the commonest in
 German, Spanish and French) is read as a fact of docs/formats.md (`readings`). It is here so that a
 fresh machine shows the whole path; it finds a small part of what a language model finds, and
-says that it is the fallback.
+the start says that it is the fallback (`wiring/models.py`).
 """
 
 from __future__ import annotations
@@ -18,18 +18,10 @@ from gateway.adapters.extract_rules.forms import INTRODUCTION, facts_of
 from gateway.adapters.extract_rules.readings import Known, name
 from gateway.core.suspicion import is_pasted
 from gateway.ports import ExtractionBatch
-from gateway.telemetry.logs import log
 
 
 class RulesExtractor:
     """The port `Extractor` by patterns; nothing it needs can be away."""
-
-    def __init__(self) -> None:
-        log("extraction").info(
-            "fallback_extractor",
-            hint="facts are drawn by plain rules (English; some German, Spanish and French); set"
-            " extraction.model (and a key) to have a language model draw them",
-        )
 
     @property
     def name(self) -> str:
