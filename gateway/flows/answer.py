@@ -42,6 +42,9 @@ from gateway.telemetry import tracing
 
 FIRM_S: Final = 5.0
 """How long the end of an answer may wait for what was said to be kept."""
+REASON_S: Final = 2.0
+"""How long the words of a refusal are waited for; one that stalled held a chat for as long as
+`upstream.idle_timeout_s`, five minutes, before the original was sent."""
 NOTE_S: Final = 0.05
 """What was injected is noted together with the exchange where the answer ends within this; by
 itself where it takes longer, for the requests that come beside it."""
@@ -198,14 +201,18 @@ class Journeys:
         assert visit.request is not None  # noqa: S101 (for the type)
         self._metrics.upstream_retries.labels(str(refused.status)).inc()
         reason = await _beginning(refused, ERROR_BYTES)
-        response = await self._send(visit, visit.ask.body)
+        added, tokens = len(visit.body) - len(visit.ask.body), visit.report.tokens
+        # Nothing is injected from here on, also where no answer comes.
+        visit.body, visit.block = visit.ask.body, ""
+        visit.report = replace(visit.report, injected=0, tokens=0)
+        response = await self._send(visit, visit.body)
         if response.status < 400:
             limit = learned(
                 refused.status,
                 reason,
                 visit.request,
-                added_chars=(len(visit.body) - len(visit.ask.body)),
-                tokens=visit.report.tokens,
+                added_chars=added,
+                tokens=tokens,
                 used=visit.room,
             )
             self._deployment.background.spawn(
@@ -214,8 +221,6 @@ class Journeys:
                 ),
                 "remember what a model cannot take",
             )
-        visit.body, visit.block = visit.ask.body, ""
-        visit.report = replace(visit.report, injected=0, tokens=0)
         return response
 
     def _note_injected(self, visit: Visit) -> None:
@@ -362,12 +367,14 @@ async def _read(ask: Ask) -> ChatRequest:
 
 
 async def _beginning(response: UpstreamResponse, limit: int) -> bytes:
-    """The first bytes of a body that is not relayed; the rest is not waited for."""
+    """The first bytes of a body that is not relayed; the rest is not waited for, and nothing for
+    longer than `REASON_S`: a client waits for its answer meanwhile, which it does not know of."""
     body = b""
-    with suppress(UpstreamFailed):
-        async for chunk in response.chunks():
-            body += chunk
-            if len(body) >= limit:
-                break
+    with suppress(UpstreamFailed, TimeoutError):
+        async with asyncio.timeout(REASON_S):
+            async for chunk in response.chunks():
+                body += chunk
+                if len(body) >= limit:
+                    break
     await response.close()
     return body[:limit]

@@ -497,6 +497,31 @@ async def test_of_a_refusal_only_its_beginning_is_read(
     assert await asyncio.to_thread(upstream.requests[0].left.wait, 1.0)
 
 
+async def test_a_refusal_whose_words_stall_is_not_waited_for(
+    gateway: House, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answer_page, "REASON_S", 0.1)
+    head = [("content-type", "application/json"), ("content-length", "100")]
+    stalled = Raw(status=400, headers=head, steps=[b'{"error":', Stall()])
+    upstream.script(stalled, Say("Fine."))
+    await gateway.know("The user is allergic to peanuts")
+    async with asyncio.timeout(5):
+        answer = await chat(gateway, user("a snack?"))
+    assert answer.json()["choices"][0]["message"]["content"] == "Fine."
+
+
+async def test_an_original_that_gets_no_answer_is_not_called_enriched(
+    tmp_path: Path, upstream: ScriptedUpstream, redis: Redis
+) -> None:
+    upstream.script(refusal(400, "too long"), Raw(before=[Stall()]))
+    quick = {"first_byte_timeout_s": 0.2}
+    async with house(tmp_path, upstream.base_url, redis, upstream=quick) as gateway:
+        await gateway.know("The user is allergic to peanuts")
+        answer = await chat(gateway, user("a snack?"))
+    assert answer.status_code == 504
+    assert answer.headers["x-memory-injected-count"] == "0"
+
+
 async def test_a_model_without_a_system_role_gets_its_memories_elsewhere_next_time(
     gateway: House, upstream: ScriptedUpstream
 ) -> None:
