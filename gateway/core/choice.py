@@ -78,7 +78,7 @@ class Offer:
 
     `sticky` stands in the conversation's block; `standing`, `just_said` and `ranked` are new,
     best first. `relevant`: whether the ranked ones are about the question at all. `present`
-    are the texts that the request still contains.
+    are the texts that the request still contains, `session` the conversation that it is of.
     """
 
     question: str
@@ -88,6 +88,7 @@ class Offer:
     ranked: Sequence[Scored] = ()
     relevant: bool = True
     present: Sequence[str] = ()
+    session: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +136,7 @@ class _Chosen:
         self._stems = terms(offer.question)
         self._sticky: list[_Item] = []
         self._new: list[_Item] = []
-        self._told = Told(offer.present)
+        self._told = Told(offer.present, offer.session)
         self._ids: set[str] = set()
         self._tokens = 0
         self._spent: dict[int, int] = {}

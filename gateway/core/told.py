@@ -24,6 +24,9 @@ FEW_OTHERS = 12
 """So many characters beyond ASCII may be left out of a text's words."""
 QUOTE_CHARS = 12
 """A quote shorter than this stands in any conversation."""
+OWN_QUOTE_BYTES = 9
+"""The same for a quote from the conversation that the request belongs to, in UTF-8: three Chinese
+characters (我吃素, "I am a vegetarian") say as much as nine Latin letters."""
 
 _WORDS_ALONE = bytes(ord(chr(b).lower()) if chr(b).isalnum() else 32 for b in range(128))
 _WORDS_ALONE += bytes(range(128, 256))
@@ -43,10 +46,12 @@ def said_in(memory: Memory) -> Said:
 
 
 class Told:
-    """Grows with each memory that is chosen. `present` are the texts of the request."""
+    """Grows with each memory that is chosen. `present` are the texts of the request, `session` is
+    the conversation that it belongs to."""
 
-    def __init__(self, present: Iterable[str]) -> None:
+    def __init__(self, present: Iterable[str], session: str | None = None) -> None:
         self._present = _normalised(present)
+        self._session = session
         # No normalised text has a line break in it: what is found, is found within one of them.
         self._all_present = "\n".join(self._present)
         self._told: list[frozenset[Hashable]] = []
@@ -86,7 +91,12 @@ class Told:
         own = " ".join(fold(said[:READ_PRESENT_CHARS]).split())
         if own not in self._all_present:
             return False
-        return len(own) >= QUOTE_CHARS or (memory.kind == "turn" and own in self._present)
+        if len(own) >= QUOTE_CHARS:
+            return True
+        if memory.kind == "turn":
+            return own in self._present
+        here = self._session is not None and memory.source.session == self._session
+        return here and len(own.encode()) >= OWN_QUOTE_BYTES
 
 
 def _adds_nothing(said: Said, told: Said) -> bool:

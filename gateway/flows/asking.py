@@ -215,10 +215,11 @@ class Asking:
             self.parts.took("total", self.parts.began)
             return Recalled(stage_ms=self.parts.took_ms)
         conversation = question.conversation
+        session = conversation.session if conversation is not None else None
         said = just_said(
             waiting if memory.turns == "on" else (),
             text=self._text,
-            session=conversation.session if conversation is not None else None,
+            session=session,
             known=found.memories,
             as_of=question.as_of,
         )
@@ -231,6 +232,7 @@ class Asking:
                 ranked=ranked,
                 relevant=relevance(self._text, found, ranked, scale=scale) >= memory.floor,
                 present=question.present,
+                session=session,
             ),
             self._budget(),
         )

@@ -13,8 +13,10 @@ from gateway.core.told import ALIKE, Told, said_in
 from tests.core.recall_memories import fact, turn
 
 
-def where(memory: Memory, *told: Memory, present: Sequence[str] = ()) -> str | None:
-    so_far = Told(present)
+def where(
+    memory: Memory, *told: Memory, present: Sequence[str] = (), session: str | None = None
+) -> str | None:
+    so_far = Told(present, session)
     for one in told:
         so_far.add(said_in(one))
     return so_far.where(memory, said_in(memory))
@@ -96,3 +98,16 @@ def test_a_fact_is_present_by_its_quote_alone() -> None:
     assert where(memory, present=["so, My  dog Rex loves it there"]) == "present"
     assert where(memory, present=["The dog is called Rex"]) is None
     assert where(fact("f", "The dog is called Rex"), present=["anything"]) is None
+
+
+@pytest.mark.parametrize("quote", ["我住在上海", "나는 채식", "I like tea"])
+def test_a_short_quote_is_present_in_the_conversation_that_it_was_said_in(quote: str) -> None:
+    memory = fact("f", "…", quote=quote, session="today")
+    assert where(memory, present=[f"{quote}!"], session="today") == "present"
+    assert where(memory, present=[f"{quote}!"], session="tomorrow") is None
+    assert where(memory, present=["?"], session="today") is None
+
+
+def test_a_quote_of_a_few_letters_is_present_nowhere() -> None:
+    memory = fact("f", "Has a dog", quote="yes", session="today")
+    assert where(memory, present=["That was yesterday"], session="today") is None
