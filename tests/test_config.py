@@ -318,6 +318,21 @@ def test_what_an_app_may_not_set_is_refused(overrides: dict[str, Any], says: str
         ),
         ({"redis.url": "localhost:6379"}, "allowed is a URL such as redis://127.0.0.1:6379"),
         ({"qdrant.url": "localhost:6333"}, "allowed is a URL such as http://127.0.0.1:6333"),
+        ({"upstream.base_url": "ftp://host/v1"}, "upstream.base_url: 'ftp://host/v1' given"),
+        ({"upstream.base_url": "http://host:99999/v1"}, "http://host:99999/v1' given"),
+        ({"upstream.base_url": "http://host:abc/v1"}, "http://host:abc/v1' given"),
+        ({"upstream.base_url": "http://[::1/v1"}, "http://[::1/v1' given"),
+        ({"upstream.base_url": "http://:80/v1"}, "http://:80/v1' given"),
+        ({"upstream.base_url": "http://host/v1 two"}, "http://host/v1 two' given"),
+        ({"embedding.base_url": "http://host/v1?version=2"}, "http://host/v1?version=2' given"),
+        ({"qdrant.url": "redis://host:6379"}, "qdrant.url: 'redis://host:6379' given"),
+        ({"redis.url": "redis://host:99999"}, "redis.url: 'redis://host:99999' given"),
+        ({"redis.url": "redis://host/mine"}, "redis.url: 'redis://host/mine' given"),
+        ({"redis.url": "redis://host /0"}, "redis.url: 'redis://host /0' given"),
+        ({"identity.aliases": ["X User"]}, "identity.aliases.0: 'X User' given; allowed is a list"),
+        ({"upstream.api_key": "one\ntwo"}, "upstream.api_key: a secret given; allowed is text of"),
+        ({"admin.token": "schlüssel"}, "admin.token: a secret given; allowed is text of one line"),
+        ({"qdrant.collection": ".."}, "qdrant.collection: '..' given"),
         ({"upstream.idle_timeout_s": 0}, "a number above 0 up to 86400"),
         ({"identity.trusted_peers": ["all"]}, "addresses or networks such as 10.0.0.0/8"),
         (
@@ -412,6 +427,43 @@ def test_settings_do_not_show_their_secrets_when_printed() -> None:
     settings = load(environ={"GATEWAY_UPSTREAM__API_KEY": "sk-verysecret1"})
     assert "verysecret1" not in repr(settings)
     assert "verysecret1" not in str(settings.model_dump_json())
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["upstream.api_key", "admin.token", "extraction.model", "embedding.model_path"],
+)
+def test_what_the_file_leaves_blank_is_absent(tmp_path: Path, name: str) -> None:
+    section, _, key = name.partition(".")
+    for blank in ("", "  "):
+        settings = load(_file(tmp_path, f'[{section}]\n{key} = "{blank}"'), environ={})
+        assert getattr(getattr(settings, section), key) is None
+
+
+def test_a_blank_secret_signs_nothing() -> None:
+    overrides = {"identity.mode": "signed", "identity.signing_secret": " "}
+    assert "identity.signing_secret: absent" in _refused(**overrides).message
+
+
+def test_the_line_end_of_a_file_is_no_part_of_a_key() -> None:
+    key = load(environ={"GATEWAY_UPSTREAM__API_KEY": "sk-of-a-file\n"}).upstream.api_key
+    assert key is not None
+    assert key.get_secret_value() == "sk-of-a-file"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:p%40ss@host:6380/2",
+        "rediss://host?ssl_cert_reqs=none",
+        "unix:///run/redis.sock?db=1",
+        "redis+cluster://one:6379,two:6379",
+        "redis+sentinel://one:26379,two:26379/house/0?sentinel_password=x+y",
+    ],
+)
+def test_each_kind_of_redis_url_is_allowed(url: str) -> None:
+    overrides = {"qdrant.url": "http://q:6333", "redis.url": url}
+    assert load(environ={}, overrides=overrides).redis.url == url
 
 
 @pytest.mark.parametrize("given", ["qdrant", "redis"])

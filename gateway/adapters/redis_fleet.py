@@ -18,6 +18,7 @@ redis-py does the work; the plain server, which is most often met, has a quicker
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -56,7 +57,7 @@ def redis_fleet(url: str, *, timeout_s: float) -> Any:
     }
     scheme = url.partition("://")[0]
     if scheme in ("redis", "rediss", "unix"):
-        return Redis.from_url(url, **common)
+        return _single(Redis, scheme, url, common)
     if scheme not in FLEETS:
         raise SettingsError(
             f"redis.url: {scheme}:// given; allowed is redis, rediss, unix, redis+cluster or"
@@ -91,6 +92,22 @@ def redis_fleet(url: str, *, timeout_s: float) -> Any:
         db=int(db or 0),
     )
     return _BySentinels(sentinels.master_for(service), sentinels.sentinels)
+
+
+def _single(kind: Any, scheme: str, url: str, common: dict[str, Any]) -> Any:
+    """One server's client. redis-py would look at parameters only when it first connects."""
+    try:
+        client = kind.from_url(url, **common)
+        pool = client.connection_pool
+        pool.connection_class(**pool.connection_kwargs)
+    except (TypeError, ValueError) as exc:
+        named = re.search(r" '\w+'", str(exc))
+        raise SettingsError(
+            f"redis.url: {scheme}:// has no parameter{named[0] if named else ''}, or it cannot"
+            " be what was given; take it out, or put it right",
+            param="redis.url",
+        ) from exc
+    return client
 
 
 def _parameters(scheme: str, query: str) -> dict[str, str]:

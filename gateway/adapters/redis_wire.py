@@ -44,7 +44,10 @@ def fits(url: str) -> bool:
     """Whether a URL asks for nothing but one server, a database and a password."""
     if not url.startswith(("redis://", "unix://")):
         return False
-    return parse_url(url).keys() <= _KNOWN
+    try:
+        return parse_url(url).keys() <= _KNOWN
+    except ValueError:
+        return False
 
 
 class RedisWire:

@@ -11,10 +11,12 @@ from ipaddress import ip_address, ip_network
 from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PrivateAttr,
@@ -28,10 +30,56 @@ from gateway.core.memory import TYPES, Type
 DAY_S = 86_400.0
 
 
-def _whole_url(value: str) -> str:
-    if not re.match(r"^(?:[a-z]+(?:\+[a-z]+)?://[^\s/?#]+|unix:///[^\s?#]+)", value):
+def _base_url(value: str) -> str:
+    """What paths are put behind: nothing may follow it."""
+    if "?" in value or "#" in value:
+        raise ValueError("no URL to put a path behind")
+    return _web_url(value)
+
+
+def _web_url(value: str) -> str:
+    """Clients read URLs each in their own way, and some only when they first ask: what none of
+    them can reach stops the start."""
+    parts = urlsplit(value)
+    if (
+        not re.fullmatch(r"https?://[^\s\x00-\x1f\x7f]+", value)
+        or not parts.hostname
+        or parts.port == 0
+    ):
         raise ValueError("no URL")
     return value.rstrip("/")
+
+
+def _redis_url(value: str) -> str:
+    """Its scheme, several hosts and parameters are looked at by who connects (`redis_fleet`).
+    redis-py would take database 0 for one that it cannot read."""
+    if not re.fullmatch(r"[a-z]+(?:\+[a-z]+)?://[^\s/?#]+[^\s]*|unix:///[^\s?#]+[^\s]*", value):
+        raise ValueError("no URL")
+    if value.startswith(("redis://", "rediss://")):
+        parts = urlsplit(value)
+        if parts.port == 0 or not re.fullmatch(r"(?:/[0-9]*/?)?", parts.path):
+            raise ValueError("no port, or no database")
+    return value.rstrip("/")
+
+
+def _header_name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", value):
+        raise ValueError("no header name")
+    return value
+
+
+def _absent_if_blank(value: object) -> object:
+    """`token = ""`, as the file shows what is absent, must not become a token that all know."""
+    return None if isinstance(value, str) and not value.strip() else value
+
+
+def _key(value: SecretStr | None) -> SecretStr | None:
+    """It goes into a header, where white space around it (a file's last line end) is no part of
+    it and anything but ASCII is refused with each request."""
+    text = value.get_secret_value().strip() if value else ""
+    if not re.fullmatch(r"[\x20-\x7e]*", text):
+        raise ValueError("no header could hold it")
+    return SecretStr(text) if text else None
 
 
 def _duration(value: str) -> str:
@@ -48,12 +96,23 @@ def _network(value: str) -> str:
     return value
 
 
-Url = Annotated[str, AfterValidator(_whole_url)]
-"""Each setting of this kind gives an example of its own: one of Qdrant's is no help with Redis."""
+BaseUrl = Annotated[str, AfterValidator(_base_url)]
+WebUrl = Annotated[str, AfterValidator(_web_url)]
+RedisUrl = Annotated[str, AfterValidator(_redis_url)]
+"""Each setting of these kinds gives its own example: one of Qdrant's is no help with Redis."""
+HeaderName = Annotated[str, AfterValidator(_header_name)]
+Secret = Annotated[SecretStr | None, BeforeValidator(_absent_if_blank)]
+Key = Annotated[SecretStr | None, BeforeValidator(_absent_if_blank), AfterValidator(_key)]
+Text = Annotated[str | None, BeforeValidator(_absent_if_blank)]
+File = Annotated[Path | None, BeforeValidator(_absent_if_blank)]
 Duration = Annotated[str, AfterValidator(_duration)]
 Network = Annotated[str, AfterValidator(_network)]
 FORMS = {
-    _whole_url: "a URL",
+    _base_url: "a URL",
+    _web_url: "a URL",
+    _redis_url: "a URL",
+    _header_name: "names of headers",
+    _key: "text of one line, in ASCII",
     _duration: '"never", or a number of days or hours such as "90d" or "12h"',
     _network: "addresses or networks such as 10.0.0.0/8",
 }
@@ -93,8 +152,8 @@ class ServerSettings(Section):
 class UpstreamSettings(Section):
     """The LLM that answers."""
 
-    base_url: Url = Field("https://api.openai.com/v1", examples=["https://api.openai.com/v1"])
-    api_key: SecretStr | None = None
+    base_url: BaseUrl = Field("https://api.openai.com/v1", examples=["https://api.openai.com/v1"])
+    api_key: Key = None
     connect_timeout_s: Seconds = 10.0
     first_byte_timeout_s: Seconds = 600.0
     idle_timeout_s: Seconds = 300.0
@@ -105,7 +164,7 @@ class IdentitySettings(Section):
     """How a request says whose it is, and who may say so."""
 
     mode: Literal["header", "signed", "key", "jwt"] = "header"
-    aliases: tuple[str, ...] = (
+    aliases: tuple[HeaderName, ...] = (
         "X-User-Id",
         "X-OpenWebUI-User-Id",
         "x-sm-user-id",
@@ -113,11 +172,11 @@ class IdentitySettings(Section):
     )
     trusted_peers: tuple[Network, ...] = ()
     body_user: bool = False
-    signing_secret: SecretStr | None = None
-    jwks_url: Url | None = Field(None, examples=["https://id.example.com/.well-known/jwks.json"])
+    signing_secret: Secret = None
+    jwks_url: WebUrl | None = Field(None, examples=["https://id.example.com/.well-known/jwks.json"])
     jwt_algorithms: tuple[SigningAlgorithm, ...] = ("RS256", "ES256")
-    jwt_issuer: str | None = None
-    jwt_audience: str | None = None
+    jwt_issuer: Text = None
+    jwt_audience: Text = None
     jwt_user_claim: str = "sub"
     jwt_app_claim: str = "app"
     session_idle_gap_s: float = Field(6 * 3600.0, ge=60.0, le=30 * DAY_S)
@@ -137,8 +196,8 @@ class MemorySettings(Section):
     standing_max: int = Field(20, ge=0, le=200)
     floor: Share = 0.35
     rerank: Literal["off", "on"] = "off"
-    rerank_model: str | None = None
-    template: str | None = None
+    rerank_model: Text = None
+    template: Text = None
     skip_housekeeping: bool = True
     off_the_record: bool = False
 
@@ -151,9 +210,9 @@ half a minute of load, so that a process does not go on growing."""
 class QdrantSettings(Section):
     """Where memories rest; without a URL, embedded."""
 
-    url: Url | None = Field(None, examples=["http://127.0.0.1:6333"])
-    api_key: SecretStr | None = None
-    collection: str = Field("memories", pattern=r"^[A-Za-z0-9_.-]{1,128}$")
+    url: BaseUrl | None = Field(None, examples=["http://127.0.0.1:6333"])
+    api_key: Key = None
+    collection: str = Field("memories", pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}$")
     shard_number: int = Field(1, ge=1, le=1024)
     replication_factor: int = Field(1, ge=1, le=16)
     write_consistency_factor: int = Field(1, ge=1, le=16)
@@ -165,8 +224,8 @@ class QdrantSettings(Section):
 class RedisSettings(Section):
     """Where the queue and shared state live; without a URL, embedded."""
 
-    url: Url | None = Field(None, examples=["redis://127.0.0.1:6379"])
-    state_url: Url | None = Field(None, examples=["redis://127.0.0.1:6380"])
+    url: RedisUrl | None = Field(None, examples=["redis://127.0.0.1:6379"])
+    state_url: RedisUrl | None = Field(None, examples=["redis://127.0.0.1:6380"])
     timeout_s: Seconds = 2.0
 
 
@@ -186,10 +245,10 @@ class EmbeddingSettings(Section):
     """What turns texts into vectors."""
 
     provider: Literal["auto", "openai", "fastembed", "none"] = "auto"
-    base_url: Url | None = Field(None, examples=["http://127.0.0.1:11434/v1"])
-    api_key: SecretStr | None = None
-    model: str | None = None
-    model_path: Path | None = None
+    base_url: BaseUrl | None = Field(None, examples=["http://127.0.0.1:11434/v1"])
+    api_key: Key = None
+    model: Text = None
+    model_path: File = None
     dimensions: int | None = Field(None, ge=1, le=65_536)
     timeout_s: Seconds = 10.0
 
@@ -198,10 +257,10 @@ class ExtractionSettings(Section):
     """What turns conversations into facts, and when."""
 
     provider: Literal["auto", "openai", "rules", "none"] = "auto"
-    base_url: Url | None = Field(None, examples=["http://127.0.0.1:11434/v1"])
-    api_key: SecretStr | None = None
-    model: str | None = None
-    prompt: Path | None = None
+    base_url: BaseUrl | None = Field(None, examples=["http://127.0.0.1:11434/v1"])
+    api_key: Key = None
+    model: Text = None
+    prompt: File = None
     idle_s: float = Field(10.0, ge=0.0, le=86_400.0)
     max_wait_s: float = Field(60.0, ge=0.0, le=86_400.0)
     max_batch_tokens: int = Field(4000, ge=100, le=200_000)
@@ -251,7 +310,7 @@ class ReceiptSettings(Section):
 class AdminSettings(Section):
     """Operators' access."""
 
-    token: SecretStr | None = None
+    token: Key = None
 
 
 class LogSettings(Section):
@@ -266,7 +325,7 @@ class TracingSettings(Section):
     """Traces for OpenTelemetry (the extra `otel`)."""
 
     enabled: bool = False
-    endpoint: str | None = None
+    endpoint: Text = None
     service_name: str = "memory-gateway"
 
 

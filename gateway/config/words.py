@@ -49,7 +49,7 @@ def _allowed(annotation: Any, rules: list[Any]) -> str:
         return "true or false"
     for rule in rules:
         if isinstance(rule, AfterValidator):
-            return FORMS[rule.func]  # type: ignore[index]
+            return FORMS[rule.func]
         if getattr(rule, "pattern", None):
             return f"text of the form {rule.pattern}"
     return "a path" if kind is Path else "text"

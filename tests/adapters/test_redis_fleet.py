@@ -143,6 +143,8 @@ async def _cluster(folder: Path) -> AsyncIterator[int]:
         ("redis+sentinel://one:26379/house/x", "by its name"),
         ("redis+sentinel://one:port/house", "no host:port"),
         ("memcached://one", "memcached:// given"),
+        ("redis://one/0?nonsense=1", "redis:// has no parameter 'nonsense'"),
+        ("redis://one?socket_timeout=soon", "no parameter 'socket_timeout', or it cannot be"),
         (
             "redis+sentinel://one/house?sentinel_pasword=x",
             "no parameter 'sentinel_pasword'; allowed is sentinel_username, sentinel_password$",
