@@ -98,6 +98,24 @@ class Book:
         self.note("duplicate")
         if self.outranked(fact, held):
             return
+        if fact.turn.at < held.created_at and held.supersedes in self.now_known:
+            # Told before the value that it followed was, or between: its place tells when it began.
+            self.into_the_past(self.worded_as(held, fact), before=held)
+        else:
+            self._once_more(held, fact, likeness)
+
+    def worded_as(self, held: Memory, fact: Fact) -> Fact:
+        """The fact as what is known says it: a "duplicate" may come without words or key."""
+        return replace(
+            fact,
+            type=held.type or fact.type,
+            text=held.text,
+            key=held.key,
+            value=held.value,
+            importance=held.importance,
+        )
+
+    def _once_more(self, held: Memory, fact: Fact, likeness: Likeness | None = None) -> None:
         if (
             likeness is not None
             and says_more(fact.text, held.text)
@@ -168,11 +186,11 @@ class Book:
                 break
             after, older = older, self.now_known.get(older.supersedes or "")
         if older is not None and self.says_the_same(older, fact):
-            self.seen_again(older, fact)
+            self._once_more(older, fact)
         elif older is not None and not self.is_newer(fact, older):
             self.split(older, fact)
         elif after is not None and self.says_the_same(after, fact):
-            self.seen_again(after, fact)
+            self._once_more(after, fact)
             if older is not None:
                 self.end_in_the_past(older, fact, by=after.id)
         elif after is not None:

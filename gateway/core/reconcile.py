@@ -146,8 +146,11 @@ class _Reconciler(Book):
     def _refine(self, target: Memory, fact: Fact, likeness: Likeness) -> None:
         if self.outranked(fact, target):
             self.note("outranked")
-        elif fact.turn.at < target.created_at and not same_text(target.text, fact.text):
-            self.into_the_past(fact, before=target)
+        elif fact.turn.at < target.created_at:
+            if same_text(target.text, fact.text):
+                self.seen_again(target, fact)
+            else:
+                self.into_the_past(fact, before=target)
         else:
             self.reword(target, fact, likeness)
             self.notes["fact.refine"] += 1

@@ -351,6 +351,43 @@ def test_the_outcome_is_that_of_the_order_in_which_things_were_said(
     assert outcome(order) == outcome(range(len(told)))
 
 
+LABELS = ["add", "supersede", "refine", "duplicate"]
+
+
+@settings(max_examples=300, deadline=None)
+@given(tellings(), st.lists(st.sampled_from(LABELS), min_size=6, max_size=6))
+def test_the_outcome_is_that_order_whatever_a_model_calls_what_arrives_late(
+    case: tuple[list[tuple[int, str]], list[int]], labels: list[str]
+) -> None:
+    told, order = case
+    times = {turn_memory_id(f"exc_{i}", 0): NOW + at for i, (at, _) in enumerate(told)}
+
+    def outcome(sequence: Sequence[int], *, labelled: bool) -> list[Any]:
+        there: dict[str, Memory] = {}
+        for i in sequence:
+            at, home = told[i]
+            exchange = said(i, at=NOW + at)
+            known = list(there.values())
+            # A model is shown what holds now: it can name nothing else.
+            now = next((m for m in known if m.status == "active"), None)
+            text, label = f"User lives in {home}", labels[i]
+            fields: dict[str, Any] = {"key": "home", "value": home}
+            if now is not None and labelled and label != "add":
+                if label in ("refine", "duplicate") and now.value != home:
+                    label = "supersede"
+                if label == "duplicate":
+                    text, fields = "", {}
+                fields |= {"action": label, "target": now}
+            facts = [fact(text, exchange, **fields)]
+            there = applied(planned(facts, known, exchange, told=times), known)
+        return sorted(
+            (m.valid_from - NOW, m.value, m.status, m.valid_to and m.valid_to - NOW)
+            for m in there.values()
+        )
+
+    assert outcome(order, labelled=True) == outcome(range(len(told)), labelled=False)
+
+
 def test_a_batch_is_applied_in_the_order_of_its_turns() -> None:
     facts = [
         fact("User lives in Bonn", said(2, at=NOW + 5), key="home", value="Bonn", n=2),
