@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -37,11 +38,16 @@ class Asking:
 
 @dataclass(frozen=True, slots=True)
 class UserData:
-    """One user's memories, in the order of the file, and the questions about them."""
+    """One user's memories, in the order of the file, and the questions about them.
+
+    `sessions` has those of all the file's memories by id: evidence has one also where what may be
+    found is of another kind.
+    """
 
     user: str
     memories: tuple[Memory, ...]
     questions: tuple[Asking, ...]
+    sessions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +73,8 @@ def read(path: Path, format: Format, kinds: Sequence[Kind] = KINDS) -> Dataset:
 
 def _of_kinds(row: UserData, kinds: Sequence[Kind]) -> UserData:
     kept = tuple(m for m in row.memories if m.kind in kinds)
-    return UserData(row.user, kept, tuple(q for q in row.questions if q.evidence))
+    sessions = {m.id: m.session for m in row.memories if m.session is not None}
+    return UserData(row.user, kept, tuple(q for q in row.questions if q.evidence), sessions)
 
 
 # --- jsonl -----------------------------------------------------------------------------------
@@ -81,6 +88,7 @@ def _jsonl(text: str, path: Path) -> Iterator[UserData]:
             row = _json(line)
             memories = tuple(_memory(m) for m in row["memories"])
             questions = tuple(_asking(q) for q in row["questions"])
+            _all_different(m.id for m in memories)
             yield UserData(str(row["user"]), memories, questions)
         except KeyError as exc:
             raise BadRequest(f"{path}, line {n}: {exc.args[0]!r} is missing") from exc
@@ -93,8 +101,9 @@ def _memory(row: Mapping[str, Any]) -> Memory:
     if kind not in KINDS:
         raise ValueError(f"kind {kind!r}; allowed are {', '.join(KINDS)}")
     text, speaker, session = row["text"], row.get("speaker"), row.get("session")
-    if not isinstance(text, str):
-        raise TypeError(f"text of memory {row['id']!r} is no string")
+    for name, value in (("text", text), ("speaker", "" if speaker is None else speaker)):
+        if not isinstance(value, str):
+            raise TypeError(f"{name} of memory {row['id']!r} is no string")
     return _made(
         str(row["id"]),
         kind,
@@ -102,8 +111,22 @@ def _memory(row: Mapping[str, Any]) -> Memory:
         _time(row["created_at"]),
         speaker=speaker,
         session=None if session is None else str(session),
-        covers=tuple(str(id) for id in row.get("covers", ())),
+        covers=_ids(row.get("covers") or [], f"covers of memory {row['id']!r}"),
     )
+
+
+def _ids(given: Any, where: str) -> tuple[str, ...]:
+    """A list of ids. A lone string would be taken for the ids of its letters."""
+    if not isinstance(given, list):
+        raise TypeError(f"{where} is no list of ids")
+    return tuple(dict.fromkeys(str(id) for id in given))
+
+
+def _all_different(ids: Iterable[str]) -> None:
+    """Of two memories with one id the store would keep the last alone."""
+    twice = next((id for id, n in Counter(ids).items() if n > 1), None)
+    if twice is not None:
+        raise ValueError(f"two memories have the id {twice!r}")
 
 
 def _time(text: Any) -> Instant:
@@ -114,10 +137,12 @@ def _time(text: Any) -> Instant:
 
 
 def _asking(row: Mapping[str, Any]) -> Asking:
-    category = row.get("category")
+    category, text = row.get("category"), row["text"]
+    if not isinstance(text, str):
+        raise TypeError(f"text of question {text!r} is no string")
     return Asking(
-        str(row["text"]),
-        tuple(dict.fromkeys(str(id) for id in row["evidence"])),
+        text,
+        _ids(row["evidence"], f"evidence of question {text!r}"),
         None if category is None else str(category),
     )
 

@@ -13,7 +13,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +63,6 @@ async def evaluate(
     settings: AppSettings,
     reranker: Reranker | None = None,
     kinds: Sequence[Kind] = KINDS,
-    show_progress: bool = False,
 ) -> dict[str, Any]:
     """The figures of docs/formats.md for a data set. `settings` are those that recall runs under.
 
@@ -71,6 +70,18 @@ async def evaluate(
     cannot embed.
     """
     data = datasets.read(path, format, kinds)
+    return await figures_of(data, embedder=embedder, settings=settings, reranker=reranker)
+
+
+async def figures_of(
+    data: Dataset,
+    *,
+    embedder: Embedder,
+    settings: AppSettings,
+    reranker: Reranker | None = None,
+    show_progress: bool = False,
+) -> dict[str, Any]:
+    """The same for a data set that has been read. Raises Unavailable."""
     settings = patient(settings)
     with _progress(data, show_progress) as (stored, asked):
         answers = [
@@ -127,10 +138,9 @@ async def _ask_user(
     owner = scratch_owner(user.user)
     await load(services, owner, user.memories, progress=stored)
     now = max((m.created_at for m in user.memories), default=0.0) + DAY_S
-    sessions = {m.id: m.session for m in user.memories}
     answers = []
     for question in user.questions:
-        answers.append(await _ask(services, settings, owner, question, sessions, now))
+        answers.append(await _ask(services, settings, owner, question, user.sessions, now))
         asked(1)
     return answers
 
@@ -140,7 +150,7 @@ async def _ask(
     settings: AppSettings,
     owner: Owner,
     question: Asking,
-    sessions: dict[str, str | None],
+    sessions: Mapping[str, str],
     now: Instant,
 ) -> Asked:
     began = perf_counter()
@@ -149,7 +159,7 @@ async def _ask(
     answered = score.Answered(
         tuple(s.memory for s in recalled.considered),
         frozenset(question.evidence),
-        frozenset(s for id in question.evidence if (s := sessions.get(id)) is not None),
+        frozenset(sessions[id] for id in question.evidence if id in sessions),
         question.category,
     )
     return Asked(question, answered, recalled, ms)
@@ -244,14 +254,14 @@ def _kinds(text: str) -> tuple[Kind, ...]:
 async def _evaluated(
     asked: argparse.Namespace, settings: Settings, kinds: tuple[Kind, ...]
 ) -> dict[str, Any]:
+    # Before the models: a wrong path should not wait for one to be loaded, or looked for.
+    data = datasets.read(asked.file, asked.format, kinds)
     async with open_embedder(settings) as embedder, open_reranker(settings) as reranker:
-        return await evaluate(
-            asked.file,
-            asked.format,
+        return await figures_of(
+            data,
             embedder=embedder,
             settings=settings,
             reranker=reranker,
-            kinds=kinds,
             show_progress=sys.stderr.isatty(),
         )
 

@@ -112,6 +112,11 @@ def test_kinds_choose_what_may_be_found(tmp_path: Path) -> None:
             "allowed are fact, turn",
         ),
         ({**ROW, "memories": [{**ROW["memories"][0], "text": 7}]}, "is no string"),
+        ({**ROW, "memories": [{**ROW["memories"][0], "speaker": 7}]}, "speaker of memory '1'"),
+        ({**ROW, "memories": [{**ROW["memories"][1], "covers": "1"}]}, "covers of memory 'f' is"),
+        ({**ROW, "memories": [ROW["memories"][0]] * 2}, "two memories have the id '1'"),
+        ({**ROW, "questions": [{"text": "Tea?", "evidence": "1"}]}, "'Tea\\?' is no list"),
+        ({**ROW, "questions": [{"text": None, "evidence": ["1"]}]}, "question None is no string"),
         ([1], "line 2"),
     ],
 )

@@ -115,6 +115,12 @@ async def test_kinds_choose_what_may_be_found(data: Path) -> None:
     assert (await figures(data, kinds=("turn",)))["by_category"]["what"]["hit"]["20"] == 1.0
 
 
+async def test_evidence_has_its_session_though_another_kind_is_looked_for(data: Path) -> None:
+    by_category = (await figures(data, kinds=("fact",)))["by_category"]
+    assert by_category["where"]["session_recall"]["5"] == 1.0
+    assert by_category["what"]["session_recall"]["5"] == 0.0
+
+
 async def test_questions_of_other_users_find_nothing_to_inject(data: Path, tmp_path: Path) -> None:
     path = tmp_path / "others.jsonl"
     rows = [json.loads(line) for line in data.read_text("utf-8").splitlines()]
@@ -155,6 +161,17 @@ def test_a_cross_encoder_is_evaluated_where_the_settings_ask_for_it(
     monkeypatch.setenv("GATEWAY_MEMORY__RERANK_MODEL", str(tmp_path / "onnx"))
     assert main(["eval", str(data)]) == 1
     assert "rerank_model" in capsys.readouterr().err
+
+
+def test_a_file_that_is_not_there_is_said_before_a_model_is_looked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GATEWAY_EMBEDDING__PROVIDER", "fastembed")
+    monkeypatch.setenv("GATEWAY_EMBEDDING__MODEL_PATH", str(tmp_path / "no-model"))
+    assert main(["eval", str(tmp_path / "no-file"), "--format", "jsonl"]) == 2
+    printed = capsys.readouterr()
+    assert "cannot be read" in printed.err
+    assert printed.err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
