@@ -115,7 +115,10 @@ class RedisState:
             f"{opening.now!r} {opening.idle_gap_s!r} {IDLE_S} {ENTRIES_PER_GENERATION}"
             f" {len(marks)} {int(more)} {int(opening.session is not None)}"
         )
-        args = (numbers, session, kept_name, secrets.token_hex(8), "\n".join(reversed(marks)))
+        args = [numbers, session, kept_name, secrets.token_hex(8), "\n".join(reversed(marks))]
+        if opening.alone is not None:
+            mark, follow = opening.alone
+            args.append(f"{mark} {follow}")
         return self._run(_OPEN, (of.conv, of.old, of.standing, of.gone), *args)
 
     def _named(self, owner: Owner, session: bytes, shown: bytes) -> str | None:

@@ -31,6 +31,7 @@ __all__ = [
     "fresh_by_shape",
     "is_housekeeping",
     "marks",
+    "marks_and_alone",
     "new_turns",
     "query_text",
     "response_mark",
@@ -40,6 +41,10 @@ __all__ = [
 MAX_TURN_CHARS = 32_000
 """A longer turn keeps its first three quarters and its last quarter of this: a question may
 stand before or after what was pasted."""
+
+ALONE_CHARS = 64
+"""An answer of so many characters is known by itself, whatever stands before it. Shorter ones
+("Hello! How can I help you today?") are given in any conversation."""
 
 MAX_TOOL_CHARS = 2_000
 MAX_TURNS = 200
@@ -62,17 +67,37 @@ def marks(request: ChatRequest, key: bytes = b"") -> tuple[str, ...]:
     upstream's own state (`previous_response_id`) starts with the mark of that response.
     `key` (up to 64 bytes: the owner's) makes them useless for guessing at what was said.
     """
+    return marks_and_alone(request, key)[0]
+
+
+def marks_and_alone(
+    request: ChatRequest, key: bytes = b""
+) -> tuple[tuple[str, ...], tuple[str, int] | None]:
+    """The marks; and that which the last answer has by itself, with how many messages follow it.
+
+    It leads back to where a client was that has since changed what the answer was given to: front
+    ends wrap the last message in documents that they found, or show an image with it, and send
+    the plain words from then on. None where nothing follows it, where it is short, and where it
+    comes first: it is marked so in any case.
+    """
     found = []
     if request.previous_response_id:
         found.append(response_mark(request.previous_response_id, key))
     seen: dict[tuple[str, str], int] = {}
     before = found[0] if found else ""  # "yes" to two responses is said twice
-    for message in _said_in(request).messages:
+    messages = _said_in(request).messages
+    answer, at = "", 0
+    for n, message in enumerate(messages):
         this = _print(message, key)
+        if message.role == "assistant" and not message.tool_calls:
+            answer, at = this, n
         times = seen[before, this] = seen.get((before, this), 0) + 1
         found.append(_hash(key, "message", before, this, str(times)))
         before = this
-    return tuple(found)
+    follow = len(messages) - at - 1
+    if at == 0 or follow == 0 or len(messages[at].text) < ALONE_CHARS:
+        return tuple(found), None
+    return tuple(found), (_hash(key, "message", "", answer, "1"), follow)
 
 
 def response_mark(response_id: str, key: bytes = b"") -> str:
@@ -85,14 +110,15 @@ def answer_marks(request: ChatRequest, answer: Answer, key: bytes = b"") -> tupl
     """The marks that this answer has when the client sends it back unchanged: they lead a client
     whose window holds nothing else that was seen (its last two or three messages) to its
     conversation. After the last message; and as the first of a window, where this request may
-    be such a client's (each mark costs shared state some 100 bytes for a month)."""
+    be such a client's, or where the answer is known by itself (each mark costs shared state some
+    100 bytes for a month)."""
     words = " ".join(strip_blocks(answer.text or answer.refusal or "").split())
     if not words or answer.tool_calls:
         return ()
     this = _hash(key, "assistant", words, "", "")
     said = _said_in(request).messages
     before = [_print(said[-1], key)] if said else []
-    if len(said) < 2 or said[0].role == "assistant":
+    if len(words) >= ALONE_CHARS or len(said) < 2 or said[0].role == "assistant":
         before.append("")
     return tuple(_hash(key, "message", one, this, "1") for one in before)
 

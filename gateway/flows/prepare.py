@@ -180,14 +180,16 @@ class _Way:
     async def _opened(self, owner: Owner) -> Conversation:
         visit, request = self._visit, self._request
         if len(request.body) > OFF_THE_LOOP_BYTES:
-            visit.marks, visit.turn_mark = await asyncio.to_thread(_marks, request, owner.key)
+            marks = await asyncio.to_thread(_marks, request, owner.key)
         else:
-            visit.marks, visit.turn_mark = _marks(request, owner.key)
+            marks = _marks(request, owner.key)
+        visit.marks, visit.turn_mark, alone = marks
         opening = Opening(
             marks=visit.marks,
             session=visit.named_session,
             now=visit.now,
             idle_gap_s=visit.settings.identity.session_idle_gap_s,
+            alone=alone,
         )
         await self._unnoted.pay(visit.services.state, owner)
         return await visit.services.state.open(owner, opening)
@@ -237,9 +239,9 @@ def _keeps_receipt(visit: Visit) -> bool:
     return (receipts.on_demand and visit.who.options.receipt) or random.random() < receipts.share
 
 
-def _marks(request: ChatRequest, key: bytes) -> tuple[tuple[str, ...], str]:
-    marks = capture.marks(request, key)
-    return marks, capture.user_turn_mark(request, key, marks)
+def _marks(request: ChatRequest, key: bytes) -> tuple[tuple[str, ...], str, tuple[str, int] | None]:
+    marks, alone = capture.marks_and_alone(request, key)
+    return marks, capture.user_turn_mark(request, key, marks), alone
 
 
 def _deadline_ms(visit: Visit) -> float:

@@ -15,13 +15,16 @@ class Opening:
     """What a request shows of its conversation.
 
     `marks` are fingerprints of its messages in order (`core/capture`), system ones left out;
-    `session` is the id that the client named, if any.
+    `session` is the id that the client named, if any. `alone` is the mark that the last answer
+    among them has by itself, and how many messages follow it: it counts where the answer is not
+    known in its place, as the message before it was changed.
     """
 
     marks: tuple[str, ...]
     session: str | None
     now: Instant
     idle_gap_s: float
+    alone: tuple[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

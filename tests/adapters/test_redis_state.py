@@ -74,6 +74,26 @@ async def test_the_next_message_continues_it_and_alone_is_new(
     assert (second.session, second.fresh) == (first.session, 1)
 
 
+async def test_an_answer_that_is_known_by_itself_continues_it_too(
+    state: RedisState, ann: Owner
+) -> None:
+    first = await answered(state, ann, "wrapped a1")
+    await state.note_seen(ann, first.session, ("a1",), now=NOON)
+    changed = Opening(said("u1 a1 u2 u3"), None, NOON, GAP, alone=("a1", 2))
+    found = await state.open(ann, changed)
+    assert (found.session, found.fresh) == (first.session, 2)
+
+
+async def test_an_answer_that_is_known_in_its_place_needs_nothing_else(
+    state: RedisState, ann: Owner
+) -> None:
+    other = await answered(state, ann, "v1 a1")
+    await state.note_seen(ann, other.session, ("a1",), now=NOON)
+    first = await answered(state, ann, "u1 a1")
+    found = await state.open(ann, Opening(said("u1 a1 u2"), None, NOON, GAP, alone=("a1", 1)))
+    assert (found.session, found.fresh) == (first.session, 1)
+
+
 async def test_an_answer_that_the_client_changed_is_not_known_but_the_conversation_is(
     state: RedisState, ann: Owner
 ) -> None:

@@ -6,6 +6,8 @@ import json
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from gateway.core.answer import Answer, ToolCall
 from gateway.core.capture import (
     MAX_TOOL_CHARS,
@@ -16,6 +18,7 @@ from gateway.core.capture import (
     exchange_of,
     fresh_by_shape,
     marks,
+    marks_and_alone,
     new_turns,
     query_text,
     response_mark,
@@ -94,6 +97,31 @@ def test_an_answer_that_is_sent_back_has_the_marks_that_were_foretold() -> None:
     assert answer_marks(chat(assistant("b"), user("c")), answer) == (after, first)
     assert answer_marks(chat(user("a"), assistant("b"), user("c")), answer) == (after,)
     assert answer_marks(chat(user("c")), Answer()) == ()
+
+
+LONG = "an answer that goes on and on, so that nobody gives the same one in another conversation"
+
+
+def test_a_long_answer_has_a_mark_by_itself_whatever_it_was_given_to() -> None:
+    foretold = answer_marks(chat(user("a"), assistant("b"), user("c, wrapped")), Answer(text=LONG))
+    then = chat(user("a"), assistant("b"), user("c"), assistant(LONG), user("d"), user("e"))
+
+    assert marks(then)[3] not in foretold
+    assert marks_and_alone(then)[1] == (foretold[1], 2)
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [user("a")],
+        [user("a"), assistant(LONG)],
+        [assistant(LONG), user("a")],
+        [user("a"), assistant("Hello! How can I help you today?"), user("b")],
+    ],
+    ids=["no answer", "nothing after it", "the first of a window", "a short one"],
+)
+def test_other_answers_have_none(messages: list[dict[str, Any]]) -> None:
+    assert marks_and_alone(chat(*messages))[1] is None
 
 
 def test_white_space_key_order_and_echoed_blocks_do_not_change_a_mark() -> None:

@@ -141,6 +141,24 @@ async def test_a_client_that_sends_its_last_few_messages_says_each_of_them_once(
     assert len({exchange.session for exchange in said}) == 1
 
 
+@pytest.mark.parametrize("last", [100, 4], ids=["whole history", "last four"])
+async def test_a_client_that_wraps_its_last_message_in_documents_says_each_of_them_once(
+    gateway: House, upstream: ScriptedUpstream, last: int
+) -> None:
+    history: list[dict[str, Any]] = []
+    for n in range(5):
+        upstream.default = Say(
+            f"Answer {n}: it stands on that page, in the second paragraph from below."
+        )
+        wrapped = user(f"Context: page {n} of the manual.\nQuestion: message {n}")
+        answer = await chat(gateway, *[*history, wrapped][-last:])
+        said = answer.json()["choices"][0]["message"]["content"]
+        history += [user(f"message {n}"), assistant(said)]
+    exchanges = await gateway.handed_over()
+    assert [len(exchange.turns) for exchange in exchanges] == [2] * 5
+    assert len({exchange.session for exchange in exchanges}) == 1
+
+
 @pytest.mark.parametrize("link", ["previous_response_id", "conversation"])
 async def test_a_response_that_goes_on_from_another_is_in_its_conversation(
     gateway: House, link: str
@@ -766,7 +784,7 @@ async def test_a_large_body_is_read_in_threads_while_the_streams_of_others_go_on
 
     watched(answer_page, "read_chat")
     watched(answer_page, "splice")
-    for name in ("marks", "user_turn_mark", "exchange_of"):
+    for name in ("marks_and_alone", "user_turn_mark", "exchange_of"):
         watched(capture, name)
     watched(handover, "redact_exchange")
     history = [user(f"word {n} " * 500) for n in range(100)]

@@ -4,7 +4,8 @@
 --         generation may have, how many marks, 1 if there are earlier ones, 1 if the client named
 --         the session;
 --       session (named or to be begun), its id to keep, a standing version to begin,
---       the marks from the latest on in lines
+--       the marks from the latest on in lines; if any, the mark that the last answer has by itself
+--         and how many messages follow it
 -- Returns {-1} erased; {0} none seen, look at earlier marks too; else
 --   {1, session id as kept, new messages, injected as kept or nil, standing version, session}
 if redis.call('EXISTS', KEYS[4]) == 1 then return {-1} end
@@ -17,8 +18,10 @@ local function get(field)
 end
 local known, seen_at, seen_in
 local looked, latest = 0, string.match(ARGV[5], '^[^\n]+')
+local alone, follow = string.match(ARGV[6] or '', '^(%S+) (%d+)$')
+follow = tonumber(follow)
 for mark in string.gmatch(ARGV[5], '[^\n]+') do
-  local kept = get('m' .. mark)
+  local kept = get('m' .. mark) or (looked == follow and get('m' .. alone))
   if kept then
     local where = string.sub(kept, 2)
     known = known or where
