@@ -349,6 +349,26 @@ def test_a_users_memories_go_in_out_and_are_gone(run: Run, tmp_path: Path) -> No
 
 
 @pytest.mark.usefixtures("either_way")
+def test_an_export_of_a_name_that_nobody_has_is_empty_and_says_so(run: Run, tmp_path: Path) -> None:
+    lines, target = tmp_path / "in.ndjson", tmp_path / "out.ndjson"
+    lines.write_text(_memory("nobodys-sister", "Is a nurse"))
+    assert run("users", "import", str(lines))[0] == 0
+    note = "nobody named 'nobody' is known in app 'default': see `users list`\n"
+    assert run("users", "export", "nobody") == (0, "", note)
+    code, out, said = run("users", "export", "nobody", "-o", str(target), "--json")
+    assert (code, json.loads(out)["memories"], said) == (0, 0, note)
+    assert target.read_bytes() == b""
+
+    assert run("users", "export", "nobodys-sister")[2] == ""
+    assert "app 'elsewhere'" in run("users", "export", "nobodys-sister", "--app", "elsewhere")[2]
+
+    past = {**json.loads(_memory("silent", "Is in town")), "expires_at": "2026-01-02T00:00:00Z"}
+    lines.write_text(json.dumps(past))
+    assert run("users", "import", str(lines))[0] == 0
+    assert run("users", "export", "silent") == (0, "", ""), "known, with nothing to export"
+
+
+@pytest.mark.usefixtures("either_way")
 def test_memories_can_be_imported_for_another_user_and_app(run: Run, tmp_path: Path) -> None:
     lines = tmp_path / "in.ndjson"
     lines.write_text(_memory("mara", "Lives in Lisbon"))

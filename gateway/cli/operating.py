@@ -77,16 +77,28 @@ def export_user(asked: Asked) -> int:
     async def work(api: Admin) -> int:
         lines = api.lines(_of(asked.app, asked.user, "/export"))
         if asked.output is None:
+            size = 0
             async for part in lines:
-                sys.stdout.buffer.write(part)
+                size += sys.stdout.buffer.write(part)
             sys.stdout.buffer.flush()
-            return 0
-        whole = b"".join([part async for part in lines])
-        _write_private(asked.output, whole)
-        _done(asked, {"file": str(asked.output), "memories": whole.count(b"\n")})
+        else:
+            whole = b"".join([part async for part in lines])
+            size = len(whole)
+            _write_private(asked.output, whole)
+            _done(asked, {"file": str(asked.output), "memories": whole.count(b"\n")})
+        if not size and not await _is_known(api, asked.app, asked.user):
+            # An empty file of a name that was misspelt would pass for a backup.
+            note = f"nobody named {asked.user!r} is known in app {asked.app!r}: see `users list`"
+            print(note, file=sys.stderr)
         return 0
 
     return _run(asked, work)
+
+
+async def _is_known(api: Admin, app: str, user: str) -> bool:
+    """Of the names that begin with a user's, the user's own is the first."""
+    first = (await api.get("/users", app=app, prefix=user, limit=1))["users"]
+    return any(each["user"] == user for each in first)
 
 
 def export_recordings(asked: Asked) -> int:
