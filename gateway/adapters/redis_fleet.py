@@ -11,6 +11,8 @@ is to say of a fleet stands behind a `?`, as `?sentinel_password=…&ssl_ca_cert
 
     sentinel_username, sentinel_password                  who we are to the sentinels
     ssl_ca_certs, ssl_certfile, ssl_keyfile               files, for TLS: whom to trust, who we are
+    db, username, password                                of one server, and over TLS also
+    ssl_cert_reqs, ssl_check_hostname                     how closely its certificate is looked at
 
 redis-py does the work; the plain server, which is most often met, has a quicker client
 (`redis_wire`).
@@ -36,6 +38,9 @@ FLEETS: Final[dict[str, tuple[str, ...]]] = {
     "redis+sentinel": tuple(OF_SENTINELS),
     "rediss+sentinel": (*OF_SENTINELS, *OF_TLS),
 }
+OF_ONE: Final = ("db", "username", "password")
+OF_ONE_OVER_TLS: Final = (*OF_ONE, *OF_TLS, "ssl_cert_reqs", "ssl_check_hostname")
+PARAMETERS: Final = FLEETS | {"redis": OF_ONE, "rediss": OF_ONE_OVER_TLS, "unix": OF_ONE}
 """What can be said behind the `?`, by what stands before the `://`."""
 
 
@@ -96,12 +101,15 @@ def redis_fleet(url: str, *, timeout_s: float) -> Any:
 
 def _single(kind: Any, scheme: str, url: str, common: dict[str, Any]) -> Any:
     """One server's client. redis-py would look at parameters only when it first connects."""
+    _parameters(scheme, urlsplit(url).query)
     try:
         client = kind.from_url(url, **common)
         pool = client.connection_pool
         pool.connection_class(**pool.connection_kwargs)
     except (TypeError, ValueError) as exc:
-        named = re.search(r" '\w+'", str(exc))
+        # Of its words the parameter's name alone: a "/" in a password has a part of it taken for
+        # a port, and quoted.
+        named = re.search(r"(?<=value for) '\w+'", str(exc))
         raise SettingsError(
             f"redis.url: {scheme}:// has no parameter{named[0] if named else ''}, or it cannot"
             " be what was given; take it out, or put it right",
@@ -116,8 +124,8 @@ def _parameters(scheme: str, query: str) -> dict[str, str]:
     # As in the rest of a URL, and unlike a form's, a plus is a plus: passwords have them.
     given = dict(parse_qsl(query.replace("+", "%2B"), keep_blank_values=True))
     for name in given:
-        if name not in FLEETS[scheme]:
-            said = ", ".join(FLEETS[scheme]) or "none (those for TLS are of rediss+cluster://)"
+        if name not in PARAMETERS[scheme]:
+            said = ", ".join(PARAMETERS[scheme]) or "none (those for TLS are of rediss+cluster://)"
             raise SettingsError(
                 f"redis.url: {scheme}:// has no parameter {name!r}; allowed is {said}",
                 param="redis.url",

@@ -18,6 +18,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Coroutine
 from typing import Any, Final, TypeAlias, cast
+from urllib.parse import parse_qsl, urlsplit
 
 import hiredis
 from redis import exceptions as redis_errors
@@ -33,9 +34,7 @@ _KINDS: Final[dict[str, type[RedisError]]] = {
     "READONLY": ReadOnlyError,
 }
 _Command: TypeAlias = tuple[str | int | float | bytes | memoryview, ...]
-_KNOWN: Final = frozenset(
-    {"connection_class", "path", "host", "port", "db", "username", "password"}
-)
+_KNOWN: Final = frozenset({"db", "username", "password"})
 _CHECKS: Final = 4
 """How often within the timeout the oldest command is looked at."""
 
@@ -44,10 +43,12 @@ def fits(url: str) -> bool:
     """Whether a URL asks for nothing but one server, a database and a password."""
     if not url.startswith(("redis://", "unix://")):
         return False
+    asked = dict(parse_qsl(urlsplit(url).query, keep_blank_values=True))
     try:
-        return parse_url(url).keys() <= _KNOWN
+        parse_url(url)
     except ValueError:
         return False
+    return asked.keys() <= _KNOWN
 
 
 class RedisWire:

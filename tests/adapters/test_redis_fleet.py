@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 
 from gateway.adapters.embedded_redis import find_server
 from gateway.adapters.redis_fleet import redis_fleet
+from gateway.adapters.redis_wire import fits
 from gateway.core.errors import SettingsError
 from tests.gateway_process import free_port
 
@@ -101,6 +102,13 @@ def test_sentinels_and_the_master_are_asked_over_tls_with_the_same_files() -> No
     assert "password" not in told
 
 
+def test_one_server_is_asked_over_tls_with_what_its_url_says() -> None:
+    url = "rediss://one/3?ssl_ca_certs=/ca&ssl_cert_reqs=none&ssl_check_hostname=false"
+    told = redis_fleet(url, timeout_s=1).connection_pool.connection_kwargs
+    assert (told["db"], told["ssl_ca_certs"], told["ssl_cert_reqs"]) == (3, "/ca", "none")
+    assert told["ssl_check_hostname"] is False
+
+
 async def test_a_cluster_is_asked_over_tls_with_the_files_named() -> None:
     url = "rediss+cluster://one?ssl_ca_certs=/ca&ssl_certfile=/cert&ssl_keyfile=/key"
     told = redis_fleet(url, timeout_s=1).get_connection_kwargs()
@@ -144,7 +152,8 @@ async def _cluster(folder: Path) -> AsyncIterator[int]:
         ("redis+sentinel://one:port/house", "no host:port"),
         ("memcached://one", "memcached:// given"),
         ("redis://one/0?nonsense=1", "redis:// has no parameter 'nonsense'"),
-        ("redis://one?socket_timeout=soon", "no parameter 'socket_timeout', or it cannot be"),
+        ("redis://one?socket_timeout=soon", "no parameter 'socket_timeout'; allowed is db, "),
+        ("redis://one?db=soon", "no parameter 'db', or it cannot be"),
         (
             "redis+sentinel://one/house?sentinel_pasword=x",
             "no parameter 'sentinel_pasword'; allowed is sentinel_username, sentinel_password$",
@@ -152,8 +161,19 @@ async def _cluster(folder: Path) -> AsyncIterator[int]:
         ("rediss+sentinel://one/house?db=1", "allowed is sentinel_username, .*, ssl_ca_certs, "),
         ("rediss+cluster://one?sentinel_password=x", "allowed is ssl_ca_certs, ssl_certfile, "),
         ("redis+cluster://one?ssl_ca_certs=/ca", "allowed is none"),
+        (
+            "redis://one?sentinel_password=x",
+            "redis:// has no parameter 'sentinel_password'; allowed is db, username, password$",
+        ),
+        ("redis://one/2?ssl_ca_certs=", "no parameter 'ssl_ca_certs'"),
+        ("redis://one?socket_timeout=1", "no parameter 'socket_timeout'"),
+        ("unix:///run/redis.sock?pasword=x", "unix:// has no parameter 'pasword'; allowed is db,"),
+        ("rediss://one?ssl_ca_cert=/ca", "'ssl_ca_cert'; allowed is db, .*, ssl_ca_certs, "),
+        ("redis://one?pasword", "no parameter 'pasword'"),
+        ("redis://:secret/word@one", "^redis.url: redis:// has no parameter, or it cannot be"),
     ],
 )
 def test_a_url_that_names_no_fleet_says_what_would(url: str, told: str) -> None:
+    assert not fits(url)
     with pytest.raises(SettingsError, match=told):
         redis_fleet(url, timeout_s=1)
