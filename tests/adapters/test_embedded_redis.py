@@ -308,10 +308,28 @@ def test_a_server_on_the_path_comes_first(tmp_path: Path, monkeypatch: pytest.Mo
         assert find_server() == str(program)
 
 
+def test_a_server_beside_python_is_found_where_its_folder_is_not_on_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where `.venv/bin/memory-gateway` is called by its path."""
+    beside, elsewhere = tmp_path / "venv" / "bin", tmp_path / "elsewhere"
+    for folder in (beside, elsewhere):
+        folder.mkdir(parents=True)
+        (folder / "redis-server").write_text("#!/bin/sh\n")
+        (folder / "redis-server").chmod(0o700)
+    (beside / "python").symlink_to(sys.executable)
+    monkeypatch.setattr(sys, "executable", str(beside / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert find_server() == str(beside / "redis-server")
+    monkeypatch.setenv("PATH", str(elsewhere))
+    assert find_server() == str(elsewhere / "redis-server"), "one on PATH was put there by choice"
+
+
 def test_without_any_server_the_error_says_how_to_get_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     monkeypatch.setattr(embedded_redis.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(SettingsError, match=r"apt install redis-server.*redis\.url") as caught:
         find_server()
