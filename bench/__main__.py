@@ -35,7 +35,7 @@ from bench.recalls import checked, recalls
 from bench.report import Figures, show
 from bench.streams import OPENED_PER_S
 from bench.upstream import PAUSE_S
-from gateway.adapters.embed_fastembed import DEFAULT_MODEL
+from gateway.adapters.embed_fastembed.embedder import DEFAULT_MODEL
 
 USERS, MEMORIES, DIMENSIONS = 200, 100_000, 384
 HYBRID = f"openai:bench:{DIMENSIONS}"
@@ -186,7 +186,7 @@ class Bench:
             return self._rounds(gateways, up, single=False)
 
     def local(self) -> Figures | None:
-        """One connection with a vector of each question computed in the gateway's own process, and
+        """One connection with a vector of each question computed by the gateway's own embedder, and
         how long its event loop is held meanwhile."""
         command = [sys.executable, "-m", "bench.embedder", "300"]
         command += [str(self.model)] if self.model else []
@@ -206,7 +206,7 @@ class Bench:
                 embedding__provider="fastembed",
                 **chosen,
             )
-            open_.enter_context(gateway)  # on both cores: ONNX computes in a thread of its own
+            open_.enter_context(gateway)  # on both cores: ONNX computes in a process of its own
             self._until_embedding(gateway)
             figures = self._rounds({"direct": up, "local": gateway}, up, connections=4)
             host, _, port = gateway.url.removeprefix("http://").partition(":")

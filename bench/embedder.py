@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from bench.data import question
-from gateway.adapters.embed_fastembed import FastembedEmbedder
+from gateway.adapters.embed_fastembed.embedder import FastembedEmbedder
 
 
 async def run(count: int, model_path: Path | None) -> dict[str, float] | None:

@@ -100,7 +100,8 @@ class Process:
         return _kilobytes(self.child.pid, "status", "RssAnon:") / 1024
 
     def anonymous_by_process(self) -> dict[str, float]:
-        """Anonymous resident memory of each process, in MB: the gateway, Redis, the store's.
+        """Anonymous resident memory of each process, in MB: the gateway, Redis, the store's, and
+        the embedder's.
 
         A page that two of them share counts for each by half: while Redis rewrites its log, a
         fork holds nearly all of Redis's pages a second time, and none of it is more memory.
@@ -137,9 +138,12 @@ def _kilobytes(pid: int, file: str, name: str) -> int:
 
 
 def _name(pid: int) -> str:
-    """What a child of the gateway is: `redis-server`, or the store, a Python that is told so."""
+    """What a child of the gateway is: `redis-server`, or a Python that is told what."""
     told = Path(f"/proc/{pid}/cmdline").read_bytes()
-    return "store" if b"qdrant" in told else Path(f"/proc/{pid}/comm").read_text().strip()
+    for name, word in (("embedder", b"embed_fastembed"), ("store", b"qdrant")):
+        if word in told:
+            return name
+    return Path(f"/proc/{pid}/comm").read_text().strip()
 
 
 def upstream(port: int, work: Path, pin: set[int] | None) -> Process:

@@ -15,7 +15,7 @@ import orjson
 
 from gateway.adapters.embed_auto import AutoEmbedder
 from gateway.adapters.embed_cached import CachedEmbedder
-from gateway.adapters.embed_fastembed import DEFAULT_MODEL, FastembedEmbedder, installed
+from gateway.adapters.embed_fastembed.embedder import DEFAULT_MODEL, FastembedEmbedder, installed
 from gateway.adapters.embed_none import NoEmbedder
 from gateway.adapters.embed_openai import OpenAIEmbedder
 from gateway.config import AppSettings, extraction_prompt

@@ -97,7 +97,7 @@ def ana(gateway: GatewayProcess) -> Chat:
 
 
 def children(gateway: GatewayProcess) -> dict[str, int]:
-    """The gateway's own processes: `redis` and `qdrant`."""
+    """The gateway's own processes: `redis`, `qdrant` and `embedder`."""
     found: dict[str, int] = {}
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
@@ -113,6 +113,8 @@ def children(gateway: GatewayProcess) -> dict[str, int]:
             found["redis"] = int(entry.name)
         elif str(gateway.data_dir / "qdrant").encode() in command:
             found["qdrant"] = int(entry.name)
+        elif b"embed_fastembed" in command:
+            found["embedder"] = int(entry.name)
     return found
 
 

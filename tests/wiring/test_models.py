@@ -12,7 +12,7 @@ import pytest
 from gateway import config
 from gateway.adapters.embed_auto import AutoEmbedder
 from gateway.adapters.embed_cached import CachedEmbedder
-from gateway.adapters.embed_fastembed import DEFAULT_MODEL, FastembedEmbedder
+from gateway.adapters.embed_fastembed.embedder import DEFAULT_MODEL, FastembedEmbedder
 from gateway.adapters.embed_none import NoEmbedder
 from gateway.adapters.embed_openai import OpenAIEmbedder
 from gateway.core.errors import EmbedderUnavailable, SettingsError
