@@ -1,8 +1,9 @@
 """Whether what is deployed fits together, and whether the program takes what it is given there.
 
 `rendered.py DOCKERFILE FILE…` reads a rendered chart or a compose file, beside the image's own
-settings: does the program start with these settings and arguments, does what selects, scales,
-asks or routes to pods find them, and where it looks? Each fault is a line; exit 1 if there is any.
+settings: does the program start with these settings and arguments, is no key given twice, and does
+what selects, scales, asks, scrapes or routes to pods find them, and where it looks? Each fault is a
+line; exit 1 if there is any.
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ def _of_chart(objects: list[Object], image: Labels) -> Iterator[str]:
             yield from _refused(given, container["args"])
             yield from _asked_amiss(name, container)
     yield from _finds_no_pods(objects, pods)
+    yield from _finds_no_service(objects)
     for name, each in kinds.get("HorizontalPodAutoscaler", {}).items():
         if each["spec"]["scaleTargetRef"]["name"] not in pods:
             yield f"{name}: there is no deployment that it could scale"
@@ -120,7 +122,7 @@ def _asked_amiss(name: str, container: Object) -> Iterator[str]:
 
 
 def _finds_no_pods(objects: list[Object], pods: Mapping[str, Object]) -> Iterator[str]:
-    """Services, budgets, policies and monitors: the pods that each selects, and their ports."""
+    """Services, budgets, policies and PodMonitors: the pods that each selects, and their ports."""
     for each in objects:
         kind, spec = each["kind"], each.get("spec", {})
         if kind == "Service":
@@ -138,6 +140,18 @@ def _finds_no_pods(objects: list[Object], pods: Mapping[str, Object]) -> Iterato
         there = {p["name"] for pod in found for c in pod["spec"]["containers"] for p in c["ports"]}
         if not found or not ports <= there:
             yield f"{kind} {each['metadata']['name']}: it finds no pods, or not these ports of them"
+
+
+def _finds_no_service(objects: list[Object]) -> Iterator[str]:
+    """ServiceMonitors: Prometheus would scrape nothing, and say so nowhere."""
+    services = [each for each in objects if each["kind"] == "Service"]
+    for each in objects:
+        if each["kind"] == "ServiceMonitor":
+            found = [s for s in services if _has(s, each["spec"]["selector"]["matchLabels"])]
+            there = {port["name"] for s in found for port in s["spec"]["ports"]}
+            if not found or not {end["port"] for end in each["spec"]["endpoints"]} <= there:
+                name = each["metadata"]["name"]
+                yield f"ServiceMonitor {name}: it finds no service, or not these ports of one"
 
 
 def _has(pod: Object, labels: Labels) -> bool:

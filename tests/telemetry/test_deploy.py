@@ -105,6 +105,57 @@ def test_what_compose_gives_the_program_is_what_it_takes(
     assert said in told.stderr
 
 
+RENDERED = """
+kind: ConfigMap
+metadata: {name: house}
+data: {GATEWAY_IDENTITY__TRUSTED_PEERS: 10.0.0.0/8}
+---
+kind: Deployment
+metadata: {name: house}
+spec:
+  selector: {matchLabels: {is: pod}}
+  template:
+    metadata: {labels: {is: pod}}
+    spec:
+      containers:
+        - envFrom: [configMapRef: {name: house}]
+          args: [serve]
+          ports: [{name: http}]
+---
+kind: Service
+metadata: {name: house, labels: {is: service}}
+spec: {selector: {is: pod}, ports: [{name: web, targetPort: http}]}
+---
+kind: ServiceMonitor
+metadata: {name: house}
+spec: {selector: {matchLabels: {is: service}}, endpoints: [{port: web}]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("was", "made", "said"),
+    [
+        ("", "", ""),
+        ("{is: service}}, end", "{is: pod}}, end", "ServiceMonitor house: it finds no service"),
+        (
+            "[{port: web}]",
+            "[{port: http}]",
+            "ServiceMonitor house: it finds no service, or not the",
+        ),
+        ("{is: pod}, ports", "{is: Pod}, ports", "Service house: it finds no pods"),
+    ],
+    ids=["as it is", "monitor's labels", "monitor's port", "service's labels"],
+)
+def test_what_is_rendered_fits_together(tmp_path: Path, was: str, made: str, said: str) -> None:
+    rendered = tmp_path / "rendered.yaml"
+    assert was in RENDERED
+    rendered.write_text(RENDERED.replace(was, made) if was else RENDERED)
+    asked = [sys.executable, DEPLOY / "rendered.py", DEPLOY / "Dockerfile", rendered]
+    told = subprocess.run(asked, capture_output=True, text=True, check=False)
+    assert (told.returncode, told.stderr.count("\n")) == (bool(said), bool(said))
+    assert said in told.stderr
+
+
 def test_what_the_workers_are_scaled_by_is_served_by_the_adapter() -> None:
     """Rendered, and with all else that the chart asks for, in `make check-deploy`."""
     chart = (DEPLOY / "kubernetes" / "templates" / "worker.yaml").read_text()
