@@ -35,7 +35,12 @@ def main(dockerfile: Path, *files: Path) -> int:
     image = dict(IN_IMAGE.findall(dockerfile.read_text()))
     faults = 0
     for file in files:
-        objects = [each for each in yaml.safe_load_all(file.read_text()) if each]
+        try:
+            objects = [each for each in yaml.load_all(file.read_text(), _Once) if each]
+        except yaml.constructor.ConstructorError as exc:
+            print(f"{file.name}: {exc.problem}, in line {_line(exc)}", file=sys.stderr)
+            faults += 1
+            continue
         composed = "services" in objects[0]
         told = _of_compose(objects[0], image) if composed else _of_chart(objects, image)
         said = list(dict.fromkeys(told))  # what two containers have in common is one fault
@@ -45,6 +50,23 @@ def main(dockerfile: Path, *files: Path) -> int:
             print(f"{file.name}: its settings and arguments are taken, and all fits together")
         faults += len(said)
     return 1 if faults else 0
+
+
+class _Once(yaml.SafeLoader):
+    """YAML whose keys stand once: of two the last would count, and the API server refuses them."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Object:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen and key.value != "<<":
+                problem = f"{key.value} is given twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _line(exc: yaml.constructor.ConstructorError) -> int:
+    return exc.problem_mark.line + 1 if exc.problem_mark else 0
 
 
 def _of_compose(project: Object, image: Labels) -> Iterator[str]:

@@ -143,8 +143,13 @@ spec: {selector: {matchLabels: {is: service}}, endpoints: [{port: web}]}
             "ServiceMonitor house: it finds no service, or not the",
         ),
         ("{is: pod}, ports", "{is: Pod}, ports", "Service house: it finds no pods"),
+        (
+            "data: {",
+            "data: {GATEWAY_IDENTITY__TRUSTED_PEERS: 127.0.0.1, ",
+            "given twice, in line 4",
+        ),
     ],
-    ids=["as it is", "monitor's labels", "monitor's port", "service's labels"],
+    ids=["as it is", "monitor's labels", "monitor's port", "service's labels", "key twice"],
 )
 def test_what_is_rendered_fits_together(tmp_path: Path, was: str, made: str, said: str) -> None:
     rendered = tmp_path / "rendered.yaml"
