@@ -7,6 +7,7 @@ Keys (`n` is the tenant's partition, so that one tenant's keys share one slot):
                                        u<mark>: how many messages were new in the request that
                                                 ends with it, where its answer broke off
                                        a<session>: when it was last active
+                                       l<session>: the mark of what the user said last
                                        n<session>: its id, "p" ours, "s" a client's, sealed
                                        i<session>: what was injected there, sealed
     {p<n>}:conv:<tenant>:old   hash    the generation before, read where the newer one has nothing
@@ -91,6 +92,11 @@ class RedisState:
         answer = await self._open(owner, opening, name, marks[-CHUNK:], len(marks) > CHUNK)
         if answer[0] == 0:  # a long loop of tools, or the first sight of a long history
             answer = await self._open(owner, opening, name, marks, False)
+        if answer[0] == -2:
+            # The same words ("hi") begin another one. An id is derived of them and of the time.
+            anew = (f"{marks[0]} {opening.now!r}",)
+            name = session_id(owner, anew, now=opening.now, idle_gap_s=opening.idle_gap_s)
+            answer = await self._open(owner, opening, name, marks, False, anew=True)
         if answer[0] == -1:
             raise OwnerGone("this user was erased a moment ago", code="owner_gone")
         _, kept_name, fresh, sealed, standing, session = answer
@@ -104,16 +110,26 @@ class RedisState:
         )
 
     def _open(
-        self, owner: Owner, opening: Opening, name: str, marks: Sequence[str], more: bool
+        self,
+        owner: Owner,
+        opening: Opening,
+        name: str,
+        marks: Sequence[str],
+        more: bool,
+        *,
+        anew: bool = False,
     ) -> Awaitable[Any]:
         of, session = _names(owner.tenant), _hashed(owner, name)
         if opening.session is None:
             kept_name = b"p" + name.encode()
         else:
             kept_name = b"s" + self._cipher.seal(owner, name.encode(), _place("name", session))
+        turn_at = 0 if marks and marks[-1] == opening.turn else -1
+        if turn_at < 0 and opening.turn in marks:  # a loop of tools
+            turn_at = len(marks) - 1 - marks.index(opening.turn)
         numbers = (
             f"{opening.now!r} {opening.idle_gap_s!r} {IDLE_S} {ENTRIES_PER_GENERATION}"
-            f" {len(marks)} {int(more)} {int(opening.session is not None)}"
+            f" {len(marks)} {int(more)} {int(opening.session is not None)} {turn_at} {int(anew)}"
         )
         args = [numbers, session, kept_name, secrets.token_hex(8), "\n".join(reversed(marks))]
         if opening.alone is not None:

@@ -190,6 +190,7 @@ class _Way:
             now=visit.now,
             idle_gap_s=visit.settings.identity.session_idle_gap_s,
             alone=alone,
+            turn=visit.turn_mark,
         )
         await self._unnoted.pay(visit.services.state, owner)
         return await visit.services.state.open(owner, opening)

@@ -17,7 +17,8 @@ class Opening:
     `marks` are fingerprints of its messages in order (`core/capture`), system ones left out;
     `session` is the id that the client named, if any. `alone` is the mark that the last answer
     among them has by itself, and how many messages follow it: it counts where the answer is not
-    known in its place, as the message before it was changed.
+    known in its place, as the message before it was changed. `turn` is the mark of the last user
+    message.
     """
 
     marks: tuple[str, ...]
@@ -25,6 +26,7 @@ class Opening:
     now: Instant
     idle_gap_s: float
     alone: tuple[str, int] | None = None
+    turn: str = ""
 
 
 @dataclass(frozen=True, slots=True)

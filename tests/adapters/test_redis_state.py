@@ -74,6 +74,37 @@ async def test_the_next_message_continues_it_and_alone_is_new(
     assert (second.session, second.fresh) == (first.session, 1)
 
 
+async def test_opening_words_that_come_again_once_it_went_on_begin_another(
+    state: RedisState, ann: Owner
+) -> None:
+    async def said_and_answered(text: str, turn: str) -> Conversation:
+        *request, _ = text.split()
+        marks = said(" ".join(request))
+        found = await state.open(ann, Opening(marks, None, NOON, GAP, turn=turn))
+        await state.note_seen(ann, found.session, said(text), now=NOON)
+        return found
+
+    first = await said_and_answered("hi hello", turn=">hi")
+    again = await said_and_answered("hi hello", turn=">hi")
+    assert (again.session, again.fresh) == (first.session, 0)  # a retry: nothing came between
+    await said_and_answered("hi hello u2 a2", turn="hello>u2")
+    other = await said_and_answered("hi hello", turn=">hi")
+    assert (other.session != first.session, other.fresh) == (True, 1)
+    then = await said_and_answered("hi hello v2 b2", turn="hello>v2")
+    assert (then.session, then.fresh) == (other.session, 1)
+    back = await said_and_answered("hi hello u2 a2 u3 a3", turn="a2>u3")
+    assert (back.session, back.fresh) == (first.session, 1)
+
+
+async def test_what_tools_answered_is_not_going_on(state: RedisState, ann: Owner) -> None:
+    first = await state.open(ann, Opening(said("u1"), None, NOON, GAP, turn=">u1"))
+    loop = await state.open(ann, Opening(said("u1 calls tool"), None, NOON, GAP, turn=">u1"))
+    await state.note_seen(ann, loop.session, said("u1 calls tool"), now=NOON)
+    again = await state.open(ann, Opening(said("u1"), None, NOON, GAP, turn=">u1"))
+    assert first.session == loop.session == again.session
+    assert again.fresh == 0
+
+
 async def test_an_answer_that_is_known_by_itself_continues_it_too(
     state: RedisState, ann: Owner
 ) -> None:

@@ -141,6 +141,19 @@ async def test_a_client_that_sends_its_last_few_messages_says_each_of_them_once(
     assert len({exchange.session for exchange in said}) == 1
 
 
+async def test_a_chat_that_begins_with_the_same_words_hears_what_was_just_said_in_the_other(
+    gateway: House, upstream: ScriptedUpstream
+) -> None:
+    opening = [user("hi"), assistant("Gladly.")]
+    await chat(gateway, opening[0])
+    await chat(gateway, *opening, user("I am allergic to peanuts."))
+    await chat(gateway, opening[0])
+    await chat(gateway, *opening, user("Which snack for tonight?"))
+    assert "allergic to peanuts" in sent(upstream)
+    said = await gateway.handed_over()
+    assert len({exchange.session for exchange in said}) == 2
+
+
 @pytest.mark.parametrize("last", [100, 4], ids=["whole history", "last four"])
 async def test_a_client_that_wraps_its_last_message_in_documents_says_each_of_them_once(
     gateway: House, upstream: ScriptedUpstream, last: int

@@ -20,6 +20,8 @@ for mark in string.gmatch(ARGV[5], '[^\n]+') do
   local field = 'm' .. mark
   local kept = redis.call('HGET', KEYS[1], field)
   if kept and string.sub(kept, 1, 1) == '1' then
+    -- Of two conversations that began alike the one that spoke last has the opening.
+    if kept ~= '1' .. ARGV[3] then redis.call('HSET', KEYS[1], field, '1' .. ARGV[3]) end
     run = run + 1
     if run >= tonumber(ARGV[4]) then return 1 end
   else

@@ -2,25 +2,28 @@
 -- KEYS: conv, conv:old, standing, gone
 -- ARGV: numbers in a line (the client spends 2 µs on each argument): now, idle gap, ttl, entries a
 --         generation may have, how many marks, 1 if there are earlier ones, 1 if the client named
---         the session;
+--         the session, how many messages follow the user's last (-1: none of them is a user's), 1 to
+--         begin anew;
 --       session (named or to be begun), its id to keep, a standing version to begin,
 --       the marks from the latest on in lines; if any, the mark that the last answer has by itself
 --         and how many messages follow it
--- Returns {-1} erased; {0} none seen, look at earlier marks too; else
+-- Returns {-1} erased; {0} none seen, look at earlier marks too; {-2} a lone message that began a
+--   conversation which has gone on since: begin anew, under an id of its own; else
 --   {1, session id as kept, new messages, injected as kept or nil, standing version, session}
 if redis.call('EXISTS', KEYS[4]) == 1 then return {-1} end
 local numbers = {}
 for number in string.gmatch(ARGV[1], '%S+') do numbers[#numbers + 1] = tonumber(number) end
 local now_text = string.match(ARGV[1], '^%S+')
-local now, gap, ttl, most, count, more, named = unpack(numbers)
+local now, gap, ttl, most, count, more, named, turn_at, anew = unpack(numbers)
 local function get(field)
   return redis.call('HGET', KEYS[1], field) or redis.call('HGET', KEYS[2], field)
 end
-local known, seen_at, seen_in
+local known, seen_at, seen_in, turn
 local looked, latest = 0, string.match(ARGV[5], '^[^\n]+')
 local alone, follow = string.match(ARGV[6] or '', '^(%S+) (%d+)$')
 follow = tonumber(follow)
 for mark in string.gmatch(ARGV[5], '[^\n]+') do
+  if looked == turn_at then turn = mark end
   local kept = get('m' .. mark) or (looked == follow and get('m' .. alone))
   if kept then
     local where = string.sub(kept, 2)
@@ -34,7 +37,11 @@ for mark in string.gmatch(ARGV[5], '[^\n]+') do
 end
 if not seen_at and more == 1 then return {0} end
 local session = ARGV[2]
-if named == 0 and known then
+if count == 1 and named == 0 and seen_at and anew == 0 then
+  local asked_last = get('l' .. seen_in)
+  if asked_last and asked_last ~= latest then return {-2} end
+end
+if named == 0 and known and anew == 0 then
   local last = tonumber(get('a' .. known) or '')
   if last and now - last <= gap then session = known end
 end
@@ -55,6 +62,7 @@ if born and (now - born > ttl or redis.call('HLEN', KEYS[1]) > most) then
 end
 if not born then redis.call('HSET', KEYS[1], 'born', now_text) end
 redis.call('HSET', KEYS[1], 'a' .. session, now_text, 'n' .. session, name)
+if turn then redis.call('HSET', KEYS[1], 'l' .. session, turn) end
 if injected then redis.call('HSETNX', KEYS[1], 'i' .. session, injected) end
 if latest and (again or seen_at ~= 0) then
   redis.call('HSET', KEYS[1], 'm' .. latest, '0' .. session)
