@@ -109,6 +109,9 @@ def either_way(request: pytest.FixtureRequest) -> Path | None:
         (("queue",), "COMMAND"),
         (("users", "erase"), "USER"),
         (("users", "import", "none.ndjson"), "none.ndjson cannot be read: No such file"),
+        (("users", "erase", ""), "USER: '' given; what is meant must be named"),
+        (("users", "export", "mara", "--app", " "), "--app: ' ' given"),
+        (("queue", "retry", ""), "ID: '' given"),
         (("keys", "create", "--requests-per-minute", "-1"), "requests-per-minute"),
         (("eval",), "FILE"),
         (("eval", "f", "--format", "csv"), "invalid choice: 'csv'"),
@@ -400,8 +403,27 @@ def test_what_the_gateway_refuses_is_said_in_its_words(run: Run, tmp_path: Path)
     lines = tmp_path / "in.ndjson"
     lines.write_text('{"user": "mara", "kind": "nonsense"}')
     code, _, err = run("users", "import", str(lines))
-    assert code == 1
+    assert code == 2
     assert "line 1:" in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.usefixtures("either_way")
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("keys", "create", "--app", "the shop"), "app: an app's name has"),
+        (("keys", "create", "--label", "x" * 201), "label: "),
+        (("users", "export", "mara\nleo"), "user: a user's id has"),
+        (("users", "erase", "mara", "--app", "the shop"), "app: an app's name has"),
+    ],
+)
+def test_what_could_be_done_nowhere_is_bad_usage(
+    run: Run, words: tuple[str, ...], says: str
+) -> None:
+    code, out, err = run(*words)
+    assert (code, out) == (2, "")
+    assert says in err
     assert err.count("\n") == 1
 
 

@@ -128,37 +128,39 @@ def _parser() -> _Parser:
 
 def _users(users: argparse._SubParsersAction[_Parser], command: _Command) -> None:
     listed = command("list", "cli.operating:list_users", "users known", users)
-    listed.add_argument("--app", help="of this app alone")
+    listed.add_argument("--app", type=_some, help="of this app alone")
     export = command("export", "cli.operating:export_user", "write everything remembered", users)
     taken = command("import", "cli.operating:import_users", "take exported memories back", users)
     erase = command("erase", "cli.operating:erase_user", "erase a user for good", users)
     command("erasures", "cli.upkeep:erasures", "erasures, as `restore` takes them", users)
     for one in (export, erase):
-        one.add_argument("user", metavar="USER")
-        one.add_argument("--app", default="default", help='default: "default"')
+        one.add_argument("user", type=_some, metavar="USER")
+        one.add_argument("--app", type=_some, default="default", help='default: "default"')
     export.add_argument("--output", "-o", type=Path, metavar="FILE", help="instead of stdout")
     recalls = command(
         "recordings", "cli.operating:export_recordings", "recorded recalls, for `replay`", users
     )
-    recalls.add_argument("user", metavar="USER")
-    recalls.add_argument("--app", default="default", help='default: "default"')
+    recalls.add_argument("user", type=_some, metavar="USER")
+    recalls.add_argument("--app", type=_some, default="default", help='default: "default"')
     recalls.add_argument("--output", "-o", type=Path, metavar="FILE", help="instead of stdout")
     erase.add_argument("--yes", "-y", action="store_true", help="do not ask on a terminal")
     taken.add_argument("file", metavar="FILE", help='exported lines; "-" is stdin')
-    taken.add_argument("--app", help="into this app, whatever the lines say")
-    taken.add_argument("--user", help="for this user, whatever the lines say")
+    taken.add_argument("--app", type=_some, help="into this app, whatever the lines say")
+    taken.add_argument("--user", type=_some, help="for this user, whatever the lines say")
 
 
 def _queue(queue: argparse._SubParsersAction[_Parser], command: _Command) -> None:
     command("status", "cli.operating:queue_status", "how much waits, and how long", queue)
     command("dead", "cli.operating:queue_dead", "what could not be distilled", queue)
     retry = command("retry", "cli.operating:queue_retry", "try dead letters again", queue)
-    retry.add_argument("id", nargs="?", metavar="ID", help="one; all without it")
+    retry.add_argument("id", nargs="?", type=_some, metavar="ID", help="one; all without it")
 
 
 def _keys(keys: argparse._SubParsersAction[_Parser], command: _Command) -> None:
     create = command("create", "cli.operating:create_key", "make a key; it is shown once", keys)
-    create.add_argument("--app", default="default", help='the app that it fixes ("default")')
+    create.add_argument(
+        "--app", type=_some, default="default", help='the app that it fixes ("default")'
+    )
     create.add_argument("--label", default="", help="what it is for")
     create.add_argument(
         "--requests-per-minute", type=_count, metavar="N", help="more are 429; no limit without it"
@@ -171,14 +173,21 @@ def _keys(keys: argparse._SubParsersAction[_Parser], command: _Command) -> None:
     )
     command("list", "cli.operating:list_keys", "keys, without their secrets", keys)
     revoke = command("revoke", "cli.operating:revoke_key", "refuse a key from now on", keys)
-    revoke.add_argument("id", metavar="ID", help="as `keys list` shows it")
+    revoke.add_argument("id", type=_some, metavar="ID", help="as `keys list` shows it")
 
 
 def _audit(audit: argparse._SubParsersAction[_Parser], command: _Command) -> None:
     show = command("show", "cli.operating:show_audit", "the latest entries, newest first", audit)
-    show.add_argument("--app", help="of this app alone")
-    show.add_argument("--user", help="about this user alone")
+    show.add_argument("--app", type=_some, help="of this app alone")
+    show.add_argument("--user", type=_some, help="about this user alone")
     show.add_argument("--limit", type=_count, default=100, metavar="N", help="default: 100")
+
+
+def _some(text: str) -> str:
+    """A script's variable that is empty must not come to mean everything, or another path."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError(f"{text!r} given; what is meant must be named")
+    return text
 
 
 def _count(text: str) -> int:

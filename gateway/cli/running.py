@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 FILE = "gateway.json"
 TOKEN_FILE = "admin.token"  # noqa: S105 - a file name
+_AS_ASKED = (400, 413, 422)
+"""Refused for what was asked, whatever there is: bad usage."""
 TIMEOUT_S = 300.0
 """An erasure or a large import may take long; a person can interrupt."""
 
@@ -104,7 +106,7 @@ class Admin:
         async with self._client.stream("GET", f"/admin/v1{path}") as answer:
             if answer.status_code != 200:
                 await answer.aread()
-                raise Failed(_reason(answer))
+                raise _failed(answer)
             async for part in answer.aiter_bytes():
                 yield part
 
@@ -119,15 +121,16 @@ class Admin:
                 " try again, or stop it to work on its data directly"
             ) from exc
         if answer.is_error:
-            raise Failed(_reason(answer))
+            raise _failed(answer)
         return answer
 
 
-def _reason(answer: httpx.Response) -> str:
+def _failed(answer: httpx.Response) -> Failed:
+    code = 2 if answer.status_code in _AS_ASKED else 1
     try:
-        return str(answer.json()["error"]["message"])
+        return Failed(str(answer.json()["error"]["message"]), code=code)
     except (ValueError, KeyError, TypeError):
-        return f"the gateway answered HTTP {answer.status_code}"
+        return Failed(f"the gateway answered HTTP {answer.status_code}", code=code)
 
 
 @contextlib.asynccontextmanager

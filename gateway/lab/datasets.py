@@ -86,6 +86,8 @@ def _jsonl(text: str, path: Path) -> Iterator[UserData]:
             continue
         try:
             row = _json(line)
+            if not isinstance(row, dict):
+                raise TypeError("a JSON object is needed, one user's (docs/formats.md)")
             memories = tuple(_memory(m) for m in row["memories"])
             questions = tuple(_asking(q) for q in row["questions"])
             _all_different(m.id for m in memories)

@@ -62,7 +62,7 @@ def _users(text: str, path: Path) -> Iterator[UserRecordings]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = _object(line)
             recalls = sorted((_recording(r) for r in row["recalls"]), key=lambda r: r.at)
             memories = tuple(from_export(memory) for memory in row["memories"])
             yield UserRecordings(
@@ -77,6 +77,16 @@ def _users(text: str, path: Path) -> Iterator[UserRecordings]:
             ) from exc
         except (ValueError, TypeError, AttributeError) as exc:
             raise BadRequest(f"{path}, line {n}: {exc}") from exc
+
+
+def _object(line: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        row = None
+    if not isinstance(row, dict):
+        raise BadRequest("no JSON object; `users recordings` writes such files")
+    return row
 
 
 def _recording(row: Mapping[str, Any]) -> Recording:

@@ -122,7 +122,8 @@ async def test_labelled_questions_are_scored_then_and_now(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("{", "line 1"),
+        ("{", "line 1: no JSON object; `users recordings` writes such files"),
+        ("[1]", "line 1: no JSON object"),
         ('{"user": "ana", "memories": []}', "'recalls' is missing"),
         ('{"user": "ana", "memories": [{}], "recalls": []}', "line 1"),
         ('{"user": "ana", "memories": [], "recalls": [{"id": "x"}]}', "is missing"),
