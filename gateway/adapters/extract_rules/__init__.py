@@ -50,9 +50,9 @@ def facts_in(text: str, known: Known = ()) -> list[dict[str, Any]]:
         plain = bare(clause)
         found = (
             list(facts_of(plain, known))
-            # "No me gusta": what leads in where English is spoken may be the negation here.
             or list(tongues.facts_of(clause, known))
-            or list(tongues.facts_of(plain, known))
+            # "No vivo en Madrid": what leads in where English is spoken may be the negation here.
+            or list(tongues.facts_of(bare(clause, no_denies=True), known))
         )
         if not found and greets(text) and (m := INTRODUCTION.match(plain)):
             found = list(name(m, known)) if plain[-len(m["value"]) :][:1].isupper() else []

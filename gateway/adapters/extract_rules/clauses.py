@@ -1,8 +1,9 @@
 """A message cut into the clauses that state something about the one who wrote it.
 
-Strategy: what is fenced, cited or quoted is hidden first; sentences that suppose, ask or give
-text to work on are left out; the rest is cut where a new statement begins, so that "I like
-tea, and my name is Ana" is two and "I like tea, coffee and cake" is one.
+Strategy: what is fenced, cited or quoted is hidden first; a message that plays or jokes states
+nothing; sentences that suppose, ask, give text to work on or let somebody else speak are left out;
+the rest is cut where a new statement begins, so that "I like tea, and my name is Ana" is two and
+"I like tea, coffee and cake" is one.
 """
 
 from __future__ import annotations
@@ -34,13 +35,15 @@ _JOINT = re.compile(
     rf"|\s{{1,9}}[-–—]\s{{1,9}})(?={_STARTS})",
     re.IGNORECASE,
 )
-_FILLER = re.compile(
+_LEADS_IN = (
     r"^(?:(?:well|hi|hello|hey|also|actually|btw|by the way|so|oh|ok|okay|and|but|please|just so"
-    r" you know|fyi|note that|for the record|as you know|no|yes|sure|thanks|thank you|today|now"
+    r" you know|fyi|note that|for the record|as you know|{no}|yes|sure|thanks|thank you|today|now"
     r"|hallo|hola|bonjour|übrigens|por cierto|au fait"
-    r"|honestly|anyway|first|besides|sorry|correction|hi there|hello there)\b[\s,:!-]*)+",
-    re.IGNORECASE,
+    r"|honestly|anyway|first|besides|sorry|correction|hi there|hello there)\b[\s,:!-]*)+"
 )
+_FILLER = re.compile(_LEADS_IN.format(no="no"), re.IGNORECASE)
+# "No vivo en Madrid": in Spanish the word itself denies, unless it stands apart.
+_FILLER_OR_NO = re.compile(_LEADS_IN.format(no=r"no(?=\s{0,9}[,:!.-])"), re.IGNORECASE)
 _SUPPOSED = re.compile(
     r"\b(?:if (?:i|my|we|only)|suppos(?:e|ing)|imagine|pretend|let's say|lets say|what if|assume"
     r"|hypothetically|as if|say that i|wish|character|story|role-?play|novel|act as"
@@ -61,6 +64,66 @@ _TASK = re.compile(
     r"|améliore|résume[sz]?|resume)\b",
     re.IGNORECASE,
 )
+# "Translate the following. I live in Rome": what comes then is the text.
+_TEXT_WORK = (
+    r"(?:translate|rewrite|rephrase|paraphrase|proofread|correct|summari[sz]e|übersetze?|korrigiere?"
+    r"|formuliere?|traduce|corrige|traduis|traduisez|résume[sz]?)"
+)
+_THE_TEXT = (
+    r"\b(?:this|these|below|following|my (?:text|essay|e-?mail|letter|bio|cv|draft)|folgende\w*"
+    r"|diese\w*|est[aeo]s?|siguientes?|cet?t?e?|suivante?s?)\b"
+)
+_TO_WORK_ON = re.compile(
+    rf"(?:^\W*|\b(?:please|you|you to) ){_TEXT_WORK}\b(?:\W*$|.{{0,80}}{_THE_TEXT})"
+    r"|\b(?:continue|complete|finish) (?:the|this|my) (?:story|poem|song|text|sentence|dialogue)\b"
+    r"|\bmake (?:this|it) sound\b",
+    re.IGNORECASE,
+)
+_ASKED_OF_TEXT = re.compile(
+    r"\bis (?:this|the following)(?: sentence| text| phrase)? (?:grammatically )?"
+    r"(?:correct|right|grammatical|idiomatic)(?: english| german| spanish| french)?\W*$"
+    r"|\bhow does (?:this|the following) sound\W*$"
+    r"|\b(?:in the following|(?:this|the following) (?:sentence|phrase|paragraph))\W*$",
+    re.IGNORECASE,
+)
+# A part that is played, or what is taken back as a joke: nothing in the whole message is meant.
+_PLAYED = re.compile(
+    r"\b(?:role[ -]?play\w*|pretend(?:ing)?"
+    r"|(?:in|for) this (?:game|scenario|scene|story|exercise),? (?:i|i'm|my)"
+    r"|in (?:my|this|the) dream|in my (?:novel|story)|for the sake of argument|my character"
+    r"|play(?:ing)? a character|rollenspiel|tun wir so|juego de rol|finge|jeu de rôle"
+    r"|(?:fais(?:ons)?|faire) semblant)\b"
+    r"|(?<!no )(?<!not )\b(?:just|only|i'm|i was|am) (?:kidding|joking)\b|\bjk\b|\bj/k\b"
+    r"|\bno,? wait\b|\bscratch that\b|\bnur (?:ein )?(?:spaß|scherz)\b|\bes (?:una )?broma\b"
+    r"|\bje (?:rigole|plaisante)\b|\s/s\b|[.!] (?-i:NOT)\b",
+    re.IGNORECASE,
+)
+_SAYS = (
+    r"(?:said|says|told|tells|wrote|writes|replied|replies|answered|claims|claimed|thinks|believes"
+    r"|goes|sings|sagt|sagte|meint|meinte|schreibt|schrieb|behauptet|dice|dijo|escribió|dit|disait"
+    r"|écrit|lyrics|quote)"
+)
+# "My friend said: I …", "Er sagt, ich …"; but "as I said, I …" is one's own.
+_LETS_SPEAK = re.compile(
+    r"(?:^|[,;:]\s)(?![^,;:]{0,80}\b(?:i|we|ich|wir|je|j'\w+|yo|nous)\b)[^,;:]{0,80}\b"
+    rf"{_SAYS}(?: (?:to )?(?:me|him|her|us|them|mir|uns|ihm|ihr|nos|nous))?\s?[:,]\s",
+    re.IGNORECASE,
+)
+_ATTRIBUTED = re.compile(rf",\s?{_SAYS}\b(?!\s(?:i|ich)\b)", re.IGNORECASE)
+# "Alice: I live in Rome", "The first line is: I …": what a colon introduces is somebody's words, or
+# an example, unless what stands before it says that it is the writer's own.
+_INTRODUCES = re.compile(rf":\s{{1,9}}(?={_STARTS})", re.IGNORECASE)
+_INTRODUCES_ONESELF = re.compile(
+    r"^\W*me\W*$|\b(?:i|we|ich|wir|je|j'ai|yo|about me|myself|note|notes|remember|reminder|forget"
+    r"|keep in mind|info|information|important|background|context|situation|details?|facts?"
+    r"|things?|question|update|edit|ps|btw|fyi|correction|profile|location|problem|preferences?"
+    r"|über mich|hintergrund|achtung|hinweis|wichtig|merke? dir|frage|sobre mí|nota|importante|ojo"
+    r"|recuerda|pregunta|à propos|rappel|attention|retiens|souviens-toi)\b",
+    re.IGNORECASE,
+)
+_WRITES = re.compile(
+    r"\b(?:wrote|writes?|writing|typed?|begins?|reads?|says?|said to)\b", re.IGNORECASE
+)
 _GREETED = re.compile(r"\W*(?:hi|hello|hey|good (?:morning|evening|afternoon))\b", re.IGNORECASE)
 
 
@@ -70,13 +133,17 @@ def clauses(text: str) -> list[str]:
     for hidden in (_FENCED, _CITED, _QUOTED):
         text = hidden.sub(lambda m: "\0" * len(m[0]), text)
     stated: list[str] = []
+    if _PLAYED.search(text):
+        return stated
     for sentence in _SENTENCE.findall(text):
+        if _TO_WORK_ON.search(sentence) or _ASKED_OF_TEXT.search(sentence):
+            break
         if _TASK.match(sentence):
             if ":" in sentence:
                 break
             continue
-        if not _SUPPOSED.search(sentence):
-            stated += _stated(sentence)
+        if not _SUPPOSED.search(sentence) and not _ATTRIBUTED.search(sentence):
+            stated += _stated(_own(sentence))
         if len(stated) >= MAX_CLAUSES:
             break
     return stated[:MAX_CLAUSES]
@@ -87,9 +154,22 @@ def greets(text: str) -> bool:
     return _GREETED.match(text) is not None
 
 
-def bare(clause: str) -> str:
-    """A clause without the small words that lead into it."""
-    return _FILLER.sub("", clause)
+def bare(clause: str, *, no_denies: bool = False) -> str:
+    """A clause without the small words that lead into it; "no" is one of them only where it stands
+    apart, if it denies what follows."""
+    return (_FILLER_OR_NO if no_denies else _FILLER).sub("", clause)
+
+
+def _own(sentence: str) -> str:
+    """A sentence as far as it is the writer's own."""
+    if colon := _INTRODUCES.search(sentence):
+        before = sentence[: colon.start()]
+        own = _INTRODUCES_ONESELF.search(before) and not _WRITES.search(before)
+        if bare(before) and not own:
+            return before
+    if given := _LETS_SPEAK.search(sentence):
+        return sentence[: given.start()]
+    return sentence
 
 
 def _stated(sentence: str) -> list[str]:

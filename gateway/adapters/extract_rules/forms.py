@@ -71,7 +71,7 @@ def _remember(m: Match, known: Known) -> Found:
 Reading: TypeAlias = Callable[[Match, Known], Found]
 
 _ALL: list[tuple[Reading, list[str]]] = [
-    (_remember, [r"(?:don't|do not|never) forget\s+(?:that\s+|:\s*)?<value>$"]),
+    (_remember, [r"(?:don't|do not|never) forget\s+(?!to\b|about\b)(?:that\s+|:\s*)?<value>$"]),
     (
         read.forget,
         [
@@ -159,8 +159,9 @@ _ALL: list[tuple[Reading, list[str]]] = [
     (
         read.plays,
         [
-            r"i (?:also )?play (?P<value>the \w+|(?:guitar|piano|violin|drums|chess|tennis|football"
-            r"|soccer|basketball|golf|badminton|hockey|rugby|volleyball))",
+            r"i (?:also )?play (?P<value>the (?!victim|fool|long|part|role|field|lottery|game)\w+"
+            r"|(?:guitar|piano|violin|drums|chess|tennis|football|soccer|basketball|golf|badminton"
+            r"|hockey|rugby|volleyball))",
         ],
     ),
     (
@@ -237,6 +238,7 @@ _ALL: list[tuple[Reading, list[str]]] = [
         [
             r"<order>(?:answer|reply|respond|speak|write|talk|communicate)(?: to)?"
             r"(?: me| my questions)?(?: back)?(?: only| always)? in <language>\b"
+            r"(?!\s+(?:what|how|why|who|where|whether)\b)"
             r"(?!.*\b(?:this|following|poem|story|essay)\b)…",
             r"<wish> (?:your |all |my )?(?:<answers> (?:to be )?)?in <language>",
         ],

@@ -49,18 +49,48 @@ _NO_OCCUPATIONS = frozenset({
 _NO_THING = re.compile(
     r"(?:it|that|this|these|those|them|you|your|him|her|his|its|how|what|when|where|the (?:way|idea"
     r"|first|second|last|new|one|other|following|answer|sound|look)|to see (?:it|that|this)|myself"
-    r"|nothing|anything|something|everything|all|one|both|neither|none|not|an? (?:lot|few|bit))\b",
+    r"|nothing|anything|something|everything|all|one|both|neither|none|not|an? (?:lot|few|bit)"
+    r"|to (?:say|admit|ask|bother|interrupt|break it)|when|if)\b",
     re.IGNORECASE,
 )
-_NO_PLACE = frozenset({
+NO_PLACE = frozenset({
     "fear", "peace", "hope", "hell", "harmony", "poverty", "sin", "a", "an", "my", "our", "your",
-    "his", "her", "their", "constant", "it", "here", "there", "this", "that", "shared",
+    "his", "her", "their", "constant", "it", "here", "there", "this", "that", "shared", "dark",
+    "light", "version", "step", "plan", "production", "remote",
+    # in German
+    "angst", "frieden", "armut", "saus", "hause", "scheidung", "sünde", "freiheit",
 })
+NO_HOMES = frozenset({
+    "linux", "ubuntu", "windows", "macos", "mac", "android", "ios", "kubernetes", "docker", "aws",
+    "azure", "gcp", "postgres", "postgresql", "mysql", "mongodb", "redis", "python", "java",
+    "javascript", "typescript", "rust", "go", "golang", "kotlin", "swift", "react", "vue", "django",
+    "angular", "svelte", "node", "nextjs", "flask", "fastapi", "rails", "git", "github", "gitlab",
+    "jira", "slack", "teams", "notion", "obsidian", "vim", "neovim", "emacs", "vscode", "chrome",
+    "firefox", "excel", "terraform", "graphql", "kafka", "spark", "wordpress", "shopify", "signal",
+    "telegram", "whatsapp", "bluesky", "mastodon",
+})
+"""What one moves to and works in, but does not live in."""
+_NO_NAMES_OF_OTHERS = frozenset(LANGUAGES) | frozenset({
+    "american", "british", "canadian", "australian", "indian", "mexican", "brazilian", "swiss",
+    "austrian", "belgian", "irish", "scottish", "welsh", "egyptian", "iranian", "persian", "iraqi",
+    "israeli", "pakistani", "bangladeshi", "nigerian", "kenyan", "ghanaian", "moroccan", "tunisian",
+    "algerian", "ethiopian", "argentinian", "argentine", "chilean", "colombian", "peruvian",
+    "venezuelan", "cuban", "filipino", "filipina", "malaysian", "singaporean", "taiwanese",
+    "european", "african", "asian", "latino", "latina", "serbian", "croatian", "bosnian",
+    "bulgarian", "slovak", "slovenian", "albanian", "lithuanian", "latvian", "estonian", "armenian",
+    "kurdish", "lebanese", "syrian", "palestinian", "afghan", "nepali", "cambodian", "mongolian",
+    "icelandic", "muslim", "catholic", "jewish", "hindu", "buddhist", "protestant", "sikh",
+})
+"""What somebody is, written as a name is: "my wife is Italian"."""
 _NO_NAME = frozenset({
     "not", "a", "an", "the", "very", "so", "on", "in", "at", "too", "hard", "long", "unknown",
     "what", "maybe", "later", "back", "when", "if", "crazy", "whatever", "anything", "it", "that",
     "no", "fine", "good", "ok", "okay", "well", "ready", "new", "sorry", "sure", "done", "lost",
+    "tomorrow", "today", "tonight", "asap", "now", "soon", "anytime", "again", "please", "after",
+    "before", "whenever", "stupid", "old", "egal", "unwichtig", "unbekannt",
 })
+_PLACEHOLDER = re.compile(r"[\[\]{}<>$_]|^(?:[xX]+|\W*)$")
+"""What a template leaves to be filled in."""
 _QUESTION_WORDS = frozenset(
     {"what", "wher", "where", "how", "when", "who", "why", "about", "said", "told", "say", "know"}
 )
@@ -74,6 +104,7 @@ _PLACE_ENDS = re.compile(
     r"|september|october|november|december))\b.*$",
     re.IGNORECASE,
 )
+_MONTHS = "january|february|march|april|may|june|july|august|september|october|november|december"
 _SINCE = re.compile(
     r"\b(?:yesterday|today|last (?:week|month|year|\w+day)|(?:\w+ )?\w+ (?:days?|weeks?|months?"
     r"|years?) ago|in (?:19|20)\d\d)\b",
@@ -151,7 +182,7 @@ def name(m: Match, _: Known) -> Found:
     first = words[0] if words else ""  # spaces of other kinds are a value to the forms
     if first.casefold() in _NO_NAME or not first[:1].isalpha():
         return
-    if not first[:1].isupper() and len(words) > 1:
+    if _PLACEHOLDER.search(first) or (not first[:1].isupper() and len(words) > 1):
         return
     parts = [first]
     for word in words[1:4]:
@@ -165,9 +196,13 @@ def name(m: Match, _: Known) -> Found:
 def home(m: Match, _: Known) -> Found:
     place = _PLACE_ENDS.sub("", m["value"]).strip(" ,")
     first = place.split()[0] if place.split() else ""
-    if not place or first.casefold() in _NO_PLACE or len(place) > 60:
+    if not place or first.casefold() in NO_PLACE or len(place) > 60:
+        return
+    if "moved" in m[0].lower() and (first.casefold() in NO_HOMES or re.search(r"\d", place)):
         return
     if first.casefold() == "the" and not place[4:5].isupper():
+        return
+    if _PLACEHOLDER.search(place):
         return
     if place.islower():
         if len(place.split()) > 2:
@@ -187,7 +222,7 @@ def home(m: Match, _: Known) -> Found:
 def named(m: Match, _: Known) -> Found:
     who = m["who"].lower()
     said = re.match(r"[A-Z][\w'-]*(?:\s+[A-Z][\w'-]*)*", m["value"])
-    if said is not None:
+    if said is not None and said[0].split()[0].casefold() not in _NO_NAMES_OF_OTHERS:
         yield fact(
             "profile",
             f"User's {who} is called {said[0]}",
@@ -273,8 +308,15 @@ def age(m: Match, _: Known) -> Found:
 
 
 def birthday(m: Match, _: Known) -> Found:
+    """A day or a month; "soon" is none. "Tomorrow" is one only beside the date that guards set."""
     day = m["value"]
-    yield fact("profile", f"User's birthday is {day}", key="birthday", value=day, importance=0.7)
+    text = f"User's birthday is {day}"
+    if re.search(r"\d0s\b", day):
+        return
+    if re.search(rf"\d|\b(?:{_MONTHS})", day, re.IGNORECASE):
+        yield fact("profile", text, key="birthday", value=day, importance=0.7)
+    elif re.search(r"\b(?:today|tomorrow|yesterday)\b", day, re.IGNORECASE):
+        yield fact("profile", text, importance=0.7)
 
 
 def timezone(m: Match, _: Known) -> Found:

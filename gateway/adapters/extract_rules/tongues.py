@@ -76,6 +76,8 @@ _SAID = _set("""
     les au aux un une
 """)
 """Words of what is to be forgotten that name nothing."""
+_NO_WORK = _set("ob noche día tarde mañana lunes pie regen geld nacht licht schnee spaß bedarf")
+"""When and for what people work, rather than as what and where."""
 
 Reading: TypeAlias = Callable[[Match, Known], Found]
 
@@ -94,19 +96,19 @@ def _bare(value: str) -> str:
 
 def _home(m: Match, _: Known) -> Found:
     place = _SINCE.sub("", m["value"]).strip(" ,")
-    if place[:1].isupper() and len(place) <= 60:
+    if place[:1].isupper() and len(place) <= 60 and place.casefold() not in read.NO_PLACE:
         yield fact("profile", f"User lives in {place}", key="home", value=place, importance=0.7)
 
 
 def _role(m: Match, _: Known) -> Found:
     what = _bare(m["value"])
-    if what and len(what) <= 60:
+    if what and len(what) <= 60 and what.casefold() not in _NO_WORK:
         yield fact("profile", f"User works as {what}", key="role", value=what, importance=0.7)
 
 
 def _employer(m: Match, _: Known) -> Found:
     where = _SINCE.sub("", m["value"]).strip(" ,")
-    if where[:1].isupper():
+    if where[:1].isupper() and where.casefold() not in _NO_WORK | read.NO_HOMES:
         yield fact("profile", f"User works at {where}", key="employer", value=where, importance=0.6)
 
 
@@ -129,7 +131,10 @@ def _taste(key: str) -> Reading:
     def reading(m: Match, _: Known) -> Found:
         thing = _bare(m["value"])
         if len(thing) > 1 and not re.match(
-            r"(?:es|das|dich|dir|eso|esto|ça|cela|te|que|wenn|cuando|quand)\b", thing, re.IGNORECASE
+            r"(?:es|das|dich|dir|dein\w*|eso|esto|tus?|ça|cela|ta|ton|tes|votre|vos|te|que|wenn"
+            r"|cuando|quand|cómo|comment|bien)\b",
+            thing,
+            re.IGNORECASE,
         ):
             yield fact("preference", f"User {key} {thing}", key=key, value=thing)
 
