@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import gc
+import socket
 import threading
 import weakref
+from pathlib import Path
 
 import pytest
 
+from gateway import config
+from gateway.cli import serving
 from gateway.cli.garbage import EVERY_S, MIDDLE, OLD, YOUNG, collected_by_the_loop, due
 
 
@@ -43,6 +48,26 @@ async def test_what_a_thread_leaves_behind_is_collected_by_the_loop_and_not_by_t
             gc.callbacks.remove(note)
     assert left() is None
     assert set(looked) == {threading.get_ident()}
+
+
+async def test_serve_has_the_loop_collect_for_as_long_as_it_serves(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    settings = config.load(
+        environ={"GATEWAY_DATA_DIR": str(tmp_path), "GATEWAY_EMBEDDING__PROVIDER": "none"}
+    )
+    seen: list[tuple[bool, int, bool]] = []
+
+    async def served(*_: object, **__: object) -> None:
+        collecting = any(task.get_name() == "collect garbage" for task in asyncio.all_tasks())
+        seen.append((gc.isenabled(), gc.get_freeze_count() > 0, collecting))
+
+    monkeypatch.setattr(serving._Server, "serve", served)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        asked = argparse.Namespace(no_worker=True)
+        assert await serving._serve(settings, listener, asked, child=False) == 0
+    assert seen == [(False, True, True)]
+    assert gc.isenabled()
 
 
 async def test_afterwards_python_collects_by_itself_again() -> None:

@@ -12,12 +12,14 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
 
 from gateway.adapters.bm25 import Bm25Lexicon
 from gateway.adapters.cipher import AesGcmCipher
+from gateway.adapters.qdrant import shard
 from gateway.adapters.qdrant.edge import EdgeEngine, QdrantEdgeStore
 from gateway.adapters.qdrant.engine import Point, Row
 from gateway.adapters.qdrant.process import _MAIN, _ROOT
@@ -72,6 +74,36 @@ async def store(tmp_path: Path) -> AsyncIterator[QdrantEdgeStore]:
 
 
 # --- what stays ------------------------------------------------------------------------------
+
+
+def test_the_store_flushes_once_before_it_serves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first flush is the slow one where there is much: it is for nobody to wait for."""
+    told: list[object] = []
+
+    class Watched:
+        def __init__(self, engine: Any) -> None:
+            self._engine = engine
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._engine, name)
+
+        def flush(self) -> None:
+            told.append("flushed")
+            self._engine.flush()
+
+    load = shard.Shard._load
+    monkeypatch.setattr(shard.Shard, "_load", lambda self: Watched(load(self)))
+    monkeypatch.setattr(shard, "_send", lambda _, answer: told.append(answer))
+    path = tmp_path / "q"
+    for _ in ("new", "as it was left"):
+        told.clear()
+        ours, theirs = socket.socketpair()
+        with theirs:
+            ours.close()
+            assert shard.serve(theirs, path) == 0
+        assert told == ["flushed", [0, None], "flushed"], "then it greets; again at its end"
 
 
 async def test_what_was_put_is_there_after_an_orderly_end(tmp_path: Path) -> None:
