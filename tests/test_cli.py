@@ -509,6 +509,39 @@ def test_doctor_says_what_is_wrong_with_the_upstream_and_how_to_mend_it(
     assert "upstream.base_url" in upstream["mend"]
 
 
+def test_doctor_asks_a_gateway_that_runs_for_the_upstream_that_it_has(
+    run: Run, data_dir: Path, monkeypatch: pytest.MonkeyPatch, upstream: ScriptedUpstream
+) -> None:
+    nobody = "http://127.0.0.1:9/v1"
+
+    def told() -> tuple[int, dict[str, tuple[str, str, str]]]:
+        code, out, _ = run("doctor", "--json")
+        checks = json.loads(out)["checks"]
+        return code, {c["name"]: (c["status"], c["detail"], c["mend"]) for c in checks}
+
+    with GatewayProcess(data_dir, upstream.base_url) as running:
+        monkeypatch.setenv("GATEWAY_UPSTREAM__BASE_URL", nobody)
+        code, checks = told()
+        assert code == 1
+        assert checks["settings"][1].endswith("the gateway that runs may have others)")
+        assert checks["upstream"][:2] == ("ok", "answers the gateway that runs")
+        assert checks["upstream as set here"][0] == "failed"
+        assert nobody in checks["upstream as set here"][1]
+
+        running.stop()
+        running.change(upstream__base_url=nobody)
+        running.start()
+        monkeypatch.setenv("GATEWAY_UPSTREAM__BASE_URL", upstream.base_url)
+        code, checks = told()
+        assert code == 1
+        assert (checks["upstream"][0], checks["upstream as set here"][0]) == ("failed", "ok")
+        assert "upstream.base_url" in checks["upstream"][2]
+
+    code, checks = told()
+    assert (code, checks["upstream"][0]) == (0, "ok"), "as a start from here would have it"
+    assert "upstream as set here" not in checks
+
+
 def test_doctor_says_which_setting_is_wrong(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GATEWAY_MEMORY__PLACEMENT", "top")
     code, out, _ = run("doctor")

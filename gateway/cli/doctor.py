@@ -2,6 +2,10 @@
 
 Where a gateway runs on these settings' data it is asked; else its parts are opened here, as a
 start would open them. A part that is off by choice is no failure.
+
+A gateway that runs may have been started with other settings than this command reads (a service's
+environment is not the shell's). So it is asked for its upstream too; the one that is set here,
+which its next start from here would have, has a line of its own that says so.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from typing import Any, Literal
 import httpx
 
 from gateway import config
-from gateway.cli.running import Admin, admin, find
+from gateway.cli.running import Admin, Running, admin, find
 from gateway.cli.shown import show_json
 from gateway.config import Settings
 from gateway.core.errors import GatewayError, SettingsError
@@ -34,6 +38,7 @@ hub of models has as long to answer."""
 Status = Literal["ok", "off", "failed"]
 
 MENDS: Mapping[str, str] = {
+    "upstream": "is upstream.base_url (or OPENAI_BASE_URL) right, and is it running?",
     "store": "is Qdrant running and qdrant.url right? Embedded: is the disk full?",
     "queue": "is Redis running and redis.url right? Until it is back, exchanges wait on disk",
     "state": "is Redis running and redis.url (or redis.state_url) right?",
@@ -89,9 +94,12 @@ async def _all(asked: argparse.Namespace) -> list[Check]:
         return [Check("settings", "failed", exc.message, "put it right and run doctor again")]
     logs.configure("error", settings.log.format)
     home = "embedded" if settings.embedded else "Qdrant and Redis by URL"
+    running = find(settings.data_dir)
+    if running is not None:
+        home += "; as this command reads them (the gateway that runs may have others)"
     checks = [Check("settings", "ok", home), *_data_dir(settings)]
-    checks += [check async for check in _upstreams(settings)]
-    checks += [check async for check in _parts(settings)]
+    checks += [check async for check in _upstreams(settings, running)]
+    checks += [check async for check in _parts(settings, running)]
     return checks
 
 
@@ -127,14 +135,15 @@ def _redis_server() -> Check:
 # --- the upstream ----------------------------------------------------------------------------
 
 
-async def _upstreams(settings: Settings) -> AsyncIterator[Check]:
-    """The general upstream, and those that apps have for themselves."""
+async def _upstreams(settings: Settings, running: Running | None) -> AsyncIterator[Check]:
+    """The general upstream, and those that apps have for themselves, as the settings read here
+    have them."""
     asked = {"upstream": settings.upstream}
     for name, app in settings.apps.items():
         if app.upstream != settings.upstream:
             asked[f"upstream of {name}"] = app.upstream
     for name, upstream in asked.items():
-        yield await _upstream(name, upstream)
+        yield await _upstream(name if running is None else f"{name} as set here", upstream)
 
 
 async def _upstream(name: str, upstream: config.UpstreamSettings) -> Check:
@@ -145,8 +154,8 @@ async def _upstream(name: str, upstream: config.UpstreamSettings) -> Check:
         async with httpx.AsyncClient(timeout=UPSTREAM_S) as client:
             status = (await client.get(url, headers=headers)).status_code
     except (httpx.HTTPError, httpx.InvalidURL) as exc:
-        mend = "is upstream.base_url (or OPENAI_BASE_URL) right, and is it running?"
-        return Check(name, "failed", f"{url} does not answer ({type(exc).__name__})", mend)
+        told = f"{url} does not answer ({type(exc).__name__})"
+        return Check(name, "failed", told, MENDS["upstream"])
     if status in (401, 403) and key:
         mend = "set upstream.api_key (or OPENAI_API_KEY) to a key that it knows"
         return Check(name, "failed", f"{url} refuses the key (HTTP {status})", mend)
@@ -159,8 +168,7 @@ async def _upstream(name: str, upstream: config.UpstreamSettings) -> Check:
 # --- memory's parts --------------------------------------------------------------------------
 
 
-async def _parts(settings: Settings) -> AsyncIterator[Check]:
-    running = find(settings.data_dir)
+async def _parts(settings: Settings, running: Running | None) -> AsyncIterator[Check]:
     if running is not None:
         yield Check("gateway", "ok", f"runs at {running.url} (pid {running.pid})")
     try:
@@ -168,6 +176,8 @@ async def _parts(settings: Settings) -> AsyncIterator[Check]:
             for name, part in (await _settled(opened, settings)).items():
                 if not name.startswith("upstream"):
                     yield _part(name, part)
+                elif running is not None:
+                    yield _part(name, part, well="answers the gateway that runs")
     except SettingsError as exc:
         yield Check("start", "failed", exc.message, "a start would stop with this")
     except GatewayError as exc:
@@ -225,9 +235,9 @@ def _not_to_be_had(part: Mapping[str, Any], away: str, settings: Settings) -> Ma
     return {**part, "status": status, "reason": reason}
 
 
-def _part(name: str, part: Mapping[str, Any]) -> Check:
+def _part(name: str, part: Mapping[str, Any], well: str = "answers") -> Check:
     said = [part[key] for key in ("note", "reason") if part.get(key)]
-    detail = "; ".join(dict.fromkeys(said)) or "answers"
+    detail = "; ".join(dict.fromkeys(said)) or well
     if part["status"] in ("ok", "off"):
         return Check(name, part["status"], detail)
     return Check(name, "failed", detail, MENDS.get(name.split("_")[0], ""))
