@@ -115,7 +115,8 @@ def line(memory: Memory) -> str:
     """One memory as the block shows it: what the model needs to tell what it is, and its text.
 
     Words in quotation marks were said, by the user where nobody is named; profile and preferences
-    are called so; the rest are facts with their days. The brackets are always there, so that no
+    are called so, with the day until which they hold where that is known; the rest are facts with
+    their days. The brackets are always there, so that no
     text can put on a label. `estimate_tokens(line(m))` is what a memory costs; a longer frame
     would leave room for fewer of them.
     """
@@ -126,7 +127,10 @@ def line(memory: Memory) -> str:
             frame = f"{frame}, {who}" if frame else who
         return f"- [{frame or 'said'}] “{text}”"
     if memory.type in STANDING:
-        return f"- [{memory.type}] {text}{_structure(memory)}"
+        # What was replaced since ended by that: of it, a look into the past knows nothing yet.
+        until = _date(memory.valid_to) if memory.status == "active" else ""
+        frame = f"{memory.type}, until {until}" if until else memory.type
+        return f"- [{frame}] {text}{_structure(memory)}"
     return f"- [{_dates(memory) or 'fact'}] {text}"
 
 

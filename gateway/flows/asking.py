@@ -227,7 +227,7 @@ class Asking:
             Offer(
                 self._text,
                 sticky=held,
-                standing=[m for m in standing or () if self._counts(m)],
+                standing=[m for m in standing or () if self._counts(m) and not self._is_over(m)],
                 just_said=said,
                 ranked=ranked,
                 relevant=relevance(self._text, found, ranked, scale=scale) >= memory.floor,
@@ -297,9 +297,10 @@ class Asking:
         return memory.status == "active" and self._counts(memory)
 
     async def outdated_turns(self, found: Found) -> Collection[str]:
-        """Turns whose fact was superseded since, unless the past is asked for."""
+        """Turns whose fact was superseded by one that holds (at `as_of`, where a time is asked
+        about), unless the question is about the past."""
         facts = [m for m in (*found.memories.values(), *(self._kept or ())) if m.supersedes]
-        if not facts or self._question.as_of is not None or asks_of_the_past(self._own):
+        if not facts or asks_of_the_past(self._own):
             return ()
         turns, unknown = _outdated.turns(self._owner.tenant, facts)
         if unknown:
@@ -333,6 +334,12 @@ class Asking:
         if memory.kind == "turn":
             return self._settings.memory.turns == "on"
         return memory.type is None or len(types) == len(TYPES) or memory.type in types
+
+    def _is_over(self, memory: Memory) -> bool:
+        """A preference whose time has passed is found where it is asked about, and is followed no
+        more; what is pinned stays."""
+        at = self._now if self._question.as_of is None else self._question.as_of
+        return memory.valid_to is not None and memory.valid_to <= at and not memory.pinned
 
     def _budget(self) -> Budget:
         memory, question = self._settings.memory, self._question

@@ -40,7 +40,7 @@ class Outdated:
         for fact in facts:
             id = fact.supersedes
             for _ in range(MAX_BACK):
-                if id is None:
+                if id is None or id == fact.id:  # a value that was brought back replaced itself
                     break
                 if id not in known:
                     unknown.append(id)

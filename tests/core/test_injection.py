@@ -157,6 +157,14 @@ def test_a_preferences_value_is_shown_where_the_text_does_not_say_it() -> None:
     assert line(unsaid) == "- [preference] Speaks her mother's tongue. (language: pt)"
 
 
+def test_a_preference_that_ends_says_until_when_but_not_by_what_it_was_replaced() -> None:
+    lent = fact("Answers in verse.", "preference", valid_to=MAY_23)
+    replaced = replace(lent, status="superseded")
+
+    assert line(lent) == "- [preference, until 2026-05-23] Answers in verse."
+    assert line(replaced) == "- [preference] Answers in verse."
+
+
 def test_a_long_text_is_cut_at_a_word() -> None:
     shown = line(fact("word " * 1000))
 

@@ -1,4 +1,4 @@
-"""What superseded facts rested on is known for a bounded number of users."""
+"""What superseded facts rested on is known, for a bounded number of users."""
 
 from __future__ import annotations
 
@@ -39,3 +39,13 @@ async def test_who_was_asked_for_longest_ago_is_let_go_of(monkeypatch: pytest.Mo
         assert outdated.turns(owner.tenant, [now_in_force]) == (frozenset({"t1"}), [])
     known = [not outdated.turns(owner.tenant, [now_in_force])[1] for owner in owners]
     assert known == [False, True, True]
+
+
+async def test_a_value_that_was_brought_back_does_not_outdate_the_turn_that_told_it() -> None:
+    outdated, store = Outdated(), InMemoryStore(Bm25Lexicon())
+    owner = new_owner(Person("default", "ann"))
+    back = fact("first", supersedes="second", covers=("t1",))
+    between = fact("second", status="superseded", supersedes="first", covers=("t2",))
+    await store.put(owner, [Entry(back), Entry(between)])
+    await outdated.learn(store, owner, ["second"])
+    assert outdated.turns(owner.tenant, [back]) == (frozenset({"t2"}), [])

@@ -531,6 +531,29 @@ async def test_asked_for_the_past_it_answers() -> None:
     assert "I live in Porto" in texts(then)
 
 
+async def test_a_look_into_the_past_knows_what_was_outdated_by_then() -> None:
+    house = await moved()
+    then = await house.recalls("Where do I live?", as_of=NOW - 1 * DAY_S)
+    assert "Lives in Faro" in texts(then)
+    assert not {"t1", "t2"} & {memory.id for memory in then.memories}
+
+
+async def test_a_preference_whose_time_has_passed_no_longer_counts_whatever_the_question() -> None:
+    def ended(id: str, text: str, days_ago: float, **more: Any) -> Memory:
+        until = NOW - days_ago * DAY_S
+        return fact(id, text, type="preference", valid_to=until, days_ago=30, **more)
+
+    house = await House().knows(
+        ended("over", "Answers in German", 1),
+        ended("pinned", "Answers in rhymes", 1, pinned=True),
+        ended("still", "Answers in prose", -1),
+    )
+    assert {memory.id for memory in (await house.recalls("hm")).memories} == {"pinned", "still"}
+    assert "over" in {m.id for m in (await house.recalls("Did I want German answers?")).memories}
+    before = await house.recalls("hm", as_of=NOW - 5 * DAY_S)
+    assert "over" in {memory.id for memory in before.memories}
+
+
 async def test_it_leaves_the_block_of_a_conversation_too() -> None:
     house = await moved()
     recalled = await house.recalls("Where do I live?", conversation=conversation("t1", "t3"))
