@@ -50,9 +50,9 @@ class Retry(Body):
 
 
 class LinkedIdentity(Body):
-    """Another name of the same person, within the same app."""
+    """Another name of the same person, within the same app: as long as any user's may be."""
 
-    user: Name
+    user: Annotated[str, Field(min_length=1, max_length=256)]
 
 
 def routes(deployment: Deployment, token: str, sessions: BrowserSessions) -> list[Route]:
@@ -159,7 +159,7 @@ async def unlink_identity(request: Request, caller: Caller) -> Response:
 class NewLink(Body):
     """How long a link to a user's own page holds, in seconds."""
 
-    ttl_s: Annotated[float, Field(ge=60, le=MAX_LINK_S, strict=False)] = LINK_S
+    ttl_s: Annotated[float, Field(ge=60, le=MAX_LINK_S)] = LINK_S
 
 
 def _link_routes(sessions: BrowserSessions) -> Sequence[tuple[str, str, Handler]]:
@@ -318,6 +318,6 @@ async def list_audit(request: Request, deployment: Deployment) -> Response:
 
 def _limit(request: Request, default: int, most: int) -> int:
     text = request.query_params.get("limit", str(default))
-    if not text.isdecimal() or not 1 <= int(text) <= most:
+    if not (text.isascii() and text.isdecimal()) or not 1 <= int(text) <= most:
         raise BadRequest(f"limit: a whole number from 1 to {most} is needed", param="limit")
     return int(text)

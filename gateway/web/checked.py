@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final, TypeVar
 
 import orjson
@@ -81,8 +82,8 @@ def explained(exc: ValidationError) -> BadRequest:
 
 
 def whole_number(text: str, name: str) -> int:
-    """A number of a query. Raises BadRequest."""
-    try:
-        return int(text)
-    except ValueError:
-        raise BadRequest(f"{name}: a whole number is needed", param=name) from None
+    """A number of a query, in plain digits (`int` takes `5_0` and digits of any script). Raises
+    BadRequest."""
+    if not re.fullmatch(r"-?[0-9]{1,9}", text):
+        raise BadRequest(f"{name}: a whole number is needed", param=name)
+    return int(text)

@@ -16,12 +16,18 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from gateway import __version__
+from gateway.core.memory import KINDS, TYPES, VIAS
+from gateway.core.records import EVENTS, STATUSES
 from gateway.web import admin, schemas, upkeep
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One call: what it takes, what it answers, and whether an operator's path of it exists."""
+    """One call: what it takes and what it answers.
+
+    `lines`: a row of JSON each is taken; `once`: an Idempotency-Key is honoured; `later`: 202
+    where a part was away and the rest is done when it is back.
+    """
 
     method: str
     path: str
@@ -33,6 +39,9 @@ class Operation:
     optional: bool = False
     query: tuple[str, ...] = ()
     media: str = "application/json"
+    lines: bool = False
+    once: bool = False
+    later: bool = False
 
 
 _OWN = (
@@ -44,6 +53,7 @@ _OWN = (
         201,
         schemas.MemoryDraft,
         many=True,
+        once=True,
     ),
     Operation(
         "get",
@@ -52,7 +62,9 @@ _OWN = (
         "MemoryPage",
         query=("type", "kind", "status", "limit", "cursor"),
     ),
-    Operation("delete", "/memories", "Erase this user, at once and for good", "Erasure"),
+    Operation(
+        "delete", "/memories", "Erase this user, at once and for good", "Erasure", later=True
+    ),
     Operation(
         "post",
         "/memories/search",
@@ -67,7 +79,7 @@ _OWN = (
         "Lines",
         media="application/x-ndjson",
     ),
-    Operation("post", "/memories/import", "Take exported lines back", "Imported"),
+    Operation("post", "/memories/import", "Take exported lines back", "Imported", lines=True),
     Operation("get", "/memories/{id}", "One memory", "Memory"),
     Operation("patch", "/memories/{id}", "Correct a memory", "Memory", body=schemas.MemoryChange),
     Operation("delete", "/memories/{id}", "Forget a memory", "Nothing", 204),
@@ -139,21 +151,62 @@ _OF_USER = (
     Operation("delete", "/link/{id}", "Take back a link", "Nothing", 204),
 )
 
+_TIME = {"type": "string", "format": "date-time"}
 _MEMORY = {
     "type": "object",
-    "required": ["id", "user", "app", "kind", "text", "importance", "pinned", "status", "source"],
+    "required": [
+        *("id", "user", "app", "kind", "text", "importance", "pinned", "status"),
+        *("created_at", "updated_at", "valid_from", "source", "metadata"),
+    ],
     "properties": {
         "id": {"type": "string"},
         "user": {"type": "string"},
         "app": {"type": "string"},
-        "kind": {"enum": ["fact", "turn"]},
-        "type": {"enum": ["profile", "preference", "interaction", "task_state", None]},
+        "kind": {"enum": [*KINDS]},
+        "type": {"enum": [*TYPES]},
+        "key": {"type": "string"},
+        "value": {"type": "string"},
         "text": {"type": "string"},
         "importance": {"type": "number", "minimum": 0, "maximum": 1},
         "pinned": {"type": "boolean"},
-        "status": {"enum": ["active", "superseded", "quarantined"]},
-        "source": {"type": "object"},
+        # Forgotten: what a call with an Idempotency-Key made, and is no more when it is repeated.
+        "status": {"enum": [*STATUSES]},
+        "created_at": _TIME,
+        "updated_at": _TIME,
+        "valid_from": _TIME,
+        "valid_to": _TIME,
+        "expires_at": _TIME,
+        "superseded_by": {"type": "string"},
+        "supersedes": {"type": "string"},
+        "source": {
+            "type": "object",
+            "required": ["role", "via"],
+            "properties": {
+                "exchange_id": {"type": "string"},
+                "session": {"type": "string"},
+                "role": {"type": "string"},
+                "quote": {"type": "string"},
+                "via": {"enum": [*VIAS]},
+            },
+        },
         "metadata": {"type": "object"},
+    },
+}
+_VERSION = {
+    "type": "object",
+    "required": ["id", "at", "event", "text", "key", "value", "via", "current"],
+    "properties": {
+        "id": {"type": "string"},
+        "at": _TIME,
+        "event": {"enum": [*EVENTS]},
+        "text": {"type": ["string", "null"]},
+        "key": {"type": ["string", "null"]},
+        "value": {"type": ["string", "null"]},
+        "via": {"enum": [*VIAS]},
+        "current": {"type": "boolean"},
+        "status": {"enum": [*STATUSES]},
+        "superseded_by": {"type": "string"},
+        "superseded_at": _TIME,
     },
 }
 
@@ -164,6 +217,7 @@ def _ref(name: str) -> dict[str, str]:
 
 _ANSWERS: dict[str, dict[str, Any]] = {
     "Memory": _MEMORY,
+    "Version": _VERSION,
     "Stored": {
         "type": "object",
         "required": ["memories"],
@@ -198,17 +252,23 @@ _ANSWERS: dict[str, dict[str, Any]] = {
     "History": {
         "type": "object",
         "required": ["versions"],
-        "properties": {"versions": {"type": "array", "items": {"type": "object"}}},
+        "properties": {"versions": {"type": "array", "items": _ref("Version")}},
     },
     "Accepted": {
         "type": "object",
-        "required": ["accepted", "exchange_ids"],
+        "required": ["accepted", "duplicates", "dropped", "exchange_ids"],
         "properties": {
             "accepted": {"type": "integer"},
+            "duplicates": {"type": "integer"},
+            "dropped": {"type": "array", "items": {"type": "string"}},
             "exchange_ids": {"type": "array", "items": {"type": "string"}},
         },
     },
-    "Imported": {"type": "object", "properties": {"imported": {"type": "integer"}}},
+    "Imported": {
+        "type": "object",
+        "required": ["imported", "left_out"],
+        "properties": {"imported": {"type": "integer"}, "left_out": {"type": "integer"}},
+    },
     "Erasure": {
         "type": "object",
         "required": ["id", "completed"],
@@ -254,6 +314,13 @@ _IDENTITY = (
     },
     {"name": "X-Memory-App", "in": "header", "schema": {"type": "string"}},
 )
+
+_IDEMPOTENCY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "a repeat within a day stores nothing twice",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+}
 
 
 def operations() -> list[tuple[str, Operation]]:
@@ -302,6 +369,8 @@ def _described(path: str, operation: Operation) -> dict[str, Any]:
     parameters += [
         {"name": name, "in": "query", "schema": _query(operation, name)} for name in operation.query
     ]
+    if operation.once:
+        parameters.append(_IDEMPOTENCY)
     if not operators:
         parameters += _IDENTITY
     described: dict[str, Any] = {
@@ -326,6 +395,13 @@ def _described(path: str, operation: Operation) -> dict[str, Any]:
         described["requestBody"] = {
             "required": not operation.optional,
             "content": {"application/json": {"schema": _body(operation)}},
+        }
+    if operation.later:
+        described["responses"]["202"] = _answer(operation)
+    if operation.lines:
+        described["requestBody"] = {
+            "required": False,  # of someone without memories the export is empty
+            "content": {"application/x-ndjson": {"schema": _ref("Lines")}},
         }
     return described
 

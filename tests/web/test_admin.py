@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 import pytest
 
+from gateway.core.identity import Person, new_owner
 from gateway.core.keys import make_key
-from gateway.core.memory import rfc3339
+from gateway.core.memory import Memory, rfc3339
+from gateway.core.records import to_public
 from gateway.lab.scripted_upstream import ScriptedUpstream
 from gateway.web import admin, memories, openapi
 from gateway.web.browser_session import BrowserSessions
@@ -196,6 +199,8 @@ async def test_identities_are_linked_listed_and_unlinked_and_keep_both_histories
         assert (await client.delete(f"{ANA}/identities/slack:U1")).status_code == 204
         assert await seen() == ["plays chess"]
         assert (await client.get(f"{ANA}/identities")).json()["identities"] == []
+        longest = await client.post(f"{ANA}/identities", json={"user": "u" * 256})
+        assert longest.json()["identities"] == ["u" * 256]
 
 
 # --- queue -------------------------------------------------------------------------------------
@@ -399,6 +404,20 @@ async def test_every_route_of_the_api_is_described_and_every_description_is_a_ro
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
             assert operation["summary"], (method, path)
+
+
+async def test_a_memory_is_described_with_each_field_that_it_may_have(gateway: House) -> None:
+    async with gateway.client() as client:
+        document = (await client.get("/openapi.json")).json()
+    fields = document["components"]["schemas"]["Memory"]["properties"]
+    whole = Memory("m", "fact", "x", 1.0, 1.0, 1.0, "profile", "k", "v", valid_to=1.0)
+    whole = replace(whole, expires_at=1.0, superseded_by="n", supersedes="l")
+    assert set(fields) == set(to_public(whole, new_owner(Person("default", "ana"))))
+    importing = document["paths"]["/v1/memories/import"]["post"]["requestBody"]
+    assert list(importing["content"]) == ["application/x-ndjson"]
+    storing = document["paths"]["/v1/memories"]["post"]["parameters"]
+    assert "Idempotency-Key" in {parameter["name"] for parameter in storing}
+    assert "202" in document["paths"]["/v1/memories"]["delete"]["responses"]
 
 
 @pytest.mark.parametrize("header", ["Authorization", "X-Api-Key", "Api-Key", "X-Memory-Key"])

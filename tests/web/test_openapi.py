@@ -6,6 +6,7 @@ so a run is the same everywhere; a failure prints the request.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +18,15 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 from gateway.lab.scripted_upstream import ScriptedUpstream
 from gateway.web.openapi import document
 from tests.gateway_process import GatewayProcess
+
+
+@schemathesis.serializer("application/x-ndjson")
+def lines(_: schemathesis.SerializationContext, value: Any) -> bytes:
+    """A text is lines as it is; what is none breaks the description, as JSON."""
+    return (
+        value.encode("utf-8", "replace") if isinstance(value, str) else json.dumps(value).encode()
+    )
+
 
 TOKEN = "an-admin-token-for-tests"
 LARGE = 10_000
