@@ -19,7 +19,7 @@ from gateway.core.guards import Fact
 from gateway.core.memory import Instant, Memory, Source, Vector
 from gateway.core.slots import slot_of
 from gateway.core.timeline import DAY_S
-from gateway.core.tombstone import Forgotten, version_of
+from gateway.core.tombstone import Forgotten, history_with
 from gateway.core.wording import cosine, folded, says_more, says_the_same
 
 MAX_COVERS = 50
@@ -148,7 +148,7 @@ class Book:
                 importance=max(held.importance, fact.importance),
                 covers=self.covers(held, fact),
                 source=self.source(fact),
-                history=(*held.history, version_of(held, "refined")),
+                history=history_with(held, "refined"),
             )
         )
 

@@ -24,6 +24,8 @@ from gateway.core.wording import content_words, folded, gist
 
 MAX_PRINTS = 40
 """Of one tombstone: a memory that was reworded often keeps those of its last wordings."""
+MAX_HISTORY = 1000
+"""Former states of one memory that are kept."""
 QUOTE_WORDS = range(2, 13)
 """A quote of so many words that count tells what it was about: "yes" does not, nor a letter."""
 
@@ -91,6 +93,13 @@ class Forgotten:
         slot = set(_of_slot(self._owner, fact.type, fact.key))
         later = (s for s in self._stones if s.created_at > fact.turn.at)
         return next((s for s in later if slot.intersection(s.metadata.get(PRINTS, ()))), None)
+
+
+def history_with(memory: Memory, event: str) -> tuple[Version, ...]:
+    """A memory's history once `event` ends its present state. It is written anew with each
+    change: of more than it may hold the first state and the latest stay."""
+    past = (*memory.history, version_of(memory, event))
+    return past if len(past) <= MAX_HISTORY else (past[0], *past[-MAX_HISTORY + 1 :])
 
 
 def version_of(memory: Memory, event: str) -> Version:

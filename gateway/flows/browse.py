@@ -8,7 +8,7 @@ from typing import Any, Final
 from gateway.core.errors import NotFound
 from gateway.core.identity import Owner
 from gateway.core.lookup import is_expired
-from gateway.core.memory import Instant, Memory, Version, Where, rfc3339
+from gateway.core.memory import Instant, Memory, Version, Where, parse_rfc3339, rfc3339
 from gateway.ports import Services
 
 CHAIN: Final = 100
@@ -38,7 +38,7 @@ async def pages(
 async def history(
     services: Services, owner: Owner, id: str, *, now: Instant
 ) -> list[dict[str, Any]]:
-    """A memory's versions, oldest first, those of what it superseded before its own.
+    """A memory's versions and those of what it superseded, oldest first, the present one last.
 
     Each says what began it (`event`), when, by whom (`via`), and what it said. A forgotten
     memory answers too: when, and nothing of what it said. Raises NotFound.
@@ -52,7 +52,10 @@ async def history(
         if older is None or any(older.id == m.id for m in chain):
             break
         chain.insert(0, older)
-    return [version for link in chain for version in _versions(link)]
+    versions = [version for link in chain for version in _versions(link)]
+    # A value that was corrected after it was replaced, or was brought back, is older and newer
+    # than the others at once: the chain alone would tell it out of order.
+    return [*sorted(versions[:-1], key=lambda version: parse_rfc3339(version["at"])), versions[-1]]
 
 
 def _versions(memory: Memory) -> list[dict[str, Any]]:

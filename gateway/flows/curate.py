@@ -27,10 +27,10 @@ from gateway.core.memory import (
     Via,
 )
 from gateway.core.redaction import redact
-from gateway.core.tombstone import tombstone, version_of
+from gateway.core.tombstone import history_with, tombstone
 from gateway.flows import receipts
 from gateway.flows.browse import read
-from gateway.flows.keeping import cleaned, closely, end_of, is_kept, not_kept, without
+from gateway.flows.keeping import cleaned, closely, end_as, end_of, is_kept, not_kept, without
 from gateway.flows.replacing import ended, held_slot, keyed, replacing
 from gateway.flows.writing import alone, store
 from gateway.ports import Services
@@ -199,13 +199,16 @@ def _corrected(
     if "type" in clean and not is_kept(clean["type"], settings):
         raise not_kept(clean["type"], "type")
     if "pinned" in clean and "expires_at" not in clean and clean["pinned"] != memory.pinned:
-        clean["expires_at"] = end_of(memory.type, clean["pinned"], settings, now)
+        type_ = clean.get("type", memory.type)
+        clean["expires_at"] = end_of(type_, clean["pinned"], settings, now)
+    if clean.get("type", memory.type) != memory.type:
+        clean.setdefault("expires_at", end_as(memory, clean["type"], settings, now))
     corrected = replace(
         memory,
         **clean,
         updated_at=max(now, round(memory.updated_at + 1e-6, 6)),
         source=replace(memory.source, via=via),
-        history=(*memory.history, version_of(memory, "corrected")),
+        history=history_with(memory, "corrected"),
     )
     if corrected.status == "active" and memory.superseded_at is not None:
         valid_to = corrected.valid_to if "valid_to" in clean else None

@@ -44,6 +44,21 @@ def end_of(type_: Type | None, pinned: bool, settings: AppSettings, now: Instant
     return None if keep is None or pinned else now + keep
 
 
+def end_as(
+    memory: Memory, type_: Type | None, settings: AppSettings, now: Instant
+) -> Instant | None:
+    """When a memory ends that is of another type from now on: the end that retention had set
+    follows the type; one that somebody chose stays."""
+    keep = seconds_of(getattr(settings.retention, memory.type or "turn"))
+    end = memory.expires_at
+    if keep is None or memory.pinned:
+        usual = end is None
+    else:
+        taken_in = (memory.created_at, memory.updated_at, *(past.at for past in memory.history))
+        usual = end is not None and any(abs(end - at - keep) < 1.0 for at in taken_in)
+    return end_of(type_, memory.pinned, settings, now) if usual else end
+
+
 def cleaned(value: Any, hidden: Collection[str]) -> Any:
     """Metadata without what must never be stored."""
     if isinstance(value, str):

@@ -23,12 +23,12 @@ from pydantic_core import CoreSchema
 
 from gateway.core.errors import BadRequest
 from gateway.core.memory import Instant, Kind, Memory, Type, parse_rfc3339
+from gateway.core.tombstone import MAX_HISTORY
 
 MAX_TEXT = 200_000
 MAX_MANY = 1000
 MAX_METADATA_BYTES = 16 * 1024
 MAX_METADATA_DEPTH = 16
-MAX_HISTORY = 1000
 
 
 def _time(value: Any) -> Any:
@@ -90,7 +90,7 @@ Time = Annotated[
     BeforeValidator(_time),
     WithJsonSchema({"type": "string", "format": "date-time"}, mode="validation"),
 ]
-Share = Annotated[float, Field(ge=0.0, le=1.0, strict=False)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Metadata = Annotated[dict[str, Any], AfterValidator(_small)]
 
 
@@ -223,7 +223,10 @@ class ListQuery(Body):
 
 
 def check_sizes(memory: Memory) -> None:
-    """The bounds of a memory that was read by other means. Raises BadRequest."""
+    """The bounds of a memory that was read by other means. Raises BadRequest.
+
+    None is narrower than what corrections make: what was exported must go in again.
+    """
     for name, text, most in (
         ("text", memory.text, MAX_TEXT),
         ("key", memory.key, 200),
@@ -232,6 +235,7 @@ def check_sizes(memory: Memory) -> None:
         ("source.session", memory.session, 256),
         ("source.exchange_id", memory.source.exchange_id, 200),
         ("source.quote", memory.source.quote, MAX_TEXT),
+        *((f"history[{n}].text", past.text, MAX_TEXT) for n, past in enumerate(memory.history)),
     ):
         if text is not None and len(text) > most:
             raise BadRequest(f"{name}: at most {most} characters", param=name)
@@ -239,8 +243,6 @@ def check_sizes(memory: Memory) -> None:
         raise BadRequest("text: must say something", param="text")
     if len(memory.history) > MAX_HISTORY or len(memory.covers) > MAX_HISTORY:
         raise BadRequest(f"history, covers: at most {MAX_HISTORY} entries", param="history")
-    if sum(len(version.text) for version in memory.history) > MAX_TEXT:
-        raise BadRequest(f"history: at most {MAX_TEXT} characters", param="history")
     try:
         _small(dict(memory.metadata))
     except ValueError as exc:

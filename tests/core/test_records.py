@@ -110,6 +110,11 @@ def test_a_row_needs_little_and_takes_the_rest_from_it() -> None:
     assert memory.source.via == "import"
 
 
+def test_a_turn_takes_nothing_that_only_facts_have() -> None:
+    row = {"type": "preference", "key": "language", "value": "es"}
+    assert from_export(to_export(SMALL, ANNA) | row) == SMALL
+
+
 def test_an_absent_field_may_be_null() -> None:
     row = to_export(SMALL, ANNA) | dict.fromkeys(("key", "valid_to", "covers", "metadata"))
     assert from_export(row) == SMALL

@@ -127,6 +127,8 @@ async def test_a_thousand_are_taken_in_one_call_and_listed_with_the_last_first(
         ({"text": "x", "type": "profile", "kind": "rumour"}, "kind"),
         ({"text": "x", "type": "profile", "importance": 2}, "importance"),
         ({"text": "x", "type": "profile", "importance": "high"}, "importance"),
+        ({"text": "x", "type": "profile", "importance": "0.5"}, "importance"),
+        ({"text": "x", "type": "profile", "importance": True}, "importance"),
         ({"text": "x", "type": "profile", "pinned": "yes"}, "pinned"),
         ({"text": "x", "type": "profile", "created_at": "yesterday"}, "created_at"),
         ({"text": "x", "type": "profile", "created_at": 1700000000}, "created_at"),
@@ -292,6 +294,8 @@ async def test_lists_are_filtered_by_kind_type_and_status(gateway: House) -> Non
         {"limit": 0},
         {"limit": 1001},
         {"limit": "ten"},
+        {"limit": "5_0"},
+        {"limit": "\u0665"},
         {"kind": "rumour"},
         {"type": "x"},
         {"status": "forgotten"},
@@ -490,6 +494,27 @@ async def test_pinning_keeps_a_memory_past_its_retention(gateway: House) -> None
         assert unpinned["expires_at"] == rfc3339(gateway.now + 90 * DAY)
 
 
+async def test_the_end_that_retention_set_follows_the_type_and_one_of_its_own_stays(
+    gateway: House,
+) -> None:
+    async with ana(gateway) as client:
+
+        async def as_type(memory: dict[str, Any], type_: str) -> str | None:
+            path = f"/v1/memories/{memory['id']}"
+            end: str | None = (
+                (await client.patch(path, json={"type": type_})).json().get("expires_at")
+            )
+            return end
+
+        memory = await made(client, fact(type="task_state"))
+        gateway.now += DAY
+        assert await as_type(memory, "profile") is None
+        gateway.now += DAY
+        assert await as_type(memory, "interaction") == rfc3339(gateway.now + 365 * DAY)
+        chosen = await made(client, fact(type="task_state", expires_at="2030-01-01T00:00:00Z"))
+        assert await as_type(chosen, "profile") == chosen["expires_at"]
+
+
 async def test_a_memory_that_is_active_again_holds_again_whatever_it_was_between(
     gateway: House,
 ) -> None:
@@ -534,6 +559,24 @@ async def test_the_history_of_a_value_begins_with_those_that_it_replaced(gateway
     versions = answer.json()["versions"]
     assert [v["value"] for v in versions] == ["Porto", "Faro", "Braga"]
     assert [v["current"] for v in versions] == [False, False, True]
+
+
+async def test_a_history_is_in_the_order_of_time_also_of_a_value_that_was_brought_back(
+    gateway: House,
+) -> None:
+    async with ana(gateway) as client:
+        old = await made(client, fact("in Porto", key="home"))
+        gateway.now += 1
+        await made(client, fact("in Faro", key="home"))
+        for change in ({"text": "in Porto, by the river"}, {"status": "active"}):
+            gateway.now += 1
+            await client.patch(f"/v1/memories/{old['id']}", json=change)
+        answer = await client.get(f"/v1/memories/{old['id']}/history")
+    versions = answer.json()["versions"]
+    told = ["in Porto", "in Faro", "in Porto, by the river", "in Porto, by the river"]
+    assert [v["text"] for v in versions] == told
+    assert [v["at"] for v in versions] == sorted(v["at"] for v in versions)
+    assert [v["current"] for v in versions] == [False, False, False, True]
 
 
 async def test_what_is_forgotten_is_nowhere_and_its_tombstone_says_nothing(
@@ -682,6 +725,24 @@ async def test_exported_erased_and_imported_gives_the_same_recall(gateway: House
         assert {q: await found(client, q) for q in questions} == before
         assert (await client.get(f"/v1/memories/{home['id']}/history")).json() == history
         assert (await client.get("/v1/memories/export")).content == lines
+
+
+async def test_what_was_corrected_ever_so_often_goes_out_and_in(gateway: House) -> None:
+    async with ana(gateway) as client, gateway.client(X_Memory_User="bob") as bob:
+        memory = await made(client, fact("x" * 90_000))
+        for number in range(3):
+            gateway.now += 1
+            change = {"text": f"{number}" + "x" * 90_000}
+            await client.patch(f"/v1/memories/{memory['id']}", json=change)
+        lines = (await client.get("/v1/memories/export")).content
+        row = json.loads(lines)
+        row["history"] = [{**row["history"][0], "text": "y"}] * 1_000
+        for content in (lines, json.dumps(row).encode()):
+            answer = await bob.post("/v1/memories/import", content=content)
+            assert answer.status_code == 200, answer.text
+        row["history"] = [{**row["history"][0], "text": "x" * 200_001}]
+        answer = await bob.post("/v1/memories/import", content=json.dumps(row).encode())
+        assert error_of(answer, 400)["param"] == "history[0].text"
 
 
 async def test_an_import_takes_all_of_a_file_or_nothing(gateway: House) -> None:
