@@ -96,6 +96,10 @@ class GatewayHttpProtocol(HttpToolsProtocol):
         self._head_came()
         if not self._refused:
             super().on_headers_complete()
+            if self.scope["http_version"] == "1.0":
+                # It knows no chunks (RFC 9112, 6.1), and would take their lengths for the answer.
+                self.cycle.chunked_encoding = False
+                self.cycle.expected_content_length = _UNTIL_CLOSE
             connection = Connection(self.cycle, self._watched)
             self.scope["extensions"] = {CONNECTION: {"connection": connection}}
 
@@ -136,6 +140,24 @@ class GatewayHttpProtocol(HttpToolsProtocol):
         reason = b"Bad Request" if status == 400 else b"Request Header Fields Too Large"
         self.transport.write(head % (status, reason, len(body)) + body)
         self.transport.close()
+
+
+class _UntilClose(int):
+    """The length of a body that ends with its connection, as uvicorn counts what is left of it."""
+
+    def __lt__(self, other: int) -> bool:
+        return False  # no piece is too long
+
+    def __sub__(self, other: int) -> _UntilClose:
+        return self
+
+    def __ne__(self, other: object) -> bool:
+        return False  # nothing is missing at the end
+
+    __hash__ = int.__hash__
+
+
+_UNTIL_CLOSE: Final = _UntilClose()
 
 
 class _BehindHead:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.lab.scripted_upstream import Gate, ScriptedUpstream, sse
+from gateway.lab.scripted_upstream import Gate, Raw, ScriptedUpstream, sse
 from gateway.web import protocol
 from tests.adapters.raw_server import Peer, raw_server
 from tests.web.house import House, house
@@ -209,3 +209,16 @@ async def test_a_chat_leaves_nothing_behind_for_the_garbage_collector(gateway: H
             gc.enable()
     assert left["RequestResponseCycle"] <= 2  # each open connection keeps its last one
     assert left["Departure"] == 0
+
+
+async def test_a_client_of_http_1_0_gets_no_chunks(
+    gateway: House, upstream: ScriptedUpstream
+) -> None:
+    events = [b'data: {"choices":[]}\n\n', b"data: [DONE]\n\n"]
+    upstream.script(sse(*events), Raw(steps=[b'{"choices"', b":[]}"]), Raw(b'{"choices":[]}'))
+    body = b'{"model":"m","messages":[{"role":"user","content":"hi"}]}'
+    head = b"POST /v1/chat/completions HTTP/1.0\r\ncontent-length: %d\r\n\r\n" % len(body)
+    for expected in (b"".join(events), b'{"choices":[]}', b'{"choices":[]}'):
+        answer = await talk(gateway, head, body)
+        assert b"transfer-encoding" not in answer.lower()
+        assert answer.partition(b"\r\n\r\n")[2] == expected
