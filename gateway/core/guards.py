@@ -26,7 +26,7 @@ from gateway.core.extraction import (
     whole_number,
 )
 from gateway.core.memory import TYPES, Memory, Type
-from gateway.core.redaction import MARK
+from gateway.core.redaction import MARK, redact
 from gateway.core.suspicion import is_pasted, standing_order, suspicion, visible
 from gateway.core.timeline import Span, anchored, resolve
 from gateway.core.wording import folded, overlap, stands_in
@@ -53,6 +53,7 @@ class House:
     """What the settings allow, as the guards need it."""
 
     tool_output: bool = False
+    redact: tuple[str, ...] = ()
     allow_types: tuple[str, ...] = ()
     deny_types: tuple[str, ...] = ()
     examples: tuple[Example, ...] = ()
@@ -129,6 +130,7 @@ def _believed(
     text = _text(raw, action)
     _no_example(text, turn, house)
     key, value = _key_and_value(raw)
+    _nothing_secret((text, value or ""), house)
     span, ended, text = _when(raw, type_, text, turn, batch.timezone)
     if turn.role == "assistant" and "assistant" not in text.casefold():
         text = f"The assistant said: {text}"
@@ -225,6 +227,12 @@ def _no_example(text: str, turn: ExtractionTurn, house: House) -> None:
             example.quote, turn.text
         ):
             raise _Refused("from_the_prompt")
+
+
+def _nothing_secret(parts: Sequence[str], house: House) -> None:
+    """A number told in two halves passes the door in two turns; a model puts it together."""
+    if any(redact(part, house.redact) != part for part in parts):
+        raise _Refused("redacted")
 
 
 def _key_and_value(raw: Mapping[str, Any]) -> tuple[str | None, str | None]:

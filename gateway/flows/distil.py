@@ -145,6 +145,7 @@ def house_of(settings: AppSettings) -> House:
     """The settings as the guards need them."""
     return House(
         tool_output=settings.extraction.tool_output,
+        redact=settings.privacy.redact,
         allow_types=settings.privacy.allow_types,
         deny_types=settings.privacy.deny_types,
         examples=_examples(settings.extraction.prompt),

@@ -25,6 +25,7 @@ from gateway.flows import browse, curate, erase, groups, handover, recall, recei
 from gateway.web import portable, schemas
 from gateway.web.callers import Caller, FindCaller, Handler
 from gateway.web.checked import check, check_many, read_json, whole_number
+from gateway.web.context import options
 
 
 def routes(find: FindCaller, prefix: str, kind: type[Route] = Route) -> list[Route]:
@@ -110,6 +111,7 @@ async def _claim(caller: Caller, owner: Owner, key: str, raw: Any) -> None:
 async def accept_exchanges(request: Request, caller: Caller) -> Response:
     """Take existing chat logs; they are distilled as live ones are."""
     body = check(schemas.ExchangesBody, await read_json(request, caller))
+    timezone = options(request.scope["headers"]).timezone
     owner = await caller.new_owner()
     ids, results = [], []
     for logged in body.exchanges:
@@ -117,7 +119,7 @@ async def accept_exchanges(request: Request, caller: Caller) -> Response:
             [m.model_dump() for m in logged.messages],
             at=logged.at,
             session=logged.session,
-            timezone=logged.timezone,
+            timezone=logged.timezone or timezone,
         )
         if exchange is None:
             continue

@@ -52,6 +52,13 @@ def judged(house: House = House(), **fields: Any) -> Judged:  # noqa: B008 (froz
     return judge([proposed(**fields)], BATCH, house)
 
 
+def test_a_number_that_a_model_puts_together_from_its_halves_is_not_kept() -> None:
+    house = House(redact=("card",))
+    for fields in ({"text": "User's card is 4111 1111 1111 1111"}, {"value": "4111111111111111"}):
+        done = judged(house, key="card", **fields)
+        assert (done.facts, done.dropped) == ((), {"redacted": 1})
+
+
 def test_a_fact_that_passes_is_typed_and_tied_to_its_turn() -> None:
     (fact,) = judged(key="home", value="Berlin", importance=0.7).facts
     assert (fact.key, fact.value, fact.importance) == ("home", "Berlin", 0.7)

@@ -674,6 +674,18 @@ async def test_chat_logs_go_the_way_of_live_ones_and_once(gateway: House) -> Non
     ]
 
 
+async def test_a_log_without_a_timezone_of_its_own_is_in_the_requests(gateway: House) -> None:
+    log = {"messages": [{"role": "user", "content": "hi"}], "at": "2024-05-01T10:00:00Z"}
+    logs = [log, {**log, "at": "2024-05-02T10:00:00Z", "timezone": "Asia/Tokyo"}]
+    async with ana(gateway) as client:
+        client.headers["X-Memory-Timezone"] = "Europe/Berlin"
+        assert (await client.post("/v1/exchanges", json={"exchanges": logs})).status_code == 202
+        client.headers["X-Memory-Timezone"] = "Berlin"
+        error_of(await client.post("/v1/exchanges", json={"exchanges": logs}), 400)
+    taken = await gateway.handed_over()
+    assert [exchange.timezone for exchange in taken] == ["Europe/Berlin", "Asia/Tokyo"]
+
+
 async def test_a_log_is_redacted_before_it_waits(gateway: House) -> None:
     log = {"messages": [{"role": "user", "content": "card 4111 1111 1111 1111"}]}
     async with ana(gateway) as client:
