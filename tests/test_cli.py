@@ -18,12 +18,14 @@ from typing import Any, cast
 
 import pytest
 
-from gateway.cli import doctor, main, operating, shown
+from gateway.cli import doctor, main, operating, serving, shown
 from gateway.cli.running import FILE, announced, find
-from gateway.config import Settings
+from gateway.config import ServerSettings, Settings
+from gateway.core.errors import SettingsError
 from gateway.lab.scripted_upstream import Gate, ScriptedUpstream, sse
+from gateway.telemetry import logs
 from tests import loopback
-from tests.gateway_process import GatewayProcess, until
+from tests.gateway_process import GatewayProcess, free_port, until
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -144,6 +146,16 @@ def _script() -> str:
     return str(Path(sys.executable).with_name("memory-gateway"))
 
 
+def test_ctrl_c_while_it_is_read_what_to_do_is_no_traceback(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(logs, "configure", interrupted)
+    assert run("queue", "status") == (130, "", "")
+
+
 def test_help_loads_no_vendor() -> None:
     program = (
         "import sys, gateway.cli as c\n"
@@ -219,6 +231,39 @@ def test_a_gateway_serves_announces_itself_and_ends_well(
     assert gateway.stop() == 0
     assert find(data_dir) is None
     assert '"event":"serving"' in gateway.log.read_text().replace(" ", "")
+
+
+def test_who_reads_that_it_serves_can_connect(data_dir: Path) -> None:
+    command = [sys.executable, "-m", "gateway", "serve", "--port", "0"]
+    environ = {
+        **os.environ,
+        "GATEWAY_DATA_DIR": str(data_dir),
+        "GATEWAY_EMBEDDING__PROVIDER": "none",
+    }
+    with subprocess.Popen(
+        command, env=environ, cwd=data_dir.parent, stderr=subprocess.PIPE
+    ) as served:
+        assert served.stderr is not None
+        try:
+            assert any(b"serving" in line for line in served.stderr)
+            found = find(data_dir)
+            assert found is not None
+            with socket.create_connection(("127.0.0.1", int(found.url.rpartition(":")[2]))):
+                pass
+        finally:
+            served.terminate()
+            served.communicate()
+
+
+def test_of_two_that_bound_one_port_the_second_says_so_in_one_line(tmp_path: Path) -> None:
+    settings = Settings(server=ServerSettings(port=free_port()), data_dir=tmp_path)
+    with (
+        serving._listen(settings, settings.server.port) as first,
+        serving._listen(settings, settings.server.port) as second,
+    ):
+        serving._begin_to_listen(settings, first)
+        with pytest.raises(SettingsError, match="cannot be listened on: Address already in use"):
+            serving._begin_to_listen(settings, second)
 
 
 def test_ctrl_c_ends_it_as_well(gateway: GatewayProcess) -> None:

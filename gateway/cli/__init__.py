@@ -30,10 +30,10 @@ class Failed(Exception):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the console script; the exit code."""
-    asked = read(sys.argv[1:] if argv is None else argv)
-    module, function = asked.run.split(":")
-    _quiet()
     try:
+        asked = read(sys.argv[1:] if argv is None else argv)
+        module, function = asked.run.split(":")
+        _quiet()
         code: int = getattr(importlib.import_module(f"gateway.{module}"), function)(asked)
         sys.stdout.flush()
         return code

@@ -109,6 +109,7 @@ async def _serve(
             _end_with_parent(server)
         try:
             await app.open()
+            _begin_to_listen(settings, listener)
             url = _url(listener)
             told = contextlib.nullcontext() if child else announced(settings.data_dir, url)
             with told, collected_by_the_loop():
@@ -218,19 +219,33 @@ def _listen(settings: Settings, port: int) -> socket.socket:
             listener.bind(address)
             unless_bound.pop_all()
     except OSError as exc:
-        running = find(settings.data_dir) if settings.embedded else None
-        if running is not None:
-            raise SettingsError(
-                f"data_dir: {settings.data_dir} is in use by the gateway at {running.url} (pid"
-                f" {running.pid}). Stop that one first, or set GATEWAY_DATA_DIR and --port",
-                param="data_dir",
-            ) from exc
-        raise SettingsError(
-            f"server.port: {host}:{port} cannot be listened on: {exc.strerror or exc}. Stop what"
-            " holds it, or choose another with --host and --port",
-            param="server.port",
-        ) from exc
+        raise _refused(settings, port, exc) from exc
     return listener
+
+
+def _begin_to_listen(settings: Settings, listener: socket.socket) -> None:
+    """Before anybody is told: who connected on the word of the log or of `gateway.json` was
+    refused in the milliseconds until uvicorn would have listened. Of two that bound one port at
+    the same time the second learns it here."""
+    try:
+        listener.listen(BACKLOG)
+    except OSError as exc:
+        raise _refused(settings, listener.getsockname()[1], exc) from exc
+
+
+def _refused(settings: Settings, port: int, exc: OSError) -> SettingsError:
+    running = find(settings.data_dir) if settings.embedded else None
+    if running is not None:
+        return SettingsError(
+            f"data_dir: {settings.data_dir} is in use by the gateway at {running.url} (pid"
+            f" {running.pid}). Stop that one first, or set GATEWAY_DATA_DIR and --port",
+            param="data_dir",
+        )
+    return SettingsError(
+        f"server.port: {settings.server.host}:{port} cannot be listened on:"
+        f" {exc.strerror or exc}. Stop what holds it, or choose another with --host and --port",
+        param="server.port",
+    )
 
 
 def _url(listener: socket.socket) -> str:
