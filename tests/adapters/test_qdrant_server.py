@@ -42,6 +42,8 @@ class ScriptedQdrant:
         self.answer: Answer | None = None
         self.raw: bytes | None = None
         self.hang = False
+        self.drop = 0
+        self.keys: list[str | None] = []
         self.open: list[asyncio.StreamWriter] = []
 
     async def serve(self) -> asyncio.Server:
@@ -57,6 +59,11 @@ class ScriptedQdrant:
                 size = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
                 body = await reader.readexactly(int(size[1])) if size else b""
                 self.asked.append((method, path, orjson.loads(body) if body else None))
+                key = re.search(rb"api-key: (\S+)", head, re.IGNORECASE)
+                self.keys.append(key[1].decode() if key else None)
+                if self.drop:
+                    self.drop -= 1
+                    break
                 if self.hang:
                     await asyncio.sleep(30)
                 if self.raw is not None:
@@ -205,9 +212,10 @@ async def test_a_search_is_one_batch_by_owner_alone(
 async def test_connections_are_used_again(qdrant: ScriptedQdrant, store: QdrantServerStore) -> None:
     for _ in range(20):
         await store.search(ANNA, Probe("tea", Where()))
-    assert len(qdrant.open) == 1
+        await store.ping()
+    assert len(qdrant.open) == 2  # the client has its own
     await asyncio.gather(*(store.search(ANNA, Probe("tea", Where())) for _ in range(5)))
-    assert len(qdrant.open) <= 5
+    assert len(qdrant.open) <= 6
 
 
 async def test_a_connection_that_the_server_closed_meanwhile_fails_nothing(
@@ -215,11 +223,12 @@ async def test_a_connection_that_the_server_closed_meanwhile_fails_nothing(
 ) -> None:
     for _ in range(3):
         await store.search(ANNA, Probe("tea", Where()))
+        await store.ping()
         for writer in qdrant.open:
             writer.close()
             await writer.wait_closed()
         await asyncio.sleep(0.05)  # its end is on its way
-    assert len(qdrant.open) == 3
+    assert len(qdrant.open) == 6
 
 
 async def test_a_server_too_old_for_idf_by_owner_is_not_asked_for_it_and_doctor_can_say_so(
@@ -291,6 +300,28 @@ async def test_a_server_that_fails_is_unavailable_in_every_call(
         await CALLS[call](store)
 
 
+async def test_a_search_that_met_a_closing_connection_is_asked_once_more(
+    qdrant: ScriptedQdrant, store: QdrantServerStore
+) -> None:
+    qdrant.drop = 1
+    assert (await store.search(ANNA, Probe("tea", Where()))).memories == {}
+    qdrant.drop = 2
+    with pytest.raises(StoreUnavailable):
+        await store.search(ANNA, Probe("tea", Where()))
+    assert qdrant.drop == 0
+
+
+@pytest.mark.filterwarnings("ignore:Api key is used with an insecure connection")
+@pytest.mark.parametrize("key", [None, "qdrant-key"])
+async def test_the_key_goes_along_with_every_call(qdrant: ScriptedQdrant, key: str | None) -> None:
+    store = store_of(qdrant, api_key=key)
+    await store.open()
+    await store.search(ANNA, Probe("tea", Where()))
+    await store.put(ANNA, [Entry(TEA)])
+    await store.close()
+    assert set(qdrant.keys) == {key}
+
+
 @pytest.mark.parametrize(
     "raw",
     [
@@ -313,12 +344,13 @@ async def test_an_answer_that_is_none_is_unavailable(
         await store.search(ANNA, Probe("tea", Where()))
 
 
+@pytest.mark.parametrize("call", ["count", "search"])
 async def test_a_server_that_hangs_is_unavailable_after_the_timeout(
-    qdrant: ScriptedQdrant, store: QdrantServerStore
+    qdrant: ScriptedQdrant, store: QdrantServerStore, call: str
 ) -> None:
     qdrant.hang = True
-    with pytest.raises(StoreUnavailable):
-        await store.count(ANNA.tenant)
+    with pytest.raises(StoreUnavailable, match=qdrant.url):
+        await CALLS[call](store)
 
 
 async def test_a_server_that_is_not_there_is_unavailable() -> None:

@@ -16,7 +16,6 @@ from tempfile import TemporaryDirectory
 
 import httpx
 import pytest
-from qdrant_client import AsyncQdrantClient
 
 from gateway.adapters.bm25 import Bm25Lexicon
 from gateway.adapters.cipher import AesGcmCipher
@@ -25,6 +24,7 @@ from gateway.adapters.qdrant.edge import QdrantEdgeStore
 from gateway.adapters.qdrant.server import QdrantServerStore
 from gateway.config import QdrantSettings
 from gateway.ports import EmbeddingModel, MemoryStore
+from tests.contract.local_mode import LocalMode
 from tests.qdrant_over_http import IN_MEMORY, QdrantOverHttp
 
 SERVER = os.environ.get("GATEWAY_TEST_QDRANT_URL")
@@ -48,7 +48,6 @@ def quick_path() -> Iterator[Path]:
 async def bare(request: pytest.FixtureRequest, quick_path: Path) -> AsyncIterator[MemoryStore]:
     """A store that has not seen an embedder yet."""
     cipher, lexicon = AesGcmCipher(), Bm25Lexicon()
-    client: AsyncQdrantClient | None = None
     store: MemoryStore
     match request.param:
         case "inmemory":
@@ -56,12 +55,11 @@ async def bare(request: pytest.FixtureRequest, quick_path: Path) -> AsyncIterato
         case "edge":
             store = QdrantEdgeStore(quick_path / "qdrant", cipher=cipher, lexicon=lexicon)
         case "client":
-            with warnings.catch_warnings():
-                # It says that local mode has no payload indexes.
-                warnings.simplefilter("ignore")
-                client = AsyncQdrantClient(":memory:")
             settings = QdrantSettings(url="http://local.invalid")
-            store = QdrantServerStore(settings, cipher=cipher, lexicon=lexicon, client=client)
+            connection = LocalMode(settings)
+            store = QdrantServerStore(
+                settings, cipher=cipher, lexicon=lexicon, connection=connection
+            )
         case kind:
             url = SERVER if kind == "server" else request.getfixturevalue("qdrant_over_http")
             settings = QdrantSettings(url=url, collection=f"test-{secrets.token_hex(6)}")
