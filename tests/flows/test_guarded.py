@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
+from gateway.config import load
 from gateway.core.breaker import FAILURES, FIRST_PAUSE_S, LATE_S, Breaker
 from gateway.core.errors import EmbedderUnavailable, StoreUnavailable
 from gateway.flows.guarded import guard
@@ -99,6 +100,22 @@ async def test_calls_that_were_given_up_for_being_late_open_it() -> None:
         task = asyncio.ensure_future(through.search("x"))
         await asyncio.sleep(0)
         clock.now += LATE_S * 1.5
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    await failures(through, 1)
+    assert part.asked == FAILURES
+
+
+async def test_what_is_given_up_in_the_second_half_of_a_deadline_opens_it_too() -> None:
+    """The first half may go by in waiting for the same person's last exchange."""
+    part, clock = Part(), Clock()
+    part.silent = True
+    through = guarded(part, clock)
+    for _ in range(FAILURES):
+        task = asyncio.ensure_future(through.search("x"))
+        await asyncio.sleep(0)
+        clock.now += load(environ={}).memory.deadline_ms / 1000 / 2 - 0.01
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
