@@ -26,7 +26,7 @@ from gateway.core.relevance import Scale, relevance
 from gateway.core.scored import Scored
 from gateway.core.waiting import just_said
 from gateway.flows.candidates import Candidates, Stage
-from gateway.flows.outdated import Outdated
+from gateway.flows.outdated import Outdated, corrected
 from gateway.flows.parts import Parts
 from gateway.flows.standing import StandingCache
 from gateway.ports import Conversation, Services
@@ -297,18 +297,22 @@ class Asking:
         return memory.status == "active" and self._counts(memory)
 
     async def outdated_turns(self, found: Found) -> Collection[str]:
-        """Turns whose fact was superseded by one that holds (at `as_of`, where a time is asked
-        about), unless the question is about the past."""
-        facts = [m for m in (*found.memories.values(), *(self._kept or ())) if m.supersedes]
-        if not facts or asks_of_the_past(self._own):
+        """Turns whose fact was corrected, or superseded by one that holds (at `as_of`, where a time
+        is asked about), unless the question is about the past."""
+        if asks_of_the_past(self._own):
             return ()
+        known = (*found.memories.values(), *(self._kept or ()))
+        wrong = frozenset(corrected((m for m in known if m.history and m.covers), found.memories))
+        facts = [m for m in known if m.supersedes]
+        if not facts:
+            return wrong
         turns, unknown = _outdated.turns(self._owner.tenant, facts)
         if unknown:
             learning = _outdated.learn(self._services.store, self._owner, unknown)
             task = self.parts.begin(learning, "recall-outdated")
             await self.parts.within(task, "outdated", needed=False)
             turns, _ = _outdated.turns(self._owner.tenant, facts)
-        return turns
+        return turns | wrong
 
     async def _pending(self) -> Sequence[Exchange]:
         return await self._services.queue.pending(self._owner, limit=PENDING)

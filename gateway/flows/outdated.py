@@ -1,4 +1,4 @@
-"""Turns that told what is no longer so: those that a superseded fact was drawn from.
+"""Turns that told what is no longer so: those that a superseded or corrected fact was drawn from.
 
 "I live in Porto", said in January, goes on answering "Where do I live?" well by every measure of
 search, beside the fact of May that took its fact's place. The fact that is in force names the one
@@ -9,11 +9,12 @@ of superseded facts is kept here, for they do not change: ids alone, no words.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from gateway.core.identity import Owner
 from gateway.core.memory import Memory
+from gateway.core.wording import stands_in
 from gateway.ports import MemoryStore
 
 MAX_TENANTS: Final = 2000
@@ -21,6 +22,20 @@ MAX_FACTS: Final = 1000
 """Superseded facts of one user that are remembered; more, and they are looked up anew."""
 MAX_BACK: Final = 5
 """So many times in a row may a fact have been superseded and its first turn still be known."""
+
+
+def corrected(facts: Iterable[Memory], found: Mapping[str, Memory]) -> Iterator[str]:
+    """The turns whose words a fact was drawn from that a person has since put in other words.
+
+    What was said again later, as the correction has it, stands beside it.
+    """
+    for fact in facts:
+        now = (fact.text, fact.value)
+        quote = fact.source.quote or ""
+        if any(v.event == "corrected" and (v.text, v.value) != now for v in fact.history):
+            for id in fact.covers:
+                if id not in found or stands_in(quote, found[id].text):
+                    yield id
 
 
 class Outdated:

@@ -264,6 +264,21 @@ async def test_a_fact_forgotten_leaves_turns_that_say_something_else(shop: Works
     assert [m.text for m in await shop.turns()] == [turn.text]
 
 
+async def test_a_fact_forgotten_takes_along_the_answer_that_repeats_it(shop: Workshop) -> None:
+    # A quote is believed however it is written (`stands_in`), and looked for so.
+    drawn = fact("lives in Porto", quote="i live in porto", key="home", value="Porto")
+    await shop.learn(
+        "I live in Porto. And I like tea.",
+        "Porto, how lovely!",
+        facts=[drawn],
+    )
+    await shop.learn("What goes with port wine?", "Cheese does.")
+    [home] = await shop.memories(kinds=("fact",))
+    await curate.forget(shop.services, await shop.owner(), home.id, now=shop.now)
+    left = {turn.text for turn in await shop.turns()}
+    assert left == {"What goes with port wine?", "Cheese does."}
+
+
 async def test_what_is_forgotten_is_not_kept_as_what_always_counts(shop: Workshop) -> None:
     owner = await shop.owner()
     [home, _] = await create(

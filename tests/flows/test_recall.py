@@ -23,7 +23,7 @@ from gateway.core.errors import (
 )
 from gateway.core.exchange import Exchange, Turn
 from gateway.core.identity import Owner, Person, new_owner
-from gateway.core.memory import Found, Memory, Probe, Source, Type, Vector, Where
+from gateway.core.memory import Found, Memory, Probe, Source, Type, Vector, Version, Where
 from gateway.core.words import terms
 from gateway.flows.recall import Question, Recalled, recall, search
 from gateway.lab.scratch import load, scratch_services
@@ -552,6 +552,22 @@ async def test_a_preference_whose_time_has_passed_no_longer_counts_whatever_the_
     assert "over" in {m.id for m in (await house.recalls("Did I want German answers?")).memories}
     before = await house.recalls("hm", as_of=NOW - 5 * DAY_S)
     assert "over" in {memory.id for memory in before.memories}
+
+
+async def test_a_turn_whose_fact_was_corrected_does_not_answer_any_more() -> None:
+    home = fact("f", "Lives in Faro", type="profile", covers=("old", "new"))
+    corrected = replace(
+        home,
+        source=replace(home.source, quote="live in Porto"),
+        history=(Version(home.created_at, "corrected", "Lives in Porto"),),
+    )
+    turns = turn("old", "I live in Porto"), turn("new", "I live in Faro by the sea")
+    house = await House().knows(*turns, corrected)
+    recalled = await house.recalls("Where do I live?", conversation=conversation("old"))
+    assert {"f", "new"} == {memory.id for memory in recalled.memories}
+    unpinned = replace(corrected, history=(replace(corrected.history[0], text=home.text),))
+    house = await House().knows(*turns, unpinned)
+    assert "old" in {memory.id for memory in (await house.recalls("Where do I live?")).memories}
 
 
 async def test_it_leaves_the_block_of_a_conversation_too() -> None:
