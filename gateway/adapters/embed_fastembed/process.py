@@ -113,7 +113,9 @@ class ModelProcess:
 def _started(connection: socket.socket, how: dict[str, Any]) -> subprocess.Popen[bytes]:
     with connection:
         descriptor = connection.fileno()
-        # A session of its own: Ctrl-C is for the gateway, which ends it in order.
+        # A group of its own: Ctrl-C is for the gateway, which ends it in order. No session of its
+        # own: Linux shares cores between sessions first (autogroup), and the niceness of documents
+        # would count for nothing against the gateway.
         return subprocess.Popen(  # noqa: S603  # our own module
             [
                 *(sys.executable, "-P", "-c", _MAIN, _ROOT),
@@ -122,7 +124,7 @@ def _started(connection: socket.socket, how: dict[str, Any]) -> subprocess.Popen
             pass_fds=(descriptor,),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,  # commands print JSON there
-            start_new_session=True,
+            process_group=0,
         )
 
 
