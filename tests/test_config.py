@@ -339,6 +339,7 @@ def test_what_an_app_may_not_set_is_refused(overrides: dict[str, Any], says: str
             {"qdrant.collection": "a b"},
             "qdrant.collection: 'a b' given; allowed is text of the form",
         ),
+        ({"data_dir": ""}, "data_dir: '' given; allowed is a path"),
         ({"embedding.model_path": 3}, "embedding.model_path: 3 given; allowed is a path"),
         (
             {"memory.plcement": "tail"},

@@ -73,6 +73,13 @@ def _absent_if_blank(value: object) -> object:
     return None if isinstance(value, str) and not value.strip() else value
 
 
+def _not_blank(value: object) -> object:
+    """A path of no characters is the working directory: its files are not ours to sit among."""
+    if isinstance(value, str) and not value.strip():
+        raise ValueError("no path")
+    return value
+
+
 def _key(value: SecretStr | None) -> SecretStr | None:
     """It goes into a header, where white space around it (a file's last line end) is no part of
     it and anything but ASCII is refused with each request."""
@@ -352,7 +359,7 @@ class Settings(AppSettings):
     admin: AdminSettings = AdminSettings()
     log: LogSettings = LogSettings()
     tracing: TracingSettings = TracingSettings()
-    data_dir: Path = Path("data")
+    data_dir: Annotated[Path, BeforeValidator(_not_blank)] = Path("data")
     apps: Mapping[str, AppSettings] = Field(default_factory=dict)
 
     _own: dict[str, dict[str, Any]] = PrivateAttr(default_factory=dict)
