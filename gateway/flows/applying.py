@@ -18,6 +18,7 @@ from gateway.core.tombstone import tombstone
 from gateway.core.windows import dense_text, dense_window_text
 from gateway.flows import receipts
 from gateway.flows.distil import Vectors, texts_of
+from gateway.flows.repeating import answers_repeating
 from gateway.flows.writing import alone, stale, store
 from gateway.ports import Services
 
@@ -50,7 +51,8 @@ async def apply(
         async with in_turn:
             ids = [w.id if isinstance(w, Forget) else w.memory.id for w in plan.writes]
             current = {m.id: m for m in await services.store.get(owner, ids)}
-            puts = outcome(owner, plan, current)
+            answers = await _answers(services, owner, plan, current)
+            puts = outcome(owner, replace(plan, writes=(*plan.writes, *answers)), current)
             kept = [put for put in puts if put.memory.status != "forgotten"]
             if kept:
                 await services.store.put(owner, entries_of(kept, vectors))
@@ -63,6 +65,23 @@ async def apply(
     if not puts:
         return
     await stale(services, owner.tenant)
+
+
+async def _answers(
+    services: Services, owner: Owner, plan: Plan, current: dict[str, Memory]
+) -> list[Forget]:
+    """The answers that are to be gone with facts that the plan forgets; they join `current`."""
+    gone = [w for w in plan.writes if isinstance(w, Forget) and w.id in current]
+    answers: dict[str, Forget] = {}
+    for write in gone:
+        fact = current[write.id]
+        if fact.kind != "fact" or fact.status == "forgotten":
+            continue
+        told = [current[w.id] for w in gone if w.id in fact.covers]
+        for answer in await answers_repeating(services, owner, fact, told):
+            current[answer.id] = answer
+            answers[answer.id] = replace(write, id=answer.id)
+    return list(answers.values())
 
 
 def _as_put(write: Put | Revise) -> Put:

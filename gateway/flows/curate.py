@@ -16,7 +16,6 @@ from typing import Any, Final
 
 from gateway.config import AppSettings
 from gateway.core.errors import Unprocessable
-from gateway.core.exchange import turn_memory_id
 from gateway.core.identity import Owner
 from gateway.core.lookup import is_expired
 from gateway.core.memory import (
@@ -29,10 +28,11 @@ from gateway.core.memory import (
 )
 from gateway.core.redaction import redact
 from gateway.core.tombstone import history_with, tombstone
-from gateway.core.wording import content_words, stands_in
+from gateway.core.wording import stands_in
 from gateway.flows import receipts
 from gateway.flows.browse import read
 from gateway.flows.keeping import cleaned, closely, end_as, end_of, is_kept, not_kept, without
+from gateway.flows.repeating import answers_repeating, is_turn
 from gateway.flows.replacing import ended, held_slot, keyed, replacing
 from gateway.flows.writing import alone, store
 from gateway.ports import Services
@@ -53,10 +53,6 @@ CORRECTABLE: Final = frozenset(
     }
 )
 """The fields of a memory that a correction may name."""
-
-
-TURNS_BESIDE: Final = 16
-"""Of an exchange that told a forgotten fact, so many turns are looked at for its answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,25 +242,8 @@ async def _turns_that_say_it(services: Services, owner: Owner, fact: Memory) -> 
         return []
     quote = fact.source.quote or ""
     turns = await services.store.get(owner, fact.covers)
-    told = [t for t in turns if _is_turn(t) and (not quote or stands_in(quote, t.text))]
-    exchanges = dict.fromkeys(t.source.exchange_id for t in told if t.source.exchange_id)
-    beside = [turn_memory_id(id, n) for id in exchanges for n in range(TURNS_BESIDE)]
-    answers = await services.store.get(owner, beside) if beside else []
-    return told + [
-        t for t in answers if _is_turn(t) and t.source.role == "assistant" and _repeats(fact, t)
-    ]
-
-
-def _is_turn(memory: Memory) -> bool:
-    return memory.kind == "turn" and memory.status != "forgotten"
-
-
-def _repeats(fact: Memory, answer: Memory) -> bool:
-    """Whether it says half of the words that count in what the fact rests on, or its value."""
-    if fact.value and stands_in(fact.value, answer.text):
-        return True
-    words = content_words(fact.source.quote or fact.text)
-    return 2 * len(words & content_words(answer.text)) >= len(words)
+    told = [t for t in turns if is_turn(t) and (not quote or stands_in(quote, t.text))]
+    return [*told, *await answers_repeating(services, owner, fact, told)]
 
 
 # --- bring back --------------------------------------------------------------------------------

@@ -51,6 +51,16 @@ async def test_older_words_that_arrive_late_do_not_bring_it_back(shop: Workshop)
     assert not any(found.lists.values()), "nor is it found by the words of what stood beside it"
 
 
+async def test_the_answer_that_repeats_it_goes_along_and_others_stay(shop: Workshop) -> None:
+    await shop.learn("I like jazz", "Jazz it is, then.", facts=[JAZZ], at=day(3))
+    await shop.learn("Which tea is from Assam?", "A strong one.", at=day(4))
+    await forget(shop, 5)
+    assert [turn.text for turn in await shop.turns()] == [
+        "Which tea is from Assam?",
+        "A strong one.",
+    ]
+
+
 async def test_newer_words_are_kept_as_what_they_are(shop: Workshop) -> None:
     await jazz(shop, 3)
     await forget(shop, 5)
