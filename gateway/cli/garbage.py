@@ -1,39 +1,46 @@
-"""When Python looks for objects that only hold each other: rarely, and never in just any thread.
+"""When Python looks for objects that only hold each other: a little at a time, and never in just
+any thread.
 
 What is there when serving begins stays, and is not looked through again. What a request leaves
 behind is nearly all freed without the collector: by its defaults it ran for a tenth of the CPU
 time, and looked through a hundred thousand cached memories while streams waited.
 
-By itself it runs in whichever thread happens to make one object too many. The thread that embeds
-documents steps back before all others (niceness 10), and it kept the interpreter for 70 ms over
-what is a matter of 2, since who collects holds Python's lock and waits for a core as well: every
-chat waited with it. So the event loop's own thread does it.
+By itself it runs in whichever thread happens to make one object too many. A thread that steps back
+before all others (niceness 10) kept the interpreter for 70 ms over what is a matter of 2, since who
+collects holds Python's lock and waits for a core as well: every chat waited with it. So the event
+loop's own thread does it.
+
+And it goes by how many more objects were made than freed. Where caches are full that is none: new
+memories come, others go, and when the turn of the new ones came they were half a million, for 70 ms.
+So they are looked through by the clock. What lived on is looked through with everything else, where
+nobody waits: circles that outlive a look are left behind only by what goes wrong.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
 from gateway.flows.tasks import beside
 
-EVERY_S: Final = 0.05
-YOUNG: Final = 20_000
-"""Objects made since the last look, those freed since taken off: the young are looked through."""
-MIDDLE, OLD = 20, 100
-"""So many looks at the young, and at those in between, bring a look at the next older ones."""
+EVERY_S: Final = 0.1
+"""How often what was made since the last time is looked through: 2 ms at 150 chats a second."""
+ALL_S: Final = 600.0
+"""How often everything is, in a moment in which no answer is open: 50 to 300 ms."""
+ALL_AT_LAST_S: Final = 3600.0
+"""The same where there is no such moment."""
 
 
 @contextmanager
-def collected_by_the_loop() -> Iterator[None]:
-    """Within it garbage is collected by the running loop."""
+def collected_by_the_loop(busy: Callable[[], bool]) -> Iterator[None]:
+    """Within it garbage is collected by the running loop; `busy` tells whether somebody waits."""
     gc.collect()
     gc.freeze()
     gc.disable()
-    collecting = beside(_collect(), "collect garbage")
+    collecting = beside(_collect(busy), "collect garbage")
     try:
         yield
     finally:
@@ -42,18 +49,18 @@ def collected_by_the_loop() -> Iterator[None]:
         gc.unfreeze()
 
 
-async def _collect() -> None:
+async def _collect(busy: Callable[[], bool]) -> None:
+    loop = asyncio.get_running_loop()
+    looked_at = loop.time()
     while True:
         await asyncio.sleep(EVERY_S)
-        if (generation := due(*gc.get_count())) is not None:
-            gc.collect(generation)
+        if all_are_due(loop.time() - looked_at, busy=busy()):
+            gc.collect()
+            looked_at = loop.time()
+        else:
+            gc.collect(0)
 
 
-def due(young: int, middle: int, old: int) -> int | None:
-    """The oldest generation whose turn it is by the counts of Python's own collector (which puts
-    the old ones off where few are new among them); None: none."""
-    if young <= YOUNG:
-        return None
-    if old > OLD:
-        return 2
-    return 1 if middle > MIDDLE else 0
+def all_are_due(since_s: float, *, busy: bool) -> bool:
+    """Whether everything is looked through now, so long after the last time."""
+    return since_s >= (ALL_AT_LAST_S if busy else ALL_S)

@@ -112,7 +112,7 @@ async def _serve(
             _begin_to_listen(settings, listener)
             url = _url(listener)
             told = contextlib.nullcontext() if child else announced(settings.data_dir, url)
-            with told, collected_by_the_loop():
+            with told, collected_by_the_loop(lambda: bool(server.server_state.tasks)):
                 _log.info(
                     "serving",
                     pid=os.getpid(),
