@@ -11,8 +11,8 @@ collects holds Python's lock and waits for a core as well: every chat waited wit
 loop's own thread does it.
 
 And it goes by how many more objects were made than freed. Where caches are full that is none: new
-memories come, others go, and when the turn of the new ones came they were half a million, for 70 ms.
-So they are looked through by the clock. What lived on is looked through with everything else, where
+memories come, others go, and when their turn came the new ones were half a million, for 70 ms. So
+they are looked through by the clock. What lived on is looked through with everything else, where
 nobody waits: circles that outlive a look are left behind only by what goes wrong.
 """
 
