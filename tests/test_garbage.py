@@ -18,8 +18,10 @@ from gateway.cli.garbage import (
     ALL_AT_LAST_S,
     ALL_S,
     EVERY_S,
-    all_are_due,
+    SINCE_AT_LAST_S,
+    SINCE_S,
     collected_by_the_loop,
+    due,
 )
 
 
@@ -100,15 +102,17 @@ async def test_afterwards_python_collects_by_itself_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("since_s", "busy", "due"),
+    ("since_s", "everything_s", "busy", "generation"),
     [
-        (ALL_S - 1, False, False),
-        (ALL_S, False, True),
-        (ALL_S, True, False),
-        (ALL_AT_LAST_S, True, True),
+        (SINCE_S - 1, ALL_S - 1, False, 0),
+        (SINCE_S, SINCE_S, False, 1),
+        (SINCE_S, ALL_S, True, 0),
+        (SINCE_AT_LAST_S, ALL_S, True, 1),
+        (SINCE_S, ALL_S, False, 2),
+        (EVERY_S, ALL_AT_LAST_S, True, 2),
     ],
 )
-def test_everything_is_looked_through_seldom_and_where_nobody_waits(
-    since_s: float, busy: bool, due: bool
+def test_what_is_older_is_looked_through_seldom_and_where_nobody_waits(
+    since_s: float, everything_s: float, busy: bool, generation: int
 ) -> None:
-    assert all_are_due(since_s, busy=busy) == due
+    assert due(since_s, everything_s, busy=busy) == generation

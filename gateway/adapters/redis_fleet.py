@@ -25,6 +25,8 @@ from collections.abc import Sequence
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from redis.exceptions import RedisError
+
 from gateway.core.errors import SettingsError
 
 POOL: Final = 64
@@ -106,7 +108,7 @@ def _single(kind: Any, scheme: str, url: str, common: dict[str, Any]) -> Any:
         client = kind.from_url(url, **common)
         pool = client.connection_pool
         pool.connection_class(**pool.connection_kwargs)
-    except (TypeError, ValueError) as exc:
+    except (TypeError, ValueError, RedisError) as exc:
         # Of its words the parameter's name alone: a "/" in a password has a part of it taken for
         # a port, and quoted.
         named = re.search(r"(?<=value for) '\w+'", str(exc))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import math
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
 from gateway.core.errors import NotFound
@@ -52,10 +53,28 @@ async def history(
         if older is None or any(older.id == m.id for m in chain):
             break
         chain.insert(0, older)
-    versions = [version for link in chain for version in _versions(link)]
-    # A value that was corrected after it was replaced, or was brought back, is older and newer
-    # than the others at once: the chain alone would tell it out of order.
-    return [*sorted(versions[:-1], key=lambda version: parse_rfc3339(version["at"])), versions[-1]]
+    ordered = _in_order([_versions(link) for link in chain])
+    return [version for _, version in ordered]
+
+
+def _in_order(links: Sequence[list[dict[str, Any]]]) -> list[tuple[Instant, dict[str, Any]]]:
+    """The versions of a chain, oldest first and the present one last, each with its place in time.
+
+    That is the chain's order; what was corrected after it was replaced, or was brought back, is
+    older and newer than what replaced it at once, and goes by its own time. The times of others
+    would not do: they are those of the distilling, which is later than what was said.
+    """
+    placed = []
+    for n, versions in enumerate(links):
+        replaced, following = math.inf, links[n + 1 : n + 2]
+        # One that was brought back (which is a correction) began before what it stands behind.
+        if following and not any(v["event"] == "corrected" for v in following[0]):
+            replaced = parse_rfc3339(following[0][0]["at"])
+        for version in versions:
+            at = parse_rfc3339(version["at"])
+            own = version["event"] == "corrected"
+            placed.append((at if own else min(at, replaced), version))
+    return [*sorted(placed[:-1], key=lambda one: one[0]), placed[-1]]
 
 
 def _versions(memory: Memory) -> list[dict[str, Any]]:

@@ -19,6 +19,13 @@ TURNS_BESIDE: Final = 16
 """Of an exchange that told a forgotten fact, so many turns are looked at for its answer."""
 
 
+EVERYDAY: Final = content_words(
+    "like love have got get go come live know think want need use work make take say tell feel look"
+    " good nice great new time day thing way lot ok okay yes no true false on off"
+)
+"""Words that stand in any answer: "Would you like …" does not repeat that somebody likes tea."""
+
+
 async def answers_repeating(
     services: Services, owner: Owner, fact: Memory, told: Sequence[Memory]
 ) -> list[Memory]:
@@ -37,7 +44,8 @@ def is_turn(memory: Memory) -> bool:
 
 def _repeats(fact: Memory, answer: Memory) -> bool:
     """Whether it says half of the words that count in what the fact rests on, or its value."""
-    if fact.value and stands_in(fact.value, answer.text):
+    said = content_words(answer.text)
+    if fact.value and content_words(fact.value) - EVERYDAY and stands_in(fact.value, answer.text):
         return True
-    words = content_words(fact.source.quote or fact.text)
-    return 2 * len(words & content_words(answer.text)) >= len(words)
+    words = content_words(fact.source.quote or fact.text) - EVERYDAY
+    return bool(words) and 2 * len(words & said) >= len(words)

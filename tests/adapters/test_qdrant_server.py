@@ -275,6 +275,26 @@ async def test_a_collection_of_a_newer_format_is_refused(qdrant: ScriptedQdrant)
     await store.close()
 
 
+async def test_after_a_refused_opening_nothing_is_asked_until_one_succeeds(
+    qdrant: ScriptedQdrant,
+) -> None:
+    qdrant.exists, qdrant.metadata = True, {"memory_gateway": {"format": 99, "model": None}}
+    store = store_of(qdrant)
+    with pytest.raises(SettingsError):
+        await store.open()
+    qdrant.asked.clear()
+    for call in ("search", "get", "count"):
+        with pytest.raises(StoreUnavailable, match="not open"):
+            await CALLS[call](store)
+    assert qdrant.asked == []
+    qdrant.metadata = {"memory_gateway": {"format": 1, "model": None}}
+    await store.open()
+    await CALLS["search"](store)
+    await store.close()
+    with pytest.raises(StoreUnavailable, match="not open"):
+        await CALLS["search"](store)
+
+
 CALLS: dict[str, Callable[[QdrantServerStore], Awaitable[Any]]] = {
     "put": lambda store: store.put(ANNA, [Entry(TEA)]),
     "get": lambda store: store.get(ANNA, ["a"]),

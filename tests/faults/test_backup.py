@@ -129,7 +129,7 @@ def test_a_restore_refuses_a_gateway_that_runs_and_a_backup_that_is_damaged(
 def test_a_backup_is_whole_or_not_there(tmp_path: Path, gateway: GatewayProcess) -> None:
     (tmp_path / "b").mkdir()
     refused = gateway.command("backup", str(tmp_path / "b"))
-    assert refused.returncode == 1
+    assert refused.returncode == 2
     assert "exists" in refused.stderr
     inside = gateway.command("backup", str(gateway.data_dir / "b"))
     assert "outside the data directory" in inside.stderr

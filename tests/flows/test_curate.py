@@ -279,6 +279,23 @@ async def test_a_fact_forgotten_takes_along_the_answer_that_repeats_it(shop: Wor
     assert left == {"What goes with port wine?", "Cheese does."}
 
 
+@pytest.mark.parametrize(
+    ("said", "answer"),
+    [
+        ("I like tea.", "Would you like to hear a joke?"),
+        ("I have a cat.", "Have you seen the news?"),
+        ("It is not mine.", "Paris is the capital of France."),
+    ],
+)
+async def test_an_answer_that_shares_everyday_words_alone_stays(
+    shop: Workshop, said: str, answer: str
+) -> None:
+    await shop.learn(said, answer, facts=[fact(said.rstrip("."), quote=said)])
+    [known] = await shop.memories(kinds=("fact",))
+    await curate.forget(shop.services, await shop.owner(), known.id, now=shop.now)
+    assert {turn.text for turn in await shop.turns()} == {answer}
+
+
 async def test_what_is_forgotten_is_not_kept_as_what_always_counts(shop: Workshop) -> None:
     owner = await shop.owner()
     [home, _] = await create(

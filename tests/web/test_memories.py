@@ -579,6 +579,19 @@ async def test_a_history_is_in_the_order_of_time_also_of_a_value_that_was_brough
     assert [v["current"] for v in versions] == [False, False, False, True]
 
 
+async def test_a_history_is_in_the_order_of_the_chain_where_a_value_was_dated_back(
+    gateway: House,
+) -> None:
+    async with ana(gateway) as client:
+        await made(client, fact("in Porto", key="home"))
+        for text, back in (("in Faro", "2020-01-01T00:00:00Z"), ("in Braga", None)):
+            gateway.now += 1
+            dated = {"created_at": back} if back else {}
+            last = await made(client, fact(text, key="home", **dated))
+        answer = await client.get(f"/v1/memories/{last['id']}/history")
+    assert [v["text"] for v in answer.json()["versions"]] == ["in Porto", "in Faro", "in Braga"]
+
+
 async def test_what_is_forgotten_is_nowhere_and_its_tombstone_says_nothing(
     gateway: House,
 ) -> None:

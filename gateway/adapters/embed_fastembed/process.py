@@ -11,6 +11,7 @@ import itertools
 import socket
 import subprocess
 import sys
+import threading
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,6 +47,8 @@ class ModelProcess:
             raise
         self._wire: _Wire | None = None
         self._connecting = asyncio.Lock()
+        self._claim = threading.Lock()
+        self._claimed = self._discarded = False
         self._size = 0
 
     @property
@@ -85,8 +88,10 @@ class ModelProcess:
         """End it at once, and let go of what it held. It has nothing that could be lost."""
         self._child.kill()
         self._child.wait()
-        if self._wire is None:
-            self._socket.close()
+        with self._claim:
+            self._discarded = True
+            if not self._claimed:
+                self._socket.close()
 
     # --- in the event loop -------------------------------------------------------------------
 
@@ -97,11 +102,27 @@ class ModelProcess:
         return [numbers[at : at + self._size] for at in range(0, len(numbers), self._size)]
 
     async def _connected(self) -> _Wire:
+        """Connected once. Who asks first may leave meanwhile, and the socket is gone then: this
+        process ends, and there is another one soon."""
         async with self._connecting:
             if self._wire is None:
-                loop = asyncio.get_running_loop()
-                _, self._wire = await loop.create_connection(_Wire, sock=self._socket)
+                self._wire = await self._connect()
             return self._wire
+
+    async def _connect(self) -> _Wire:
+        with self._claim:
+            # From here on the socket is the loop's: closed by another thread, its number might
+            # already be a client's connection.
+            if self._discarded or self._claimed:
+                raise _gone()
+            self._claimed = True
+        try:
+            loop = asyncio.get_running_loop()
+            _, wire = await loop.create_connection(_Wire, sock=self._socket)
+        except (OSError, ValueError) as exc:
+            self._socket.close()
+            raise _gone() from exc
+        return wire
 
     def end(self) -> None:
         """Have it end now; `wait` returns."""

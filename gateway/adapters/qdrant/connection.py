@@ -111,7 +111,8 @@ class Connection:
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as exc:
                 if last or isinstance(exc, aiohttp.ClientConnectorError):
                     raise self._silent(exc) from exc
-            except (aiohttp.ClientError, OSError, ValueError) as exc:
+            except (aiohttp.ClientError, OSError, ValueError, RuntimeError) as exc:
+                # A session that was closed meanwhile raises RuntimeError.
                 raise self._silent(exc) from exc
         raise AssertionError("the second try returns or raises")
 
@@ -133,10 +134,15 @@ class Connection:
             raise self.unusable(exc) from exc
 
     async def close(self) -> None:
-        if self._made is not None:
-            await self._made.close()
-        if self._session is not None:
-            await self._session.close()
+        """Whoever asks from now on is told that it is not open; it can be opened again."""
+        client, session = self._made, self._session
+        self._made = self._session = None
+        try:
+            if client is not None:
+                await client.close()
+        finally:
+            if session is not None:
+                await session.close()
 
     # --- what went wrong -----------------------------------------------------------------------
 

@@ -82,7 +82,12 @@ class ServerEngine:
     async def open(self) -> None:
         """Raises StoreUnavailable, and SettingsError for a collection that is not for us."""
         self._connection.open()
-        await self._collection.open()
+        try:
+            await self._collection.open()
+        except BaseException:
+            # It is tried again, by another connection; until then nothing is read or written.
+            await self._connection.close()
+            raise
 
     async def model(self) -> EmbeddingModel | None:
         return await self._collection.model()
