@@ -17,8 +17,6 @@ from gateway.ports import Services
 
 TURNS_BESIDE: Final = 16
 """Of an exchange that told a forgotten fact, so many turns are looked at for its answer."""
-
-
 EVERYDAY: Final = content_words(
     "like love have got get go come live know think want need use work make take say tell feel look"
     " good nice great new time day thing way lot ok okay yes no true false on off"

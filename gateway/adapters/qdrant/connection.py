@@ -102,11 +102,12 @@ class Connection:
         """Once, and once more where a kept connection turned out to be closed: it only reads."""
         import aiohttp
 
-        if self._session is None:
+        session = self._session  # closed between two tries, it says so itself
+        if session is None:
             raise StoreUnavailable("the memory store is not open")
         for last in (False, True):
             try:
-                async with self._session.post(url, data=body, allow_redirects=False) as response:
+                async with session.post(url, data=body, allow_redirects=False) as response:
                     return response.status, await response.read()
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as exc:
                 if last or isinstance(exc, aiohttp.ClientConnectorError):
