@@ -1,8 +1,8 @@
 """What is known of a user while new facts are taken in: a working copy that becomes a plan.
 
 Strategy: memories are changed here freely and in order, as if they were written at once; the
-difference between the copy and the original is what is to be written. The chains of values
-that replaced one another are kept whole here, whichever end a fact belongs to.
+difference between the copy and the original is what is to be written. Where a fact stands among
+the values that replaced one another is `core/chains`'s to say.
 """
 
 from __future__ import annotations
@@ -20,13 +20,11 @@ from gateway.core.memory import Instant, Memory, Source, Vector
 from gateway.core.slots import slot_of
 from gateway.core.timeline import DAY_S
 from gateway.core.tombstone import Forgotten, history_with
-from gateway.core.wording import cosine, folded, says_more, says_the_same
+from gateway.core.wording import cosine, folded, says_the_same
 
 MAX_COVERS = 50
 """Turns that a fact names as its evidence; the newest stay."""
 NOTHING: Mapping[str, Instant] = {}
-CHAIN = 50
-"""How far a chain of superseded values is followed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,50 +90,6 @@ class Book:
 
     # --- changes -----------------------------------------------------------------------------
 
-    def seen_again(self, held: Memory, fact: Fact, likeness: Likeness | None = None) -> None:
-        """Said once more: one memory, with one more turn as its evidence. Where this time more
-        was said, the fuller wording stays."""
-        self.note("duplicate")
-        if self.outranked(fact, held):
-            return
-        if fact.turn.at < held.created_at and held.supersedes in self.now_known:
-            # Told before the value that it followed was, or between: its place tells when it began.
-            self.into_the_past(self.worded_as(held, fact), before=held)
-        else:
-            self._once_more(held, fact, likeness)
-
-    def worded_as(self, held: Memory, fact: Fact) -> Fact:
-        """The fact as what is known says it: a "duplicate" may come without words or key."""
-        return replace(
-            fact,
-            type=held.type or fact.type,
-            text=held.text,
-            key=held.key,
-            value=held.value,
-            importance=held.importance,
-        )
-
-    def _once_more(self, held: Memory, fact: Fact, likeness: Likeness | None = None) -> None:
-        if (
-            likeness is not None
-            and says_more(fact.text, held.text)
-            and not self.same_value(held, fact)
-        ):
-            self.reword(held, fact, likeness)
-            return
-        said = min(held.created_at, fact.turn.at)
-        again = replace(
-            held,
-            covers=self.covers(held, fact),
-            created_at=said,
-            # Where the fact began when it was said, an earlier telling moves its beginning.
-            valid_from=said if held.valid_from == held.created_at else held.valid_from,
-            key=held.key or fact.key,
-            value=held.value if held.key else fact.value,
-        )
-        if again != held:
-            self.change(again)
-
     def reword(self, held: Memory, fact: Fact, likeness: Likeness) -> None:
         if likeness.vector is not None:
             self.vectors[held.id] = likeness.vector
@@ -175,89 +129,6 @@ class Book:
         """What is to come does not end what is: both stand, and the coming one holds no key."""
         self.make(replace(fact, key=None, value=None))
         self.notes["fact.add"] += 1
-
-    def into_the_past(self, fact: Fact, *, before: Memory) -> None:
-        """An older fact that arrives late takes its place in the chain behind a newer one."""
-        self.note("late")
-        after: Memory | None = None
-        older: Memory | None = before
-        for _ in range(CHAIN):
-            if older is None or self.began_before(older, fact):
-                break
-            after, older = older, self.now_known.get(older.supersedes or "")
-        if older is not None and self.says_the_same(older, fact):
-            self._once_more(older, fact)
-        elif older is not None and not self.is_newer(fact, older):
-            self.split(older, fact)
-        elif after is not None and self.says_the_same(after, fact):
-            self._once_more(after, fact)
-            if older is not None:
-                self.end_in_the_past(older, fact, by=after.id)
-        elif after is not None:
-            self.insert(older, fact, after)
-
-    def insert(self, older: Memory | None, fact: Fact, after: Memory) -> None:
-        """A value between two others, or before the first."""
-        made = self.make(
-            fact, status="superseded", supersedes=after.supersedes, superseded_by=after.id
-        )
-        self.change(
-            replace(
-                made,
-                valid_to=max(made.valid_from, after.valid_from),
-                superseded_at=after.created_at,
-            )
-        )
-        self.change(replace(after, supersedes=made.id))
-        if older is not None:
-            self.end_in_the_past(older, fact, by=made.id)
-
-    def split(self, held: Memory, fact: Fact) -> None:
-        """A value that was another one for a while: told before, and told again after."""
-        since = self.told_since(held, fact)
-        again = self.again(held, fact, since)
-        made = self.make(fact, status="superseded", supersedes=held.id, superseded_by=again.id)
-        self.change(
-            replace(
-                made,
-                valid_to=max(made.valid_from, again.created_at),
-                superseded_at=again.created_at,
-            )
-        )
-        self.now_known[again.id] = replace(again, supersedes=made.id)
-        follower = self.now_known.get(held.superseded_by or "")
-        if follower is not None and follower.supersedes == held.id:
-            self.change(replace(follower, supersedes=again.id))
-        before = tuple(turn for turn in held.covers if turn not in since)
-        self.end_in_the_past(replace(held, covers=before), fact, by=made.id)
-
-    def told_since(self, held: Memory, fact: Fact) -> tuple[str, ...]:
-        """The turns in which this was told again after the fact was said."""
-        return tuple(turn for turn in held.covers if self.told.get(turn, 0.0) > fact.turn.at)
-
-    def again(self, held: Memory, fact: Fact, since: tuple[str, ...]) -> Memory:
-        """The same as a memory of its own, from when it was told again."""
-        again_at = min(self.told[turn] for turn in since)
-        return replace(
-            held,
-            id=self.next_id(fact),
-            created_at=again_at,
-            updated_at=self.now,
-            valid_from=again_at,
-            covers=since,
-            history=(),
-        )
-
-    def end_in_the_past(self, older: Memory, fact: Fact, *, by: str) -> None:
-        self.change(
-            replace(
-                older,
-                status="superseded",
-                valid_to=max(older.valid_from, self.start(fact)),
-                superseded_by=by,
-                superseded_at=fact.turn.at,
-            )
-        )
 
     def next_id(self, fact: Fact) -> str:
         exchange_id = fact.turn.exchange_id
@@ -299,15 +170,6 @@ class Book:
         self.now_known[memory.id] = replace(memory, updated_at=round(later, 6))
 
     # --- questions ---------------------------------------------------------------------------
-
-    def present(self, target: Memory | None) -> Memory | None:
-        """A target as it stands by now: another fact of this batch may have replaced it."""
-        held = self.now_known.get(target.id) if target is not None else None
-        for _ in range(CHAIN):
-            if held is None or held.status == "active" or held.superseded_by is None:
-                break
-            held = self.now_known.get(held.superseded_by)
-        return held if held is not None and held.status == "active" else None
 
     def occupant(self, fact: Fact) -> Memory | None:
         """The memory that holds the value of this fact's key now."""
@@ -362,24 +224,6 @@ class Book:
 
     def says_the_same(self, held: Memory, fact: Fact) -> bool:
         return self.same_value(held, fact) or says_the_same(held.text, fact.text, None)
-
-    def is_newer(self, fact: Fact, held: Memory) -> bool:
-        """By the time of what happened where both have one, else by when it was last told."""
-        if self.dated(fact, held):
-            return self.start(fact) > held.valid_from
-        return fact.turn.at >= max(
-            (self.told[turn] for turn in held.covers if turn in self.told),
-            default=held.created_at,
-        )
-
-    def began_before(self, held: Memory, fact: Fact) -> bool:
-        if self.dated(fact, held):
-            return self.start(fact) > held.valid_from
-        return fact.turn.at >= held.created_at
-
-    def dated(self, fact: Fact, held: Memory) -> bool:
-        explicit = fact.span is not None and held.valid_from != held.created_at
-        return explicit and self.start(fact) != held.valid_from
 
     def outranked(self, fact: Fact, held: Memory) -> bool:
         return self.rank(held) < self.rank_of(self.exchanges[fact.turn.exchange_id].via)

@@ -1,11 +1,12 @@
 """New facts against what is known: what to write, decided without writing.
 
 Strategy: facts are taken one by one, in the order in which they were said, and applied to a
-working copy of what is known (`core/book`); the difference between the copy and the original
-is the plan. A model only labels (this supersedes that); which of two is newer, what outranks
-what and when each was true is settled here, so that the outcome is the same as if exchanges
-had been applied in the order of their times, whenever they arrive. Nothing is overwritten
-without a trace: a superseded memory keeps its text, its interval and its successor.
+working copy of what is known (`core/book`, with `core/chains` for the order of values); the
+difference between the copy and the original is the plan. A model only labels (this supersedes
+that); which of two is newer, what outranks what and when each was true is settled here, so that
+the outcome is the same as if exchanges had been applied in the order of their times, whenever
+they arrive. Nothing is overwritten without a trace: a superseded memory keeps its text, its
+interval and its successor.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from gateway.core.book import NOTHING, Book, Likeness, Rules
+from gateway.core.book import NOTHING, Likeness, Rules
+from gateway.core.chains import Chains
 from gateway.core.delivery import Plan, Put
 from gateway.core.exchange import Exchange
 from gateway.core.guards import Fact
@@ -57,7 +59,7 @@ def reconcile(
     return book.plan(turns)
 
 
-class _Reconciler(Book):
+class _Reconciler(Chains):
     """A working copy that takes facts in."""
 
     def take(self, fact: Fact, likeness: Likeness) -> None:

@@ -1,0 +1,183 @@
+"""Where a telling stands among the values that replaced one another.
+
+Strategy: a value that replaced another points back at it, and that one forward, so that values of
+a key are a chain. What is said again lends the value that it repeats one more turn; what was said
+earlier than its turn comes in is set between the values of its time, or parts one that was told
+before it and again after it. The chains are whole after each change.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from gateway.core.book import Book, Likeness
+from gateway.core.guards import Fact
+from gateway.core.memory import Memory
+from gateway.core.wording import says_more
+
+CHAIN = 50
+"""How far a chain of superseded values is followed."""
+
+
+class Chains(Book):
+    """A working copy that knows its values' order."""
+
+    # --- said again --------------------------------------------------------------------------
+
+    def seen_again(self, held: Memory, fact: Fact, likeness: Likeness | None = None) -> None:
+        """Said once more: one memory, with one more turn as its evidence. Where this time more
+        was said, the fuller wording stays."""
+        self.note("duplicate")
+        if self.outranked(fact, held):
+            return
+        if fact.turn.at < held.created_at and held.supersedes in self.now_known:
+            # Told before the value that it followed was, or between: its place tells when it began.
+            self.into_the_past(self._worded_as(held, fact), before=held)
+        else:
+            self._once_more(held, fact, likeness)
+
+    def _worded_as(self, held: Memory, fact: Fact) -> Fact:
+        """The fact as what is known says it: a "duplicate" may come without words or key."""
+        return replace(
+            fact,
+            type=held.type or fact.type,
+            text=held.text,
+            key=held.key,
+            value=held.value,
+            importance=held.importance,
+        )
+
+    def _once_more(self, held: Memory, fact: Fact, likeness: Likeness | None = None) -> None:
+        if (
+            likeness is not None
+            and says_more(fact.text, held.text)
+            and not self.same_value(held, fact)
+        ):
+            self.reword(held, fact, likeness)
+            return
+        said = min(held.created_at, fact.turn.at)
+        again = replace(
+            held,
+            covers=self.covers(held, fact),
+            created_at=said,
+            # Where the fact began when it was said, an earlier telling moves its beginning.
+            valid_from=said if held.valid_from == held.created_at else held.valid_from,
+            key=held.key or fact.key,
+            value=held.value if held.key else fact.value,
+        )
+        if again != held:
+            self.change(again)
+
+    # --- said late ---------------------------------------------------------------------------
+
+    def into_the_past(self, fact: Fact, *, before: Memory) -> None:
+        """An older fact that arrives late takes its place in the chain behind a newer one."""
+        self.note("late")
+        after: Memory | None = None
+        older: Memory | None = before
+        for _ in range(CHAIN):
+            if older is None or self._began_before(older, fact):
+                break
+            after, older = older, self.now_known.get(older.supersedes or "")
+        if older is not None and self.says_the_same(older, fact):
+            self._once_more(older, fact)
+        elif older is not None and not self.is_newer(fact, older):
+            self._split(older, fact)
+        elif after is not None and self.says_the_same(after, fact):
+            self._once_more(after, fact)
+            if older is not None:
+                self.end_in_the_past(older, fact, by=after.id)
+        elif after is not None:
+            self._insert(older, fact, after)
+
+    def _insert(self, older: Memory | None, fact: Fact, after: Memory) -> None:
+        """A value between two others, or before the first."""
+        made = self.make(
+            fact, status="superseded", supersedes=after.supersedes, superseded_by=after.id
+        )
+        self.change(
+            replace(
+                made,
+                valid_to=max(made.valid_from, after.valid_from),
+                superseded_at=after.created_at,
+            )
+        )
+        self.change(replace(after, supersedes=made.id))
+        if older is not None:
+            self.end_in_the_past(older, fact, by=made.id)
+
+    def _split(self, held: Memory, fact: Fact) -> None:
+        """A value that was another one for a while: told before, and told again after."""
+        since = self.told_since(held, fact)
+        again = self.again(held, fact, since)
+        made = self.make(fact, status="superseded", supersedes=held.id, superseded_by=again.id)
+        self.change(
+            replace(
+                made,
+                valid_to=max(made.valid_from, again.created_at),
+                superseded_at=again.created_at,
+            )
+        )
+        self.now_known[again.id] = replace(again, supersedes=made.id)
+        follower = self.now_known.get(held.superseded_by or "")
+        if follower is not None and follower.supersedes == held.id:
+            self.change(replace(follower, supersedes=again.id))
+        before = tuple(turn for turn in held.covers if turn not in since)
+        self.end_in_the_past(replace(held, covers=before), fact, by=made.id)
+
+    def end_in_the_past(self, older: Memory, fact: Fact, *, by: str) -> None:
+        self.change(
+            replace(
+                older,
+                status="superseded",
+                valid_to=max(older.valid_from, self.start(fact)),
+                superseded_by=by,
+                superseded_at=fact.turn.at,
+            )
+        )
+
+    def told_since(self, held: Memory, fact: Fact) -> tuple[str, ...]:
+        """The turns in which this was told again after the fact was said."""
+        return tuple(turn for turn in held.covers if self.told.get(turn, 0.0) > fact.turn.at)
+
+    def again(self, held: Memory, fact: Fact, since: tuple[str, ...]) -> Memory:
+        """The same as a memory of its own, from when it was told again."""
+        again_at = min(self.told[turn] for turn in since)
+        return replace(
+            held,
+            id=self.next_id(fact),
+            created_at=again_at,
+            updated_at=self.now,
+            valid_from=again_at,
+            covers=since,
+            history=(),
+        )
+
+    # --- the order ---------------------------------------------------------------------------
+
+    def present(self, target: Memory | None) -> Memory | None:
+        """A target as it stands by now: another fact of this batch may have replaced it."""
+        held = self.now_known.get(target.id) if target is not None else None
+        for _ in range(CHAIN):
+            if held is None or held.status == "active" or held.superseded_by is None:
+                break
+            held = self.now_known.get(held.superseded_by)
+        return held if held is not None and held.status == "active" else None
+
+    def is_newer(self, fact: Fact, held: Memory) -> bool:
+        """By the time of what happened where both have one, else by when it was last told."""
+        if self._dated(fact, held):
+            return self.start(fact) > held.valid_from
+        return fact.turn.at >= max(
+            (self.told[turn] for turn in held.covers if turn in self.told),
+            default=held.created_at,
+        )
+
+    def _began_before(self, held: Memory, fact: Fact) -> bool:
+        if self._dated(fact, held):
+            return self.start(fact) > held.valid_from
+        return fact.turn.at >= held.created_at
+
+    def _dated(self, fact: Fact, held: Memory) -> bool:
+        explicit = fact.span is not None and held.valid_from != held.created_at
+        return explicit and self.start(fact) != held.valid_from
