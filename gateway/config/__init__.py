@@ -5,10 +5,10 @@ the setting, what was given and what is allowed. `config/gateway.toml` documents
 test holds the two together. A setting that is added goes to `settings`.
 """
 
+from gateway.config.kinds import DAY_S, seconds_of
 from gateway.config.loading import environment_and, extraction_prompt, load, shipped
 from gateway.config.settings import (
     CACHE_BYTES,
-    DAY_S,
     AdminSettings,
     AppSettings,
     EmbeddingSettings,
@@ -26,7 +26,6 @@ from gateway.config.settings import (
     ServerSettings,
     Settings,
     UpstreamSettings,
-    seconds_of,
 )
 from gateway.config.words import allowed, every_setting
 

@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import AfterValidator, BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
-from gateway.config.settings import FORMS, AppSettings, Section, Settings
+from gateway.config.kinds import FORMS
+from gateway.config.settings import AppSettings, Section, Settings
 from gateway.core.errors import SettingsError
 from gateway.telemetry.logs import without_secrets
 
