@@ -13,13 +13,14 @@ from typing import Any, TypeAlias
 
 from gateway.adapters.extract_rules import readings as read
 from gateway.adapters.extract_rules.readings import Found, Known, Match, fact
+from gateway.adapters.extract_rules.vocabulary import LANGUAGES, LENGTHS
 
 _NAMES = {
     "value": r"(?P<value>.{1,120}?)",
     "I am": r"(?:i am|i'm|im)",
     "answers": r"(?:answers?|repl(?:y|ies)|responses?)",
-    "language": f"(?P<value>{'|'.join(read.LANGUAGES)})",
-    "length": f"(?P<value>{'|'.join(read.LENGTHS)})",
+    "language": f"(?P<value>{'|'.join(LANGUAGES)})",
+    "length": f"(?P<value>{'|'.join(LENGTHS)})",
     "diet": (
         "(?P<value>vegetarian|vegan|pescatarian|kosher|halal|gluten-free|keto|celiac|coeliac"
         "|diabetic)"

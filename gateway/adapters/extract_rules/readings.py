@@ -10,6 +10,22 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
+from gateway.adapters.extract_rules.vocabulary import (
+    LANGUAGES,
+    LENGTHS,
+    MONTHS,
+    NO_HOMES,
+    NO_NAME,
+    NO_NAMES_OF_OTHERS,
+    NO_OCCUPATIONS,
+    NO_PLACE,
+    NO_THING,
+    OCCUPATIONS,
+    PLACE_ENDS,
+    PLACEHOLDER,
+    QUESTION_WORDS,
+    SINCE,
+)
 from gateway.core.wording import gist
 
 Match: TypeAlias = "re.Match[str]"
@@ -19,97 +35,6 @@ Known: TypeAlias = Sequence[tuple[int, str, str | None]]
 
 FORGET_OVERLAP = 0.5
 """Share of the words named that a memory must have to be the one that is meant."""
-
-# fmt: off
-LANGUAGES = {
-    "english": "en", "spanish": "es", "german": "de", "french": "fr", "italian": "it",
-    "portuguese": "pt", "dutch": "nl", "polish": "pl", "russian": "ru", "ukrainian": "uk",
-    "turkish": "tr", "arabic": "ar", "hebrew": "he", "hindi": "hi", "chinese": "zh",
-    "mandarin": "zh", "japanese": "ja", "korean": "ko", "swedish": "sv", "norwegian": "no",
-    "danish": "da", "finnish": "fi", "czech": "cs", "greek": "el", "hungarian": "hu",
-    "romanian": "ro", "vietnamese": "vi", "thai": "th", "indonesian": "id", "catalan": "ca",
-}
-LENGTHS = {
-    "short": "short", "shorter": "short", "brief": "short", "briefer": "short", "concise": "short",
-    "terse": "short", "succinct": "short", "long": "long", "longer": "long", "detailed": "long",
-    "in-depth": "long", "thorough": "long", "elaborate": "long",
-}
-_OCCUPATIONS = re.compile(
-    r"\w+(?:er|or|ist|cian|ologist)|nurse|student|chef|cook|clerk|pilot|architect|accountant"
-    r"|consultant|assistant|scientist|analyst|librarian|veterinarian|attorney|judge|surgeon|vet"
-    r"|ceo|cto|cfo|dba|sre|devops|freelancer|entrepreneur|founder|intern|researcher|fellow|postdoc"
-    r"|pharmacist|paramedic|midwife|mechanic|plumber|electrician|guide|coach|agent|apprentice"
-    r"|secretary|sales(?:man|woman|person)|fire(?:man|fighter)|police(?:man|woman)|soldier|priest"
-)
-_NO_OCCUPATIONS = frozenset({
-    "beginner", "customer", "user", "newcomer", "lover", "member", "smoker", "believer", "fighter",
-    "number", "stranger", "matter", "master", "sinner", "winner", "loser", "learner", "speaker",
-    "mother", "father", "brother", "sister", "visitor", "owner", "subscriber", "sponsor", "reader",
-})
-_NO_THING = re.compile(
-    r"(?:it|that|this|these|those|them|you|your|him|her|his|its|how|what|when|where|the (?:way|idea"
-    r"|first|second|last|new|one|other|following|answer|sound|look)|to see (?:it|that|this)|myself"
-    r"|nothing|anything|something|everything|all|one|both|neither|none|not|an? (?:lot|few|bit)"
-    r"|to (?:say|admit|ask|bother|interrupt|break it)|when|if)\b",
-    re.IGNORECASE,
-)
-NO_PLACE = frozenset({
-    "fear", "peace", "hope", "hell", "harmony", "poverty", "sin", "a", "an", "my", "our", "your",
-    "his", "her", "their", "constant", "it", "here", "there", "this", "that", "shared", "dark",
-    "light", "version", "step", "plan", "production", "remote",
-    # in German
-    "angst", "frieden", "armut", "saus", "hause", "scheidung", "sünde", "freiheit",
-})
-NO_HOMES = frozenset({
-    "linux", "ubuntu", "windows", "macos", "mac", "android", "ios", "kubernetes", "docker", "aws",
-    "azure", "gcp", "postgres", "postgresql", "mysql", "mongodb", "redis", "python", "java",
-    "javascript", "typescript", "rust", "go", "golang", "kotlin", "swift", "react", "vue", "django",
-    "angular", "svelte", "node", "nextjs", "flask", "fastapi", "rails", "git", "github", "gitlab",
-    "jira", "slack", "teams", "notion", "obsidian", "vim", "neovim", "emacs", "vscode", "chrome",
-    "firefox", "excel", "terraform", "graphql", "kafka", "spark", "wordpress", "shopify", "signal",
-    "telegram", "whatsapp", "bluesky", "mastodon",
-})
-"""What one moves to and works in, but does not live in."""
-_NO_NAMES_OF_OTHERS = frozenset(LANGUAGES) | frozenset({
-    "american", "british", "canadian", "australian", "indian", "mexican", "brazilian", "swiss",
-    "austrian", "belgian", "irish", "scottish", "welsh", "egyptian", "iranian", "persian", "iraqi",
-    "israeli", "pakistani", "bangladeshi", "nigerian", "kenyan", "ghanaian", "moroccan", "tunisian",
-    "algerian", "ethiopian", "argentinian", "argentine", "chilean", "colombian", "peruvian",
-    "venezuelan", "cuban", "filipino", "filipina", "malaysian", "singaporean", "taiwanese",
-    "european", "african", "asian", "latino", "latina", "serbian", "croatian", "bosnian",
-    "bulgarian", "slovak", "slovenian", "albanian", "lithuanian", "latvian", "estonian", "armenian",
-    "kurdish", "lebanese", "syrian", "palestinian", "afghan", "nepali", "cambodian", "mongolian",
-    "icelandic", "muslim", "catholic", "jewish", "hindu", "buddhist", "protestant", "sikh",
-})
-"""What somebody is, written as a name is: "my wife is Italian"."""
-_NO_NAME = frozenset({
-    "not", "a", "an", "the", "very", "so", "on", "in", "at", "too", "hard", "long", "unknown",
-    "what", "maybe", "later", "back", "when", "if", "crazy", "whatever", "anything", "it", "that",
-    "no", "fine", "good", "ok", "okay", "well", "ready", "new", "sorry", "sure", "done", "lost",
-    "tomorrow", "today", "tonight", "asap", "now", "soon", "anytime", "again", "please", "after",
-    "before", "whenever", "stupid", "old", "egal", "unwichtig", "unbekannt",
-})
-_PLACEHOLDER = re.compile(r"[\[\]{}<>$_]|^(?:[xX]+|\W*)$")
-"""What a template leaves to be filled in."""
-_QUESTION_WORDS = frozenset(
-    {"what", "wher", "where", "how", "when", "who", "why", "about", "said", "told", "say", "know"}
-)
-# fmt: on
-_PLACE_ENDS = re.compile(
-    r"\s+(?:with|near|since|for|because|last|this|next|where|but|so|as|at|on|when|after|from|to"
-    r"|and\s+(?:i|my|we|work)|yesterday|today|now|currently|right|\d{4}|these|a|an|which|who"
-    r"|together|alone|again|recently|permanently|temporarily|already"
-    r"|\w+ (?:days|weeks|months|years)"
-    r"|in\s+(?:a|an|the\s+\w+ of|\d{4}|january|february|march|april|may|june|july|august"
-    r"|september|october|november|december))\b.*$",
-    re.IGNORECASE,
-)
-_MONTHS = "january|february|march|april|may|june|july|august|september|october|november|december"
-_SINCE = re.compile(
-    r"\b(?:yesterday|today|last (?:week|month|year|\w+day)|(?:\w+ )?\w+ (?:days?|weeks?|months?"
-    r"|years?) ago|in (?:19|20)\d\d)\b",
-    re.IGNORECASE,
-)
 
 
 def fact(
@@ -161,7 +86,7 @@ def no_longer(m: Match, known: Known) -> Found:
 
 def about(what: str, known: Known) -> list[int]:
     """The known memories that share most words with what was named, if enough."""
-    wanted = gist(what).words - _QUESTION_WORDS
+    wanted = gist(what).words - QUESTION_WORDS
     if not wanted:
         return []
     near: list[tuple[float, int]] = []
@@ -180,9 +105,9 @@ def about(what: str, known: Known) -> list[int]:
 def name(m: Match, _: Known) -> Found:
     words = m["value"].split()
     first = words[0] if words else ""  # spaces of other kinds are a value to the forms
-    if first.casefold() in _NO_NAME or not first[:1].isalpha():
+    if first.casefold() in NO_NAME or not first[:1].isalpha():
         return
-    if _PLACEHOLDER.search(first) or (not first[:1].isupper() and len(words) > 1):
+    if PLACEHOLDER.search(first) or (not first[:1].isupper() and len(words) > 1):
         return
     parts = [first]
     for word in words[1:4]:
@@ -194,7 +119,7 @@ def name(m: Match, _: Known) -> Found:
 
 
 def home(m: Match, _: Known) -> Found:
-    place = _PLACE_ENDS.sub("", m["value"]).strip(" ,")
+    place = PLACE_ENDS.sub("", m["value"]).strip(" ,")
     first = place.split()[0] if place.split() else ""
     if not place or first.casefold() in NO_PLACE or len(place) > 60:
         return
@@ -202,13 +127,13 @@ def home(m: Match, _: Known) -> Found:
         return
     if first.casefold() == "the" and not place[4:5].isupper():
         return
-    if _PLACEHOLDER.search(place):
+    if PLACEHOLDER.search(place):
         return
     if place.islower():
         if len(place.split()) > 2:
             return
         place = place.title()
-    since = _SINCE.search(m["value"]) if "move" in m[0] or "relocate" in m[0] else None
+    since = SINCE.search(m["value"]) if "move" in m[0] or "relocate" in m[0] else None
     yield fact(
         "profile",
         f"User lives in {place}",
@@ -222,7 +147,7 @@ def home(m: Match, _: Known) -> Found:
 def named(m: Match, _: Known) -> Found:
     who = m["who"].lower()
     said = re.match(r"[A-Z][\w'-]*(?:\s+[A-Z][\w'-]*)*", m["value"])
-    if said is not None and said[0].split()[0].casefold() not in _NO_NAMES_OF_OTHERS:
+    if said is not None and said[0].split()[0].casefold() not in NO_NAMES_OF_OTHERS:
         yield fact(
             "profile",
             f"User's {who} is called {said[0]}",
@@ -244,7 +169,7 @@ def turned(m: Match, _: Known) -> Found:
 
 def moving(m: Match, _: Known) -> Found:
     """What is to come does not end where one lives now, so it has no key."""
-    place = _PLACE_ENDS.sub("", m["value"]).strip(" ,")
+    place = PLACE_ENDS.sub("", m["value"]).strip(" ,")
     when = re.search(r"\b(?:next|this|in|on|tomorrow)\b.*$", m["value"], re.IGNORECASE)
     if place[:1].isupper():
         text = f"User is moving to {place}"
@@ -252,7 +177,7 @@ def moving(m: Match, _: Known) -> Found:
 
 
 def origin(m: Match, _: Known) -> Found:
-    place = _PLACE_ENDS.sub("", m["value"]).strip(" ,")
+    place = PLACE_ENDS.sub("", m["value"]).strip(" ,")
     if place[:1].isupper():
         yield fact("profile", f"User is from {place}", key="origin", value=place, importance=0.6)
 
@@ -265,7 +190,7 @@ def speaks(m: Match, _: Known) -> Found:
 
 def learns(m: Match, _: Known) -> Found:
     thing = re.sub(r"\s+(?:for|because|since|with|at)\b.*$", "", m["value"]).strip(" ,")
-    if not _NO_THING.match(thing):
+    if not NO_THING.match(thing):
         yield fact("profile", f"User is learning {thing}")
 
 
@@ -279,7 +204,7 @@ def has_children(m: Match, _: Known) -> Found:
 
 def abstains(m: Match, _: Known) -> Found:
     thing = re.sub(r"\s+(?:because|since|so|at all|any ?more)\b.*$", "", m["value"]).strip(" ,")
-    if not _NO_THING.match(thing) and len(thing.split()) <= 4:
+    if not NO_THING.match(thing) and len(thing.split()) <= 4:
         text = f"User does not {m['verb'].lower()} {thing}"
         yield fact("profile", text, importance=0.7)
 
@@ -313,7 +238,7 @@ def birthday(m: Match, _: Known) -> Found:
     text = f"User's birthday is {day}"
     if re.search(r"\d0s\b", day):
         return
-    if re.search(rf"\d|\b(?:{_MONTHS})", day, re.IGNORECASE):
+    if re.search(rf"\d|\b(?:{MONTHS})", day, re.IGNORECASE):
         yield fact("profile", text, key="birthday", value=day, importance=0.7)
     elif re.search(r"\b(?:today|tomorrow|yesterday)\b", day, re.IGNORECASE):
         yield fact("profile", text, importance=0.7)
@@ -344,7 +269,7 @@ def role(m: Match, _: Known) -> Found:
 def perhaps_role(m: Match, _: Known) -> Found:
     """ "I'm a …": their work only where the noun is one that people work as."""
     noun = _head(_ROLE_ENDS.sub("", m["value"]))
-    if noun not in _NO_OCCUPATIONS and _OCCUPATIONS.fullmatch(noun):
+    if noun not in NO_OCCUPATIONS and OCCUPATIONS.fullmatch(noun):
         yield from _role(m)
 
 
@@ -361,7 +286,7 @@ def _head(phrase: str) -> str:
 
 
 def employer(m: Match, _: Known) -> Found:
-    where = _PLACE_ENDS.sub("", m["value"]).strip(" ,")
+    where = PLACE_ENDS.sub("", m["value"]).strip(" ,")
     if where[:1].isupper():
         text = f"User works {m['how'].lower()} {where}"
         yield fact("profile", text, key="employer", value=where, importance=0.6)
@@ -370,7 +295,7 @@ def employer(m: Match, _: Known) -> Found:
 def tool(m: Match, _: Known) -> Found:
     ends = r"\s+(?:for|to|at|as|on|every|in|because|when|and i)\b.*$"
     what = re.sub(ends, "", m["value"]).strip(" ,")
-    if what and not _NO_THING.match(what) and re.search(r"[A-Z0-9]", what) and len(what) <= 60:
+    if what and not NO_THING.match(what) and re.search(r"[A-Z0-9]", what) and len(what) <= 60:
         yield fact("profile", f"User uses {what}", key="tool", value=what)
 
 
@@ -393,7 +318,7 @@ def _taste(thing: str, known: Known, key: str, opposite: str) -> Found:
     """A like or dislike; it supersedes its opposite where that is known."""
     thing = re.sub(r"\s+(?:any ?more|very much|a lot|so much|at all|the most)$", "", thing)
     thing = thing.strip(" ,")
-    if not thing or _NO_THING.match(thing):
+    if not thing or NO_THING.match(thing):
         return
     words = gist(thing).words
     against = next(
@@ -411,20 +336,20 @@ def _taste(thing: str, known: Known, key: str, opposite: str) -> Found:
 
 def prefer(m: Match, _: Known) -> Found:
     thing = m["value"].strip(" ,")
-    if not _NO_THING.match(thing):
+    if not NO_THING.match(thing):
         yield fact("preference", f"User prefers {thing}", importance=0.6)
 
 
 def favourite(m: Match, _: Known) -> Found:
     what, value = " ".join(m["what"].lower().split()), m["value"].strip(" ,")
-    if not _NO_THING.match(value):
+    if not NO_THING.match(value):
         key = f"favourite_{what.replace(' ', '_')}"
         yield fact("preference", f"User's favourite {what} is {value}", key=key, value=value)
 
 
 def allergy(m: Match, _: Known) -> Found:
     to = re.sub(r"\s+(?:and i|so|which|since|but|ever)\b.*$", "", m["value"]).strip(" ,")
-    if not _NO_THING.match(to):
+    if not NO_THING.match(to):
         text = f"User is allergic to {to}"
         yield fact("profile", text, key="allergy", value=to, importance=0.9)
 

@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 from gateway.adapters.extract_rules import readings as read
 from gateway.adapters.extract_rules.readings import Found, Known, Match, fact
+from gateway.adapters.extract_rules.vocabulary import LANGUAGES, NO_HOMES, NO_PLACE
 
 # fmt: off
 _LANGUAGES = {
@@ -96,7 +97,7 @@ def _bare(value: str) -> str:
 
 def _home(m: Match, _: Known) -> Found:
     place = _SINCE.sub("", m["value"]).strip(" ,")
-    if place[:1].isupper() and len(place) <= 60 and place.casefold() not in read.NO_PLACE:
+    if place[:1].isupper() and len(place) <= 60 and place.casefold() not in NO_PLACE:
         yield fact("profile", f"User lives in {place}", key="home", value=place, importance=0.7)
 
 
@@ -108,7 +109,7 @@ def _role(m: Match, _: Known) -> Found:
 
 def _employer(m: Match, _: Known) -> Found:
     where = _SINCE.sub("", m["value"]).strip(" ,")
-    if where[:1].isupper() and where.casefold() not in _NO_WORK | read.NO_HOMES:
+    if where[:1].isupper() and where.casefold() not in _NO_WORK | NO_HOMES:
         yield fact("profile", f"User works at {where}", key="employer", value=where, importance=0.6)
 
 
@@ -143,7 +144,7 @@ def _taste(key: str) -> Reading:
 
 def _language(m: Match, _: Known) -> Found:
     name = _LANGUAGES[m["value"].lower()]
-    code = read.LANGUAGES[name.lower()]
+    code = LANGUAGES[name.lower()]
     text = f"User wants answers in {name}"
     yield fact("preference", text, key="language", value=code, importance=0.8)
 
