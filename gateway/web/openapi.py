@@ -1,7 +1,7 @@
 """`/openapi.json`: the gateway's own API, described from the models that check it.
 
-A row an operation; a test holds the rows and the routes together. The proxied paths are the
-upstream's to describe.
+A row an operation; a test holds the rows and the routes together. What is answered is described
+in `answers`. The proxied paths are the upstream's to describe.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from gateway import __version__
-from gateway.core.memory import KINDS, TYPES, VIAS
-from gateway.core.records import EVENTS, STATUSES
 from gateway.web import admin, schemas, upkeep
+from gateway.web.answers import ANSWERS, ref
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,160 +150,6 @@ _OF_USER = (
     Operation("delete", "/link/{id}", "Take back a link", "Nothing", 204),
 )
 
-_TIME = {"type": "string", "format": "date-time"}
-_MEMORY = {
-    "type": "object",
-    "required": [
-        *("id", "user", "app", "kind", "text", "importance", "pinned", "status"),
-        *("created_at", "updated_at", "valid_from", "source", "metadata"),
-    ],
-    "properties": {
-        "id": {"type": "string"},
-        "user": {"type": "string"},
-        "app": {"type": "string"},
-        "kind": {"enum": [*KINDS]},
-        "type": {"enum": [*TYPES]},
-        "key": {"type": "string"},
-        "value": {"type": "string"},
-        "text": {"type": "string"},
-        "importance": {"type": "number", "minimum": 0, "maximum": 1},
-        "pinned": {"type": "boolean"},
-        # Forgotten: what a call with an Idempotency-Key made, and is no more when it is repeated.
-        "status": {"enum": [*STATUSES]},
-        "created_at": _TIME,
-        "updated_at": _TIME,
-        "valid_from": _TIME,
-        "valid_to": _TIME,
-        "expires_at": _TIME,
-        "superseded_by": {"type": "string"},
-        "supersedes": {"type": "string"},
-        "source": {
-            "type": "object",
-            "required": ["role", "via"],
-            "properties": {
-                "exchange_id": {"type": "string"},
-                "session": {"type": "string"},
-                "role": {"type": "string"},
-                "quote": {"type": "string"},
-                "via": {"enum": [*VIAS]},
-            },
-        },
-        "metadata": {"type": "object"},
-    },
-}
-_VERSION = {
-    "type": "object",
-    "required": ["id", "at", "event", "text", "key", "value", "via", "current"],
-    "properties": {
-        "id": {"type": "string"},
-        "at": _TIME,
-        "event": {"enum": [*EVENTS]},
-        "text": {"type": ["string", "null"]},
-        "key": {"type": ["string", "null"]},
-        "value": {"type": ["string", "null"]},
-        "via": {"enum": [*VIAS]},
-        "current": {"type": "boolean"},
-        "status": {"enum": [*STATUSES]},
-        "superseded_by": {"type": "string"},
-        "superseded_at": _TIME,
-    },
-}
-
-
-def _ref(name: str) -> dict[str, str]:
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-_ANSWERS: dict[str, dict[str, Any]] = {
-    "Memory": _MEMORY,
-    "Version": _VERSION,
-    "Stored": {
-        "type": "object",
-        "required": ["memories"],
-        "properties": {"memories": {"type": "array", "items": _ref("Memory")}},
-    },
-    "MemoryPage": {
-        "type": "object",
-        "required": ["memories", "next_cursor"],
-        "properties": {
-            "memories": {"type": "array", "items": _ref("Memory")},
-            "next_cursor": {"type": ["string", "null"]},
-        },
-    },
-    "SearchResults": {
-        "type": "object",
-        "required": ["results"],
-        "properties": {
-            "results": {
-                "type": "array",
-                "items": {
-                    "type": "object",
-                    "required": ["memory", "score", "why"],
-                    "properties": {
-                        "memory": _ref("Memory"),
-                        "score": {"type": "number"},
-                        "why": {"type": "object", "additionalProperties": {"type": "number"}},
-                    },
-                },
-            }
-        },
-    },
-    "History": {
-        "type": "object",
-        "required": ["versions"],
-        "properties": {"versions": {"type": "array", "items": _ref("Version")}},
-    },
-    "Accepted": {
-        "type": "object",
-        "required": ["accepted", "duplicates", "dropped", "exchange_ids"],
-        "properties": {
-            "accepted": {"type": "integer"},
-            "duplicates": {"type": "integer"},
-            "dropped": {"type": "array", "items": {"type": "string"}},
-            "exchange_ids": {"type": "array", "items": {"type": "string"}},
-        },
-    },
-    "Imported": {
-        "type": "object",
-        "required": ["imported", "left_out"],
-        "properties": {"imported": {"type": "integer"}, "left_out": {"type": "integer"}},
-    },
-    "Erasure": {
-        "type": "object",
-        "required": ["id", "completed"],
-        "properties": {
-            "id": {"type": "string"},
-            "completed": {"type": "boolean"},
-            "counts": {"type": "object", "additionalProperties": {"type": "integer"}},
-            "remaining": {"type": "object", "additionalProperties": {"type": "integer"}},
-        },
-    },
-    "Receipts": {
-        "type": "object",
-        "required": ["receipts"],
-        "properties": {"receipts": {"type": "array", "items": {"type": "object"}}},
-    },
-    "Receipt": {"type": "object"},
-    "Lines": {"type": "string"},
-    "Object": {"type": "object"},
-    "Error": {
-        "type": "object",
-        "required": ["error"],
-        "properties": {
-            "error": {
-                "type": "object",
-                "required": ["message", "type", "param", "code"],
-                "properties": {
-                    "message": {"type": "string"},
-                    "type": {"type": "string"},
-                    "param": {"type": ["string", "null"]},
-                    "code": {"type": ["string", "null"]},
-                },
-            }
-        },
-    },
-}
-
 _IDENTITY = (
     {
         "name": "X-Memory-User",
@@ -353,7 +198,7 @@ def document() -> dict[str, Any]:
         },
         "paths": paths,
         "components": {
-            "schemas": {**_ANSWERS, **definitions.get("$defs", {})},
+            "schemas": {**ANSWERS, **definitions.get("$defs", {})},
             "securitySchemes": {"admin": {"type": "http", "scheme": "bearer"}},
         },
     }
@@ -381,11 +226,11 @@ def _described(path: str, operation: Operation) -> dict[str, Any]:
             str(operation.status): _answer(operation),
             "4XX": {
                 "description": "refused; the message says what to do",
-                "content": {"application/json": {"schema": _ref("Error")}},
+                "content": {"application/json": {"schema": ref("Error")}},
             },
             "5XX": {
                 "description": "a part is away; try again",
-                "content": {"application/json": {"schema": _ref("Error")}},
+                "content": {"application/json": {"schema": ref("Error")}},
             },
         },
     }
@@ -401,7 +246,7 @@ def _described(path: str, operation: Operation) -> dict[str, Any]:
     if operation.lines:
         described["requestBody"] = {
             "required": False,  # of someone without memories the export is empty
-            "content": {"application/x-ndjson": {"schema": _ref("Lines")}},
+            "content": {"application/x-ndjson": {"schema": ref("Lines")}},
         }
     return described
 
@@ -424,12 +269,12 @@ def _query(operation: Operation, name: str) -> dict[str, Any]:
 def _answer(operation: Operation) -> dict[str, Any]:
     if operation.answer == "Nothing":
         return {"description": "done"}
-    schema = _ref(operation.answer)
+    schema = ref(operation.answer)
     return {"description": operation.summary, "content": {operation.media: {"schema": schema}}}
 
 
 def _body(operation: Operation) -> dict[str, Any]:
-    one = _ref(operation.body.__name__) if operation.body is not None else {}
+    one = ref(operation.body.__name__) if operation.body is not None else {}
     if operation.optional:
         return {"oneOf": [one, {"type": "null"}]}
     if not operation.many:
