@@ -20,8 +20,9 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -186,8 +187,9 @@ class Bench:
             return self._rounds(gateways, up, single=False)
 
     def local(self) -> Figures | None:
-        """One connection with a vector of each question computed by the gateway's own embedder, and
-        how long its event loop is held meanwhile."""
+        """One connection with a vector of each question computed by the gateway's own embedder, how
+        long its event loop is held meanwhile, and how long a server waits for a core that has
+        nothing to do beside it."""
         command = [sys.executable, "-m", "bench.embedder", "300"]
         command += [str(self.model)] if self.model else []
         alone = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -208,17 +210,30 @@ class Bench:
             )
             open_.enter_context(gateway)  # on both cores: ONNX computes in a process of its own
             self._until_embedding(gateway)
+            beside = open_.enter_context(upstream(_port(), self.work, None))
             figures = self._rounds({"direct": up, "local": gateway}, up, connections=4)
-            host, _, port = gateway.url.removeprefix("http://").partition(":")
-            pulse = [sys.executable, "-m", "bench.pulse", host, port]
             seconds = 2.5 * self.rounds
-            idle = json.loads(subprocess.check_output([*pulse, "2"]))
-            with subprocess.Popen(
-                [*pulse, str(seconds)], stdout=subprocess.PIPE, text=True
-            ) as beside:
-                self._offer(gateway, up, seconds + 1.0, connections=1)
-                held = json.loads(beside.communicate()[0])
-        return {**figures, "embedder": computes, "pulse": held, "idle": idle}
+            idle = self._pulse(gateway, 2.0)
+            with self._offered(gateway, up, seconds + 1.0):
+                held = self._pulse(gateway, seconds)
+            with self._offered(gateway, up, seconds + 1.0):
+                bystander = self._pulse(beside, seconds)
+        found = {"pulse": held, "idle": idle, "bystander": bystander}
+        return {**figures, "embedder": computes, **found}
+
+    @contextmanager
+    def _offered(self, gateway: Process, up: Process, seconds: float) -> Iterator[None]:
+        """Within it the gateway has one connection's load, for so long."""
+        with ThreadPoolExecutor(1) as beside:
+            load = beside.submit(self._offer, gateway, up, seconds, connections=1)
+            yield
+            load.result()
+
+    def _pulse(self, server: Process, seconds: float) -> Figures:
+        host, _, port = server.url.removeprefix("http://").partition(":")
+        command = [sys.executable, "-m", "bench.pulse", host, port, str(seconds)]
+        found: Figures = json.loads(subprocess.check_output(command))
+        return found
 
     def _until_embedding(self, gateway: Process) -> None:
         """The model loads behind the start."""

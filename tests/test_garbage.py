@@ -18,10 +18,11 @@ from gateway.cli.garbage import (
     ALL_AT_LAST_S,
     ALL_S,
     EVERY_S,
-    SINCE_AT_LAST_S,
+    LOOK_S,
     SINCE_S,
     collected_by_the_loop,
     due,
+    next_pause,
 )
 
 
@@ -101,18 +102,28 @@ async def test_afterwards_python_collects_by_itself_again() -> None:
     assert gc.get_freeze_count() == 0
 
 
+def test_what_lived_on_is_looked_through_more_often_the_longer_a_look_takes() -> None:
+    assert next_pause(8.0, 8 * LOOK_S) == 1.0
+    assert next_pause(1.0, LOOK_S) == 1.0
+    assert next_pause(1.0, 0.0) == 2.0
+
+
+def test_it_is_looked_through_within_ten_seconds_and_never_more_often_than_what_is_new() -> None:
+    assert next_pause(SINCE_S, 0.0) == SINCE_S
+    assert next_pause(EVERY_S, 100 * LOOK_S) == EVERY_S
+
+
 @pytest.mark.parametrize(
     ("since_s", "everything_s", "busy", "generation"),
     [
-        (SINCE_S - 1, ALL_S - 1, False, 0),
-        (SINCE_S, SINCE_S, False, 1),
-        (SINCE_S, ALL_S, True, 0),
-        (SINCE_AT_LAST_S, ALL_S, True, 1),
-        (SINCE_S, ALL_S, False, 2),
+        (1.9, ALL_S - 1, False, 0),
+        (2.0, ALL_S - 1, False, 1),
+        (2.0, ALL_S, True, 1),
+        (1.9, ALL_S, False, 2),
         (EVERY_S, ALL_AT_LAST_S, True, 2),
     ],
 )
 def test_what_is_older_is_looked_through_seldom_and_where_nobody_waits(
     since_s: float, everything_s: float, busy: bool, generation: int
 ) -> None:
-    assert due(since_s, everything_s, busy=busy) == generation
+    assert due(since_s, everything_s, pause_s=2.0, busy=busy) == generation

@@ -105,9 +105,9 @@ class MemorySettings(Section):
     off_the_record: bool = False
 
 
-CACHE_BYTES = 24 * 2**20
-"""Room for some 28,000 memories of a line each: what people in conversation need, and full within
-half a minute of load, so that a process does not go on growing."""
+CACHE_BYTES = 64 * 2**20
+"""Room for some 100,000 memories of a line each. Fetching and opening one takes 20 µs: with 24 MiB,
+where half of what was found had to be, a search took 0.3 ms longer, with vectors 0.6."""
 
 
 class QdrantSettings(Section):
