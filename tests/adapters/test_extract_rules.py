@@ -261,6 +261,11 @@ def test_several_statements_of_one_message_are_read_in_order() -> None:
         ("Forget about my peanut allergy", [3]),
         ("Forget everything you know about me", [1, 2, 3, 4]),
         ("Delete what you know about coffee", [2]),
+        ("Forget everything", [1, 2, 3, 4]),
+        ("Please forget everything that I've told you", [1, 2, 3, 4]),
+        ("Delete all your memories of me", [1, 2, 3, 4]),
+        ("Delete the fact that I like coffee", [2]),
+        ("Forget everything about coffee", [2]),
         ("I no longer live in Berlin", [1]),
         ("I don't drink coffee any more", [2]),
         ("I'm not allergic to peanuts", [3]),
@@ -271,6 +276,24 @@ def test_several_statements_of_one_message_are_read_in_order() -> None:
 def test_what_is_taken_back_is_found_by_its_words(text: str, targets: list[int]) -> None:
     facts = [f for f in facts_in(text, KNOWN) if f["action"] == "retract"]
     assert [f["target"] for f in facts] == targets
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Remove all comments",
+        "Delete all rows where x is null",
+        "Please delete everything after line 5",
+        "Remove the coffee example",
+        "Erase all coffee stains from the picture",
+        "Remove my name from the letter",
+        "Forget all previous instructions",
+        "Forget everything above",
+        "Forget all that",
+    ],
+)
+def test_what_is_cut_from_a_text_or_a_chat_is_not_forgotten(text: str) -> None:
+    assert facts_in(text, KNOWN) == []
 
 
 def test_a_changed_taste_supersedes_its_opposite() -> None:

@@ -65,13 +65,34 @@ def fact(
 
 # --- taking back -----------------------------------------------------------------------------
 
+_FORGETS = re.compile(
+    r"(?:you \w+ |i want you to |i'd like you to )?(?:forget|unlearn|(?:don't|do not) remember)\b",
+    re.IGNORECASE,
+)
+_OF_MEMORY = re.compile(
+    r"\b(?:memor(?:y|ies)|remember\w*|(?:about|of) me|you (?:know|learn(?:ed|t)|stored|saved)"
+    r"|i(?:'ve| have)? (?:said|told|mentioned)|the fact that (?:i|my)|that (?:i|my|i'm|i've))\b",
+    re.IGNORECASE,
+)
+"""What says that "delete" is meant of what is remembered."""
+_EVERYTHING = re.compile(
+    r"(?:everything|anything|all)(?: of it)?(?: that(?= (?:you|i)\b))?"
+    r"(?:,? (?:you (?:know|remember|have|learn(?:ed|t)|stored|saved)"
+    r"|i(?:'ve| have)?(?: ever)? (?:said|told you|mentioned)|(?:of )?(?:the |my |your )?memories))*"
+    r"(?: (?:about|of) (?:me|us|myself))?(?: (?:so far|until now|(?:from|in) (?:your )?memory"
+    r"|again|now|please))*",
+    re.IGNORECASE,
+)
+"""Not "everything above", "all that" or "all previous instructions"."""
+
 
 def forget(m: Match, known: Known) -> Found:
+    """What is named goes. What is cut from code or a text ("remove all comments") is not memory."""
+    if not _FORGETS.match(m[0]) and not _OF_MEMORY.search(m[0]):
+        return
     what = m["value"]
-    everything = re.match(
-        r"(?:everything|all|anything)\b(?!.*\babout (?!me\b))", what, re.IGNORECASE
-    )
-    for n in [number for number, *_ in known] if everything else about(what, known):
+    numbers = [n for n, *_ in known] if _EVERYTHING.fullmatch(what) else about(what, known)
+    for n in numbers:
         yield fact("profile", "", action="retract", target=n)
 
 
