@@ -28,7 +28,7 @@ from gateway.core.responses import read_responses
 from gateway.flows.aftermath import OFF_THE_LOOP_BYTES, Copy, note_injected, quietly, remember
 from gateway.flows.groups import held_out
 from gateway.flows.handover import Underway
-from gateway.flows.limits import ERROR_BYTES, REFUSALS, learned
+from gateway.flows.limits import ERROR_BYTES, REFUSALS, learned, words_of
 from gateway.flows.prepare import Preparation
 from gateway.flows.unnoted import Unnoted
 from gateway.flows.visit import Ask, Client, Report, Visit
@@ -200,7 +200,7 @@ class Journeys:
     async def _original_once(self, visit: Visit, refused: UpstreamResponse) -> UpstreamResponse:
         assert visit.request is not None  # noqa: S101 (for the type)
         self._metrics.upstream_retries.labels(str(refused.status)).inc()
-        reason = await _beginning(refused, ERROR_BYTES)
+        reason = words_of(await _beginning(refused, ERROR_BYTES), refused.headers)
         added, tokens = len(visit.body) - len(visit.ask.body), visit.report.tokens
         # Nothing is injected from here on, also where no answer comes.
         visit.body, visit.block = visit.ask.body, ""

@@ -14,13 +14,18 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from gateway.core.chat import ChatRequest
+from gateway.core.coding import codings, decode
+from gateway.core.errors import GatewayError
 from gateway.core.injection import Placement
+from gateway.ports import Headers
 
 REFUSALS: Final = frozenset({400, 413, 422})
 """What an upstream answers where it will not take a request as it is."""
 
 ERROR_BYTES: Final = 64 * 1024
 """Of an error's body, what is read to learn its reason."""
+UNPACKED_BYTES: Final = 16 * ERROR_BYTES
+"""What such a beginning may unpack to."""
 
 CHARS_PER_TOKEN: Final = 4
 BLOCK_FRAME_CHARS: Final = 400
@@ -30,6 +35,12 @@ _NO_SYSTEM: Final = re.compile(rb"system|developer|\broles?\b|alternat|instructi
 _TOO_LONG: Final = re.compile(
     rb"context|too (?:long|large|many)|maximum|exceed|length|tokens", re.IGNORECASE
 )
+_OF_CONTENT: Final = re.compile(
+    rb"content[ _-]?(?:filter|management|policy)|responsible ?ai|moderat|flagged|guardrail",
+    re.IGNORECASE,
+)
+"""What was said is refused, not how much of it or where: it says nothing of the model, and one
+user's memory that trips a filter with each chat took the memory of a whole app, half by half."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +77,29 @@ def room(
 def learned(
     status: int, error: bytes, request: ChatRequest, *, added_chars: int, tokens: int, used: Room
 ) -> dict[str, Any]:
-    """What to remember of a refusal that the original did not meet.
+    """What to remember of a refusal that the original did not meet; nothing where a filter took
+    offence at what was remembered.
 
     Where the reason cannot be told, half as much is tried next time, down to nothing.
     """
+    if _OF_CONTENT.search(error):
+        return {}
     if not has_system(request) and used.placement != "tail" and _NO_SYSTEM.search(error):
         return {"no_system": True}
     if status == 413 or _TOO_LONG.search(error):
         return {"max_chars": chars_of(request) + added_chars}
     return {"max_tokens": tokens // 2}
+
+
+def words_of(error: bytes, headers: Headers) -> bytes:
+    """A refusal's body as it reads: clients accept packed answers, so that errors come packed
+    too. Nothing where it cannot be unpacked."""
+    named = (value for name, value in headers if name.lower() == b"content-encoding")
+    try:
+        names = codings(b",".join(named).decode("latin-1"))
+        return decode(error, names, UNPACKED_BYTES, whole=False)
+    except GatewayError:
+        return b""
 
 
 def has_system(request: ChatRequest) -> bool:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import threading
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import brotli
 import httpx
 import pytest
 
@@ -570,6 +573,39 @@ async def test_a_model_without_a_system_role_gets_its_memories_elsewhere_next_ti
     assert len(upstream.requests) == 3
     assert "peanuts" in upstream.requests[2].json()["messages"][0]["content"]
     assert answer.headers["x-memory-injected-count"] != "0"
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br"])
+async def test_why_an_enriched_request_was_refused_is_read_where_the_answer_is_packed(
+    gateway: House, upstream: ScriptedUpstream, coding: str
+) -> None:
+    await gateway.know("The user is allergic to peanuts")
+    pack = {"gzip": gzip.compress, "br": brotli.compress}[coding]
+    plain = refusal(400, "System role not supported", content_encoding=coding)
+    upstream.script(replace(plain, body=pack(plain.body)), Say("Fine."))
+    await chat(gateway, user("a snack?"))
+    await gateway.background.drain(5)
+    await chat(gateway, user("another snack?"))
+    assert "peanuts" in upstream.requests[2].json()["messages"][0]["content"]
+    assert upstream.requests[2].json()["messages"][0]["role"] == "user"
+
+
+async def test_a_filter_that_one_users_memory_trips_leaves_others_their_memory(
+    gateway: House, upstream: ScriptedUpstream
+) -> None:
+    await gateway.know("The user collects swords")
+    await gateway.know("The user is allergic to peanuts", user="bob")
+
+    def filtered(request: Any) -> Say | Raw:
+        found = "swords" in request.body.decode()
+        return refusal(400, "Prompt flagged", code="content_filter") if found else Say("Fine.")
+
+    upstream.default = filtered
+    for n in range(4):
+        await chat(gateway, user(f"a gift number {n}?"))
+        await gateway.background.drain(5)
+    answer = await chat(gateway, user("a snack?"), x_memory_user="bob")
+    assert answer.headers["x-memory-injected-count"] == "1"
 
 
 async def test_what_moves_to_the_end_for_such_a_model_has_no_more_than_a_share_of_the_budget(
