@@ -196,7 +196,8 @@ class OpenAIExtractor:
             ) from exc
         self._count(answer.get("usage"))
         if isinstance(text, list):
-            text = "".join(p.get("text") or "" for p in text if isinstance(p, Mapping))
+            said = [part.get("text") for part in text if isinstance(part, Mapping)]
+            text = "".join(part for part in said if isinstance(part, str))
         if not isinstance(text, str) or not text.strip():
             why = "refused" if message.get("refusal") else "answered without any text"
             raise ExtractorUnavailable(f"{self._model} {why}", counts_as_try=True)

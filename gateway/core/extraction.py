@@ -157,7 +157,8 @@ def shown_texts(texts: Sequence[str], budget_chars: int) -> list[str | None]:
 
 # --- reading -------------------------------------------------------------------------------
 
-_THINKING = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
+_THINKS = re.compile(r"<think(?:ing)?>", re.IGNORECASE)
+_THOUGHT = re.compile(r"</think(?:ing)?>", re.IGNORECASE)
 _OPENING = re.compile(r"[{\[]")
 _TRAILING_COMMA = re.compile(r",(\s*[}\]])")
 
@@ -170,7 +171,7 @@ def read_answer(text: str) -> list[Any]:
     """
     if len(text) > MAX_ANSWER_CHARS:
         raise NoAnswer(f"the answer has {len(text)} characters")
-    bare = _THINKING.sub("", text).strip().removeprefix("\ufeff")
+    bare = _without_thinking(text).strip().removeprefix("\ufeff")
     if not bare:
         raise NoAnswer("the answer is empty")
     for candidate in (bare, _TRAILING_COMMA.sub(r"\1", bare)):
@@ -185,6 +186,17 @@ def read_answer(text: str) -> list[Any]:
             if isinstance(value, Mapping) and "action" in value and "quote" in value:
                 return [value]
     raise NoAnswer('the answer holds no JSON object with a list "facts"')
+
+
+def _without_thinking(text: str) -> str:
+    """The text without its reasoning sections. One pass: a single expression for a whole section
+    looked for the end of each that never ends again, 30 s for 60,000 of them."""
+    parts: list[str] = []
+    at = 0
+    while (begun := _THINKS.search(text, at)) and (ended := _THOUGHT.search(text, begun.end())):
+        parts.append(text[at : begun.start()])
+        at = ended.end()
+    return "".join([*parts, text[at:]])
 
 
 def salvage(text: str) -> list[Any]:

@@ -240,8 +240,10 @@ def _key_and_value(raw: Mapping[str, Any]) -> tuple[str | None, str | None]:
     key, value = raw.get("key"), raw.get("value")
     if isinstance(value, bool):
         value = "true" if value else "false"
-    elif isinstance(value, int | float):
-        value = f"{value:g}"
+    elif isinstance(value, int):
+        value = str(value)
+    elif isinstance(value, float):
+        value = repr(value).removesuffix(".0") if math.isfinite(value) else None
     if not isinstance(key, str):
         return None, None
     key = re.sub(r"[\s\-./:]+", "_", folded(visible(key))).strip("_")

@@ -141,7 +141,15 @@ async def test_of_an_answer_that_was_torn_off_twice_the_whole_facts_are_saved(
     assert await extractor.extract(BATCH) == [HOME]
 
 
-@pytest.mark.parametrize("answer", ["no facts here", Say("", refusal="I can't"), Say("")])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "no facts here",
+        Say("", refusal="I can't"),
+        Say(""),
+        Raw(b'{"choices": [{"message": {"content": [7, {"text": 7}, {"text": null}]}}]}'),
+    ],
+)
 async def test_an_unusable_answer_counts_as_a_try(
     model: ScriptedModel, extractor: OpenAIExtractor, answer: Any
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from typing import Any
 
 import pytest
@@ -65,6 +66,7 @@ def test_the_schema_is_strict_and_names_every_field() -> None:
         f"```json\n{WHOLE}\n```",
         f"Here you are:\n\n{WHOLE}\n\nAnything else?",
         f"<think>maybe {{'facts': 1}}</think>\n{WHOLE}",
+        f"<think>one</think><THINKING>{{}}</THINKING>{WHOLE}<think>torn off",
         WHOLE.replace("}]}", "},]}"),
         json.dumps([FACT, FACT]),
         f"\ufeff{WHOLE}",
@@ -104,6 +106,13 @@ def test_no_facts_is_an_answer() -> None:
 def test_what_holds_no_facts_is_no_answer(answer: str) -> None:
     with pytest.raises(NoAnswer):
         read_answer(answer)
+
+
+def test_a_model_that_begins_to_think_again_and_again_holds_nobody_up() -> None:
+    began = time.monotonic()
+    with pytest.raises(NoAnswer):
+        read_answer("<think>" * 100_000)
+    assert time.monotonic() - began < 5.0
 
 
 def test_whole_facts_are_saved_from_a_torn_answer() -> None:
