@@ -69,8 +69,7 @@ async def create(request: Request, caller: Caller) -> Response:
     bodies = check_many(draft, raw) if many else [check(draft, raw)]
     owner = await caller.new_owner()
     key = request.headers.get("idempotency-key")
-    if key is not None:
-        await _claim(caller, owner, key, raw)
+    once = None if key is None else await _claim(caller, owner, key, raw)
     memories = await curate.create(
         caller.services,
         caller.settings,
@@ -78,7 +77,7 @@ async def create(request: Request, caller: Caller) -> Response:
         [curate.Draft(**body.model_dump()) for body in bodies],
         via=caller.via,
         now=caller.now,
-        once=key,
+        once=once,
     )
     await caller.audit("create", count=len(memories))
     shown = [to_public(memory, owner) for memory in memories]
@@ -86,26 +85,30 @@ async def create(request: Request, caller: Caller) -> Response:
     return JSONResponse({"memories": shown} if many else {**shown[0], "memories": shown}, 201)
 
 
-async def _claim(caller: Caller, owner: Owner, key: str, raw: Any) -> None:
-    """This key means this body from now on. Raises BadRequest where it meant another.
+async def _claim(caller: Caller, owner: Owner, key: str, raw: Any) -> str:
+    """This key means this body from now on; what ids are derived from, so that a repeat finds what
+    the first call made (as it stands by now, and not what was forgotten since). Raises BadRequest
+    where the key meant another body.
 
-    Only the body's print is kept: ids are derived from the key, so that a repeat finds what the
-    first call made (as it stands by now, and not what was forgotten since).
+    Only the body's print is kept, and for a day. It is part of what ids are derived from: another
+    body that comes once the key is out of mind would find the first one's memories in its place.
     """
     if not 1 <= len(key) <= 255:
         raise BadRequest("Idempotency-Key: 1 to 255 characters are needed", param="Idempotency-Key")
     body = hashlib.sha256(orjson.dumps(raw, option=orjson.OPT_SORT_KEYS)).digest()
+    once = f"{key}\0{body.hex()}"
     name = "create:" + hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()
     try:
         kept = await caller.services.state.once(owner, name, body)
     except StateUnavailable:
-        return  # without shared state a repeat is still harmless
+        return once  # without shared state a repeat is still harmless
     if kept is not None and kept != body:
         raise BadRequest(
             "this Idempotency-Key was used with another body; use a new key for a new request",
             param="Idempotency-Key",
             code="idempotency_key_reused",
         )
+    return once
 
 
 async def accept_exchanges(request: Request, caller: Caller) -> Response:

@@ -920,6 +920,19 @@ async def test_memories_are_written_while_shared_state_is_away(gateway: House) -
         assert len(await listed(client)) == 1
 
 
+async def test_a_key_that_is_out_of_mind_takes_another_body_and_loses_nothing(
+    gateway: House,
+) -> None:
+    key = {"Idempotency-Key": "k"}
+    async with ana(gateway) as client:
+        one = await made(client, fact(), **key)
+        gateway.put_in(state=Away(StateUnavailable))  # as a day later, it knows of no key
+        two = await made(client, fact("likes tea"), **key)
+        assert two["text"] == "likes tea"
+        assert await made(client, fact(), **key) == one
+        assert set(await texts(client)) == {"likes tea", "lives in Porto"}
+
+
 async def test_an_erasure_while_a_part_is_away_says_so_and_is_finished_later(
     gateway: House,
 ) -> None:
