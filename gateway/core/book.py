@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gateway.core.delivery import Forget, Plan, Put, Revise, Write
-from gateway.core.exchange import Exchange
+from gateway.core.exchange import Exchange, turn_memory_id
 from gateway.core.guards import Fact
 from gateway.core.memory import Instant, Memory, Source, Vector
+from gateway.core.repeating import repeats
 from gateway.core.slots import slot_of
 from gateway.core.timeline import DAY_S
 from gateway.core.tombstone import Forgotten, history_with
@@ -261,6 +262,18 @@ class Book:
         if not self.rules.turns or fact.turn.turn_id in covers:
             return covers
         return (*covers, fact.turn.turn_id)[-MAX_COVERS:]
+
+    def answers_repeating(
+        self, turns: Collection[str], *, value: str | None, words: str
+    ) -> set[str]:
+        """The answers of this batch that say again what these turns told: they are not kept."""
+        return {
+            turn_memory_id(exchange.origin, turn.n)
+            for exchange in self.exchanges.values()
+            if any(turn_memory_id(exchange.origin, turn.n) in turns for turn in exchange.turns)
+            for turn in exchange.turns
+            if turn.role == "assistant" and repeats(turn.text, value=value, words=words)
+        }
 
     def note(self, reason: str) -> None:
         self.notes[f"skipped.{reason}"] += 1

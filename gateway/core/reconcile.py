@@ -126,14 +126,16 @@ class _Reconciler(Chains):
             self.now_known.pop(memory.id, None)
             if memory.id in self.before:
                 self.forgotten[memory.id] = fact.turn.at
-            before = (turn for turn in memory.covers if turn not in since)
+            before = [turn for turn in memory.covers if turn not in since]
             self.forgotten.update(dict.fromkeys(before, fact.turn.at))
+            words = memory.source.quote or memory.text
+            self.unkept |= self.answers_repeating(before, value=memory.value, words=words)
         self.unkept.add(self.exchanges[fact.turn.exchange_id].origin)
         self.notes["fact.forget"] += 1
 
     def _not_again(self, fact: Fact, target: Memory | None) -> None:
         """Told before it was to be forgotten, and heard of after that: neither it nor its turn is
-        kept. What it put an end to then has ended all the same."""
+        kept, nor an answer that repeats it. What it put an end to then has ended all the same."""
         held = target if fact.action == "supersede" and target is not None else self.occupant(fact)
         if (
             held is not None
@@ -142,7 +144,9 @@ class _Reconciler(Chains):
             and not self.outranked(fact, held)
         ):
             self.end(held, fact, until=self.start(fact), by=None)
-        self.unkept.add(fact.turn.turn_id)
+        told = fact.turn.turn_id
+        self.unkept.add(told)
+        self.unkept |= self.answers_repeating({told}, value=fact.value, words=fact.quote)
         self.note("forgotten")
 
     def _refine(self, target: Memory, fact: Fact, likeness: Likeness) -> None:

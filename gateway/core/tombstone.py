@@ -61,6 +61,12 @@ def tombstone(
     )
 
 
+def asked_at(stone: Memory) -> Instant | None:
+    """When a forgotten fact was to be forgotten; None for a turn."""
+    at = stone.metadata.get(ASKED_AT)
+    return at if isinstance(at, int | float) else None
+
+
 class Forgotten:
     """What an owner has had forgotten, as far as tombstones tell."""
 
@@ -69,8 +75,8 @@ class Forgotten:
         self._stones = sorted(stones, key=lambda stone: stone.created_at)
         self._asked_at: dict[str, Instant] = {}
         for stone in self._stones:
-            at, prints = stone.metadata.get(ASKED_AT), stone.metadata.get(PRINTS)
-            if isinstance(at, int | float) and isinstance(prints, list):
+            at, prints = asked_at(stone), stone.metadata.get(PRINTS)
+            if at is not None and isinstance(prints, list):
                 for each in prints:
                     self._asked_at[each] = max(at, self._asked_at.get(each, at))
 

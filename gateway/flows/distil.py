@@ -40,6 +40,7 @@ from gateway.core.slots import slot_of
 from gateway.core.tombstone import Forgotten
 from gateway.core.windows import DENSE_CHARS, dense_text, dense_window_text
 from gateway.flows.browse import pages
+from gateway.flows.repeating import given_before_forgetting
 from gateway.ports import Extractor, Services
 
 KNOWN_PAGE = 300
@@ -110,7 +111,8 @@ async def plan_for(
         if long
         else judge(answer, batch, house)
     )
-    facts = judged.facts
+    late = await given_before_forgetting(services, owner, exchanges, stones)
+    facts = [fact for fact in judged.facts if fact.turn.turn_id not in late]
     await vectors.have(services, [*texts_of(turns), *(_dense(f) for f in facts)])
     near, found = await nearest(services, owner, facts, vectors, known)
     known = list({m.id: m for m in [*found, *known]}.values())
@@ -123,7 +125,7 @@ async def plan_for(
         near=near,
         vectors=[vectors.of.get(_dense(fact)) for fact in facts],
         told=await told_again(services, owner, known, exchanges),
-        turns=turns,
+        turns=[put for put in turns if put.memory.id not in late],
         forgotten=Forgotten(owner, stones),
     )
     plan = await _without_left_out(services, owner, plan, turns, now=now)

@@ -329,6 +329,25 @@ async def _drawn(
 # --- what was forgotten ------------------------------------------------------------------------
 
 
+async def given_with(services: Services, owner: Owner, ids: Collection[str]) -> set[str]:
+    """The exchanges whose answers were given with one of these memories in the prompt, as far as
+    receipts tell."""
+    with suppress(StateUnavailable):
+        return {
+            receipt["exchange_id"]
+            for receipt in await services.receipts.recent(owner, limit=10_000)
+            if receipt.get("exchange_id") and not set(ids).isdisjoint(receipt.get("injected", ()))
+        }
+    return set()
+
+
+async def of(services: Services, owner: Owner, id: str) -> Mapping[str, Any]:
+    """One receipt; empty where there is none, or receipts are away."""
+    with suppress(StateUnavailable):
+        return await services.receipts.get(owner, id) or {}
+    return {}
+
+
 async def without(services: Services, owner: Owner, forgotten: Collection[Memory]) -> int:
     """Take out of this owner's receipts the questions that say what was forgotten; of how many.
 

@@ -213,3 +213,84 @@ async def test_a_question_about_it_leaves_the_receipts_too(shop: Workshop) -> No
     kept = await shop.services.receipts.get(owner, receipt["id"])
     assert kept is not None
     assert kept["query"] == ""
+
+
+PORTO = fact("User lives in Porto", key="home", value="Porto", quote="I live in Porto")
+
+
+async def assistant(shop: Workshop) -> list[str]:
+    return [turn.text for turn in await shop.turns() if turn.source.role == "assistant"]
+
+
+async def test_an_answer_that_arrives_late_with_what_it_repeats_is_not_kept(
+    shop: Workshop,
+) -> None:
+    await jazz(shop, 3)
+    await forget(shop, 5)
+    late = shop.exchange("I like jazz", "Jazz it is.", "And tea?", "Gladly.", at=day(1))
+    shop.model.answers = [[JAZZ]]
+    await shop.services.queue.put(await shop.owner(), late, now=shop.now)
+    await shop.distilled()
+    assert set(await assistant(shop)) == {"Lovely.", "Gladly."}
+
+
+async def test_an_answer_in_the_batch_that_forgets_is_not_kept(shop: Workshop) -> None:
+    await shop.learn("I like jazz", "Fine.", facts=[JAZZ], at=day(1))
+    again = {**JAZZ, "action": "duplicate", "target": 1}
+    gone = {**GONE, "turn": 3, "quote": "Remove jazz"}
+    await shop.said("I like jazz", "Jazz, then.", at=day(2))
+    await shop.learn("Remove jazz", "Done.", facts=[again, gone], at=day(2) + 1)
+    assert await assistant(shop) == ["Fine."]
+
+
+@pytest.mark.parametrize("told_at", [0, 14, 40])
+async def test_the_answer_goes_along_wherever_in_a_long_log_it_stands(
+    shop: Workshop, told_at: int
+) -> None:
+    said = [f"word {n}" for n in range(60)]
+    said[told_at : told_at + 2] = ["I live in Porto", "Porto, how lovely!"]
+    await shop.learn(*said, facts=[{**PORTO, "turn": told_at + 1}])
+    assert len(await shop.turns()) == 60
+    [home] = await shop.memories()
+    await curate.forget(shop.services, await shop.owner(), home.id, now=shop.now)
+    assert len(await shop.turns()) == 58
+
+
+async def given_with(shop: Workshop, memory: Memory, *said: str, n: int) -> str:
+    """An answer that was given with this memory in the prompt; the receipt's id."""
+    receipt = {"id": f"rcp_{n:024}", "exchange_id": f"given_{n}", "injected": [memory.id]}
+    await shop.services.receipts.keep(await shop.owner(), receipt)
+    await shop.said(*said, id=receipt["exchange_id"], receipt_id=receipt["id"])
+    return str(receipt["id"])
+
+
+@pytest.mark.parametrize("by", ["chat", "api"])
+async def test_answers_of_other_conversations_that_tell_it_go_along(
+    shop: Workshop, by: str
+) -> None:
+    await shop.learn("I live in Porto", "Noted.", facts=[PORTO])
+    [home] = await shop.memories()
+    await given_with(shop, home, "Where do I live?", "Porto.", n=1)
+    await given_with(shop, home, "And a wine?", "A red one.", n=2)
+    await shop.learn("Where am I at home?", "You live in Porto, I think.")
+    await shop.learn("Where is the Ribeira?", "In Porto.")
+    if by == "api":
+        await curate.forget(shop.services, await shop.owner(), home.id, now=shop.now)
+    else:
+        gone = fact("", action="retract", target=1)
+        await shop.learn("Forget where I live", "Done.", facts=[gone])
+    assert set(await assistant(shop)) - {"Noted."} == {"A red one.", "In Porto."}
+
+
+async def test_an_answer_given_with_it_and_distilled_after_it_was_forgotten_is_not_kept(
+    shop: Workshop,
+) -> None:
+    await shop.learn("I live in Porto", "Noted.", facts=[PORTO])
+    [home] = await shop.memories()
+    await given_with(shop, home, "Where do I live?", "Porto.", n=1)
+    await curate.forget(shop.services, await shop.owner(), home.id, now=shop.now + 1)
+    told = fact("The assistant said: Porto", type="interaction", turn=2, quote="Porto.")
+    shop.model.answers = [[told]]
+    await shop.distilled()
+    assert await assistant(shop) == ["Noted."]
+    assert await shop.active() == []
