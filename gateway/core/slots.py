@@ -66,27 +66,28 @@ def plain_key(key: str) -> str:
 _FORGET = re.compile(
     r"\b(?:forget|unlearn|erase|delete|remove|wipe|don'?t (?:remember|keep|store|save)"
     r"|do not (?:remember|keep|store|save)|stop remembering|off the record"
-    r"|vergiss|vergessen|lösch\w*|oublie\w*|efface\w*|supprime\w*|olvida\w*|borra\w*|elimina\w*"
-    r"|dimentica\w*|cancella\w*|esquec\w*|apaga\w*|vergeet|verwijder\w*|zapomnij|usuń)\b"
-    r"|забудь|удали|忘れて|忘记|忘記|删除|刪除|잊어",
+    r"|lösch\w*|efface\w*|supprim\w*|borr[ae]\w*|elimin[ae]\w*|cancell[ai]\w*|apag(?:a|ue)\w*"
+    r"|verwijder\w*|usuń|ta bort|slet|sil)\b|удали|删除|刪除|삭제|消して|احذف|امسح|हटा",
     re.IGNORECASE,
 )
 
 
 def asks_to_forget(text: str) -> bool:
     """Whether a user asks for something to be forgotten, not only says that it has changed."""
-    return _FORGET.search(folded(text)) is not None
+    said = folded(text)
+    return _FORGET.search(said) is not None or _FORGETTING.search(said) is not None
 
 
 _FORGETTING = re.compile(
     r"(?<!don't )(?<!not )(?<!never )\b(?:forget|unlearn|stop remembering|off the record"
-    r"|do(?:n'?t| not) remember|vergiss|vergessen|oublie[sz]?|olvid[ae]\w*|dimentica\w*"
-    r"|esque[cç]\w*|vergeet|zapomnij)\b"
+    r"|do(?:n'?t| not) remember|vergiss|vergesst|vergessen|oublie[rsz]?|olvid[ae]\w*"
+    r"|dimentic\w*|scorda\w*|esque[cç]\w*|vergeet|vergeten|zapomnij\w*|zapomeň\w*|glöm|glem|unohda"
+    r"|unut(?:un(?:uz)?)?|uită|ξέχνα|ξέχασε|انس|انسى)\b"
     r"|\b(?:erase|delete|remove|wipe|lösche?|effacez?|supprime[zr]?|borra\w*|elimin[ae]\w*"
     r"|cancell\w*|apaga\w*|verwijder\w*|usuń)\b.{0,60}\b(?:memor\w*|remember\w*|about me"
     r"|i (?:said|told)|you know|gedächtnis|über mich|gesagt|weißt|mémoire|sur moi|souven\w*"
     r"|sobre m[ií]|te dije|ricord\w*|su di me|geheugen|over mij|pamięc\w*)\b"
-    r"|забудь|忘れて|忘记|忘記|잊어",
+    r"|забудь|忘れて|忘记|忘記|忘掉|잊어|잊으|भूल जा",
     re.IGNORECASE,
 )
 

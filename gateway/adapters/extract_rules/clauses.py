@@ -56,6 +56,11 @@ _ASKED = re.compile(
     r"|has)\b",
     re.IGNORECASE,
 )
+# A question by its form alone.
+_ASKS_TO_FORGET = re.compile(
+    r"(?:can|could|would|will) you (?:please |kindly )?(?:forget|unlearn|stop remembering)\b",
+    re.IGNORECASE,
+)
 # What follows is not said but worked on.
 _TASK = re.compile(
     r"\s*(?:please |can you |could you )*(?:translate|rewrite|rephrase|paraphrase|proofread|correct"
@@ -181,6 +186,8 @@ def _stated(sentence: str) -> list[str]:
         for i, part in enumerate(parts)
         if part
         and "\0" not in part
-        and not _ASKED.match(bare(part))
-        and not (question and i == len(parts) - 1)
+        and (
+            _ASKS_TO_FORGET.match(bare(part))
+            or not (_ASKED.match(bare(part)) or (question and i == len(parts) - 1))
+        )
     ]

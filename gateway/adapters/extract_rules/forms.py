@@ -76,8 +76,10 @@ _ALL: list[tuple[Reading, list[str]]] = [
     (
         read.forget,
         [
-            r"(?:you (?:can|should|may|must) |i want you to |i'd like you to )?"
-            r"(?:forget|unlearn|erase|delete|remove|don't remember|do not remember)\s+"
+            r"(?:you (?:can|should|may|must) |i want you to |i'd like you to "
+            r"|(?:can|could|would|will) you (?:please |kindly )?)?"
+            r"(?:forget|unlearn|stop remembering|erase|delete|remove|don't remember"
+            r"|do not remember)\s+"
             r"(?:that\s+|about\s+|everything (?:that )?(?:you know )?about\s+(?!me\b)"
             r"|(?:the fact|what (?:i|you) (?:said|told you|know))(?: about| that)?\s+"
             r"|from (?:your )?memory\s+)?<value>$",

@@ -195,8 +195,8 @@ _ALL: list[tuple[Reading, list[str]]] = [
     (
         _forget,
         [
-            rf"{_ORDER}vergiss(?: bitte)?,? {_V}",
-            rf"{_ORDER}olvida(?:te de| lo)? {_V}",
+            rf"{_ORDER}(?:vergiss|vergesst|vergessen sie)(?: bitte)?,? {_V}",
+            rf"{_ORDER}olvid[ae](?:te de| lo)? {_V}",
             rf"{_ORDER}oublie[sz]? {_V}",
         ],
     ),
