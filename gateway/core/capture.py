@@ -27,6 +27,7 @@ from gateway.core.noted import note_on
 __all__ = [
     "answer_marks",
     "answered",
+    "capped",
     "exchange_of",
     "fresh_by_shape",
     "is_housekeeping",
@@ -224,7 +225,7 @@ def exchange_of(
 
 def answered(answer: Answer) -> str:
     """The words of an answer that are kept: without thoughts and without blocks of ours."""
-    return _capped(_without_thoughts(strip_blocks(answer.text or answer.refusal or "")).strip())
+    return capped(_without_thoughts(strip_blocks(answer.text or answer.refusal or "")).strip())
 
 
 def _exchange_id(
@@ -247,10 +248,11 @@ def _turn(message: Message) -> Iterator[tuple[str, str]]:
         text = _without_thoughts(text).strip()
     limit = MAX_TOOL_CHARS if role == "tool" else MAX_TURN_CHARS
     if text:
-        yield role, _capped(text, limit)
+        yield role, capped(text, limit)
 
 
-def _capped(text: str, limit: int = MAX_TURN_CHARS) -> str:
+def capped(text: str, limit: int = MAX_TURN_CHARS) -> str:
+    """The first three quarters and the last quarter of so many characters."""
     if len(text) <= limit:
         return text
     return text[: limit * 3 // 4] + OMITTED + text[-(limit // 4) :]

@@ -18,6 +18,9 @@ from gateway.core.errors import BadRequest, TooLarge, UnsupportedMedia
 
 ZSTD_WINDOW_BYTES = 2**27
 """The largest window that a zstd frame may ask for (what the zstd tool itself allows)."""
+PIECE_BYTES = 4096
+"""What a gzip reader is given at once: it copies all that stands behind a member's end. Given a
+body whole, of 32 MiB in members of 20 bytes, it copied for seven minutes."""
 
 
 def codings(header: str) -> tuple[str, ...]:
@@ -73,15 +76,15 @@ def _gzip(body: bytes, most: int) -> tuple[bytes, bool]:
     parts: list[bytes] = []
     length = 0
     reader = zlib.decompressobj(wbits=47)  # 32 + 15: gzip or zlib, told by its first bytes
-    while body and length < most:
-        part = reader.decompress(body, most - length)
-        parts.append(part)
-        length += len(part)
-        if not reader.eof:
-            break
-        body = reader.unused_data
-        if body:
-            reader = zlib.decompressobj(wbits=47)
+    for at in range(0, len(body), PIECE_BYTES):
+        piece = body[at : at + PIECE_BYTES]
+        while piece and length < most:
+            if reader.eof:
+                reader = zlib.decompressobj(wbits=47)
+            part = reader.decompress(piece, most - length)
+            parts.append(part)
+            length += len(part)
+            piece = reader.unused_data
     return b"".join(parts), reader.eof
 
 

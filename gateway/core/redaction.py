@@ -10,7 +10,8 @@ told in plain prose ("it's my dog's name") cannot be seen from outside.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+import string
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from stdnum import iban
@@ -60,6 +61,9 @@ _CARD = re.compile(r"(?<![\d.])[2-6](?:[ -]?\d){12,18}(?!\d)")
 _CARD_LENGTHS = (16, 15, 19, 18, 17, 14, 13)
 _DOUBLED = bytes([0, 2, 4, 6, 8, 1, 3, 5, 7, 9]) + bytes(range(10, 256))
 _IBAN_DIGITS = 2
+_IBAN_LEAST = 15
+_APART = " -"
+_VALUES = {c: int(c, 36) for c in string.ascii_letters + string.digits}
 _IBAN = re.compile(r"\b[A-Za-z]{2}\d{2}(?:[ -]?[A-Za-z0-9]){11,30}")
 
 
@@ -99,21 +103,24 @@ def _ibans(text: str) -> str:
 
 
 def _iban_end(candidate: str) -> int | None:
-    """Where the account number that a candidate begins with ends: words may follow it."""
-    for end in _word_ends(candidate, 15):
-        compact = re.sub(r"[ -]", "", candidate[:end]).upper()
-        # The remainder first: it rules out 96 of 97, and is much cheaper than the whole check.
-        turned = "".join(str(int(c, 36)) for c in compact[4:] + compact[:4])
-        if int(turned) % 97 == 1 and iban.is_valid(compact):
+    """Where the account number that a candidate begins with ends: words may follow it, so that
+    it may end with each of them. One pass has the remainder for all (a megabyte of beginnings
+    took 6 s an end at a time); it rules out 96 of 97, and is much cheaper than the whole check."""
+    head = int("".join(str(int(c, 36)) for c in candidate[:4]))
+    ends: list[int] = []
+    left = 0
+    for end, c in enumerate(candidate[4:], 5):
+        if c in _APART:
+            continue
+        value = _VALUES[c]
+        left = (left * (10 if value < 10 else 100) + value) % 97
+        if (left * 1_000_000 + head) % 97 == 1 and end >= _IBAN_LEAST:
+            ends.append(end)
+    for end in reversed(ends):
+        whole = end == len(candidate) or candidate[end] in _APART
+        if whole and iban.is_valid(re.sub(r"[ -]", "", candidate[:end])):
             return end
     return None
-
-
-def _word_ends(candidate: str, least: int) -> Iterator[int]:
-    """The ends of the words in a candidate, last first, that leave at least so many characters."""
-    for end in range(len(candidate), least - 1, -1):
-        if candidate[end - 1].isalnum() and (end == len(candidate) or not candidate[end].isalnum()):
-            yield end
 
 
 def _replaced(

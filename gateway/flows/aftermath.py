@@ -106,7 +106,7 @@ async def remember(
         session = exchange.session if exchange is not None else session_of_visit(visit)
         await groups.count(visit, visit.owner, session)
     if visit.report.receipt_id is not None and visit.owner is not None:
-        receipt = receipt_of(visit, visit.request, answer, exchange)
+        receipt = await receipt_of(visit, visit.request, answer, exchange)
         try:
             await visit.services.receipts.keep(visit.owner, receipt)
         except StateUnavailable as exc:

@@ -31,7 +31,17 @@ from gateway.core.tombstone import history_with, tombstone
 from gateway.core.wording import stands_in
 from gateway.flows import receipts
 from gateway.flows.browse import read
-from gateway.flows.keeping import cleaned, closely, end_as, end_of, is_kept, not_kept, without
+from gateway.flows.keeping import (
+    cleaned,
+    closely,
+    end_as,
+    end_of,
+    is_kept,
+    length,
+    length_of,
+    not_kept,
+    without,
+)
 from gateway.flows.repeating import answers_repeating, is_turn
 from gateway.flows.replacing import ended, held_slot, keyed, replacing
 from gateway.flows.writing import alone, store
@@ -103,7 +113,7 @@ async def create(
             for n, draft in enumerate(drafts)
         ]
 
-    memories = await closely(written_down, sum(len(draft.text) for draft in drafts))
+    memories = await closely(written_down, length([[d.text, d.value, d.metadata] for d in drafts]))
     async with alone(services, owner.tenant):
         there = {}
         if once is not None:
@@ -178,7 +188,7 @@ async def correct(
         memory = await read(services, owner, id, now=now)
         corrected = await closely(
             partial(_corrected, memory, changes, settings, via=via, now=now),
-            len(changes.get("text", "")),
+            length(changes),
         )
         changed = {corrected.id: corrected}
         if held_slot(corrected) is not None:
@@ -271,7 +281,7 @@ async def bring_back(
             if is_kept(memory.type, settings) and not is_expired(memory, now)
         }
 
-    kept = await closely(still_kept, sum(len(memory.text) for memory in memories))
+    kept = await closely(still_kept, sum(length_of(memory) for memory in memories))
     async with alone(services, owner.tenant):
         changed = dict(kept)
         if any(held_slot(memory) for memory in kept.values()):

@@ -90,6 +90,22 @@ def without(memory: Memory, hidden: Collection[str]) -> Memory:
     )
 
 
+def length(value: Any) -> int:
+    """The characters that `cleaned` reads of a value."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, Mapping):
+        return sum(length(part) for part in value.values())
+    return sum(length(part) for part in value) if isinstance(value, list) else 0
+
+
+def length_of(memory: Memory) -> int:
+    """The characters that `without` reads of a memory."""
+    past = sum(len(v.text) + len(v.value or "") for v in memory.history)
+    told = len(memory.text) + len(memory.value or "") + len(memory.source.quote or "")
+    return told + past + length(memory.metadata)
+
+
 async def closely(step: Callable[[], T], chars: int) -> T:
     """What reads so many characters closely, in a thread where that takes long."""
     return await asyncio.to_thread(step) if chars > OFF_THE_LOOP_CHARS else step()

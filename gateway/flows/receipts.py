@@ -32,6 +32,7 @@ from gateway.core.injection import blocks
 from gateway.core.memory import Instant, Memory, Where, parse_rfc3339, rfc3339
 from gateway.core.redaction import redact
 from gateway.flows.browse import pages
+from gateway.flows.keeping import closely
 from gateway.flows.visit import Visit
 from gateway.ports import Services
 from gateway.telemetry.logs import log
@@ -39,6 +40,10 @@ from gateway.telemetry.logs import log
 CONSIDERED: Final = 100
 """Candidates that a receipt names."""
 MAX_PRINTS: Final = 64
+QUESTION_CHARS: Final = 8_000
+"""Of a longer question its beginning and its end, which hold all that is searched with
+(`core/question`). A pasted megabyte left no room for anything else in its receipt, and nobody was
+answered for the seconds that looking through it for secrets took."""
 RECORDED_CHARS: Final = 16_000
 """Of what a request still contained; only where recalls are recorded to be run again."""
 MAX_TURNS: Final = 40
@@ -71,14 +76,14 @@ async def find(
     return None
 
 
-def receipt_of(
+async def receipt_of(
     visit: Visit, request: ChatRequest, answer: Answer, exchange: Exchange | None
 ) -> dict[str, Any]:
     """The receipt of a request that was answered."""
     recalled, report, options = visit.recalled, visit.report, visit.who.options
     shown = recalled.memories if recalled is not None and report.injected else ()
     refs = recalled.refs if recalled is not None and report.injected else ()
-    text, before = _asked(visit, request)
+    text, before = await _asked(visit, request)
     receipt = {
         "id": report.receipt_id,
         "at": rfc3339(visit.now),
@@ -116,14 +121,16 @@ def receipt_of(
     return receipt
 
 
-def _asked(visit: Visit, request: ChatRequest) -> tuple[str, str]:
+async def _asked(visit: Visit, request: ChatRequest) -> tuple[str, str]:
     """The question and the turn before it, without what must never be stored; neither where
     nothing of the request may be written down."""
     if not visit.writes:
         return "", ""
-    text, before = capture.query_text(request)
+    text, before = (capture.capped(t, QUESTION_CHARS) for t in capture.query_text(request))
     hidden = visit.settings.privacy.redact
-    return redact(text, hidden), redact(before, hidden)
+    return await closely(
+        lambda: (redact(text, hidden), redact(before, hidden)), len(text) + len(before)
+    )
 
 
 def _recorded(visit: Visit, request: ChatRequest) -> dict[str, Any]:

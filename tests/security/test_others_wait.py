@@ -1,0 +1,98 @@
+"""What one caller sends keeps nobody else waiting: hours of reading in a few kilobytes."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import orjson
+import pytest
+
+from gateway.core.coding import decode
+from gateway.core.errors import BadRequest
+from gateway.flows import receipts
+from gateway.lab.scripted_upstream import ScriptedUpstream
+from tests.web.house import House, house
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+TEDIOUS = "DE12 "
+"""Each of these may begin an account number: a megabyte of them is looked through for a second."""
+PAUSE_S = 1.0
+"""Nobody is answered for less than this. On a machine that is busy otherwise it is some 0.1 s."""
+
+
+@pytest.fixture
+async def gateway(tmp_path: Path, upstream: ScriptedUpstream, redis: Redis) -> AsyncIterator[House]:
+    async with house(tmp_path, upstream.base_url, redis) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def nobody_waits() -> AsyncIterator[None]:
+    """While inside, the event loop that everybody is served in is never away for `PAUSE_S`."""
+    longest = 0.0
+
+    async def watch() -> None:
+        nonlocal longest
+        while True:
+            began = time.monotonic()
+            await asyncio.sleep(0.01)
+            longest = max(longest, time.monotonic() - began)
+
+    watching = asyncio.create_task(watch())
+    await asyncio.sleep(0)
+    try:
+        yield
+        await asyncio.sleep(0.02)
+    finally:
+        watching.cancel()
+    assert longest < PAUSE_S
+
+
+async def test_a_long_question_keeps_nobody_waiting_and_has_a_whole_receipt(
+    gateway: House,
+) -> None:
+    memory = await gateway.know("The user has an account in Berlin")
+    text = "Where is my account? " + TEDIOUS * 500_000 + "In Berlin?"
+    async with gateway.client(x_memory_user="ana") as client:
+        async with nobody_waits():
+            answer = await client.post(
+                "/v1/chat/completions",
+                json={"model": "m", "messages": [{"role": "user", "content": text}]},
+            )
+            await gateway.background.drain(20)
+        receipt = (await client.get(f"/v1/receipts/{answer.headers['x-memory-receipt-id']}")).json()
+    assert memory.id in receipt["injected"]
+    assert receipt["query"].startswith("Where is my account?")
+    assert receipt["query"].endswith("In Berlin?")
+    assert len(receipt["query"]) < receipts.QUESTION_CHARS + 10
+
+
+@pytest.mark.parametrize("way", ["created", "imported"])
+async def test_what_stands_beside_the_texts_of_many_memories_keeps_nobody_waiting(
+    gateway: House, way: str
+) -> None:
+    row = {"text": "x", "type": "profile", "metadata": {"note": [TEDIOUS * 3200]}}
+    async with gateway.client(x_memory_user="ana") as client, nobody_waits():
+        if way == "created":
+            answer = await client.post("/v1/memories", json=[row] * 150)
+        else:
+            lines = b"\n".join(orjson.dumps({**row, "id": f"mem_{n}"}) for n in range(150))
+            answer = await client.post("/v1/memories/import", content=lines)
+    assert answer.status_code in (200, 201), answer.text
+
+
+def test_a_body_of_many_empty_gzip_members_is_read_in_time_that_grows_with_its_length() -> None:
+    body = gzip.compress(b"") * 300_000 + gzip.compress(b'{"a":1}') * 2
+    began = time.process_time()
+    assert decode(body, ("gzip",), 2**20) == b'{"a":1}{"a":1}'
+    assert time.process_time() - began < 5  # 14 s when each member had the rest copied
+    with pytest.raises(BadRequest):
+        decode(body[:-1], ("gzip",), 2**20)
