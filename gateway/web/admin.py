@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from gateway.core.errors import BadRequest, NotFound
+from gateway.core.errors import NotFound
 from gateway.core.identity import Person
 from gateway.core.keys import make_key
 from gateway.core.memory import rfc3339
@@ -25,7 +25,7 @@ from gateway.web.browser_session import (
     require_own_page,
 )
 from gateway.web.callers import Caller, Handler, peer_of
-from gateway.web.checked import check, read_json, read_json_of
+from gateway.web.checked import check, number_within, read_json, read_json_of
 from gateway.web.identity import check_app, check_user, require_admin
 from gateway.web.schemas import Body, Name
 from gateway.web.segments import SegmentRoute
@@ -317,7 +317,4 @@ async def list_audit(request: Request, deployment: Deployment) -> Response:
 
 
 def _limit(request: Request, default: int, most: int) -> int:
-    text = request.query_params.get("limit", str(default))
-    if not (text.isascii() and text.isdecimal()) or not 1 <= int(text) <= most:
-        raise BadRequest(f"limit: a whole number from 1 to {most} is needed", param="limit")
-    return int(text)
+    return number_within(request.query_params.get("limit", str(default)), "limit", 1, most)

@@ -81,6 +81,13 @@ def explained(exc: ValidationError) -> BadRequest:
     return BadRequest(f"{name}: {message}" if name else message, param=name or None)
 
 
+def number_within(text: str, name: str, least: int, most: int) -> int:
+    """A number of a query from `least` to `most`. Raises BadRequest."""
+    if not re.fullmatch(r"[0-9]{1,9}", text) or not least <= int(text) <= most:
+        raise BadRequest(f"{name}: a whole number from {least} to {most} is needed", param=name)
+    return int(text)
+
+
 def whole_number(text: str, name: str) -> int:
     """A number of a query, in plain digits (`int` takes `5_0` and digits of any script). Raises
     BadRequest."""

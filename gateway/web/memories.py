@@ -24,7 +24,7 @@ from gateway.core.records import to_public
 from gateway.flows import browse, curate, erase, groups, handover, recall, receipts
 from gateway.web import portable, schemas
 from gateway.web.callers import Caller, FindCaller, Handler
-from gateway.web.checked import check, check_many, read_json, whole_number
+from gateway.web.checked import check, check_many, number_within, read_json, whole_number
 from gateway.web.context import options
 
 
@@ -320,9 +320,7 @@ async def receipt(request: Request, caller: Caller) -> Response:
 async def list_receipts(request: Request, caller: Caller) -> Response:
     """The latest receipts of this user."""
     owner = await caller.owner()
-    limit = whole_number(request.query_params.get("limit", "50"), "limit")
-    if not 1 <= limit <= 500:
-        raise BadRequest("limit: 1 to 500", param="limit")
+    limit = number_within(request.query_params.get("limit", "50"), "limit", 1, 500)
     found = await caller.services.receipts.recent(owner, limit=limit) if owner else []
     await caller.audit_look("receipts")
     return JSONResponse({"receipts": [receipts.brief(one) for one in found]})

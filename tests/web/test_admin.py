@@ -179,6 +179,15 @@ async def test_people_are_listed_by_app_prefix_and_page(gateway: House) -> None:
         assert (await client.get("/admin/v1/users", params={"limit": "0"})).status_code == 400
 
 
+@pytest.mark.parametrize("limit", ["0", "1001", "-1", "1_0", "٣", "9" * 5000])
+@pytest.mark.parametrize("path", ["users", "queue/dead", "audit"])
+async def test_a_limit_that_is_none_is_refused(gateway: House, path: str, limit: str) -> None:
+    async with operator(gateway) as client:
+        answer = await client.get(f"/admin/v1/{path}", params={"limit": limit})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "limit"
+
+
 async def test_identities_are_linked_listed_and_unlinked_and_keep_both_histories(
     gateway: House,
 ) -> None:

@@ -172,6 +172,14 @@ async def test_a_receipt_is_found_by_its_id_alone(gateway: House) -> None:
         assert (await client.get("/console/api/receipts/rcp_none")).status_code == 404
 
 
+@pytest.mark.parametrize("days", ["0", "91", "٣", "9" * 5000])
+async def test_days_that_are_none_are_refused(gateway: House, days: str) -> None:
+    async with signed_in(gateway) as client:
+        answer = await client.get("/console/api/groups", params={"days": days})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "days"
+
+
 async def test_settings_tell_no_secret(gateway: House) -> None:
     async with signed_in(gateway) as client:
         answer = await client.get("/console/api/settings")

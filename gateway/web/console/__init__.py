@@ -20,7 +20,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from gateway.config import every_setting
-from gateway.core.errors import BadRequest, NotFound, RateLimited, Unauthenticated
+from gateway.core.errors import NotFound, RateLimited, Unauthenticated
 from gateway.core.identity import Person
 from gateway.flows import receipts
 from gateway.ports import Deployment
@@ -35,6 +35,7 @@ from gateway.web.browser_session import (
     set_cookie,
 )
 from gateway.web.callers import peer_of
+from gateway.web.checked import number_within
 from gateway.web.console.again import again
 from gateway.web.console.own_page import OwnPage
 from gateway.web.console.shell import answered, is_secure, page, same_site, static
@@ -188,7 +189,7 @@ class Console:
 
     async def groups(self, request: Request) -> Any:
         """What was seen of those with memory, in its shadow, and without."""
-        days = _days(request.query_params.get("days", "14"))
+        days = number_within(request.query_params.get("days", "14"), "days", 1, 90)
         named = request.query_params.get("app")
         apps = [check_app(named)] if named else ["default", *self._deployment.settings.apps]
         shown = []
@@ -269,12 +270,6 @@ def _safe(to: str) -> str:
     """A page of the console, whatever was asked for."""
     inside = to == "/console" or to.startswith(("/console/", "/console?"))
     return to if inside and to.isprintable() and "\\" not in to else "/console"
-
-
-def _days(text: str) -> int:
-    if not (text.isdecimal() and 1 <= int(text) <= 90):
-        raise BadRequest("days: a whole number from 1 to 90 is needed", param="days")
-    return int(text)
 
 
 def _has(scope: Any, name: str) -> bool:
