@@ -194,18 +194,16 @@ def _candidates(asked: Asked, found: Found) -> list[Memory]:
     ]
 
 
-def reranked(
-    scored: Sequence[Scored], fits: Sequence[float], weight: float = RERANK_LIFT
-) -> list[Scored]:
+def reranked(scored: Sequence[Scored], fits: Sequence[float]) -> list[Scored]:
     """The ranking with what a cross-encoder makes of its first memories (`fits`, in their order)
-    added, scaled to 0..`weight`; those that it did not read follow."""
+    added, scaled to 0..`RERANK_LIFT`; those that it did not read follow."""
     read, rest = scored[: len(fits)], scored[len(fits) :]
     if not read:
         return list(scored)
     low, spread = min(fits), max(fits) - min(fits)
     lifted = []
     for one, fit in zip(read, fits, strict=True):
-        lift = weight * ((fit - low) / spread if spread > 0.0 else 1.0)
+        lift = RERANK_LIFT * ((fit - low) / spread if spread > 0.0 else 1.0)
         again = Scored(one.memory, one.score, one.parts.copy())
         _add(again, RERANK, lift)
         lifted.append(again)

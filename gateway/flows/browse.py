@@ -12,6 +12,7 @@ from gateway.core.lookup import is_expired
 from gateway.core.memory import Instant, Memory, Version, Where, parse_rfc3339, rfc3339
 from gateway.ports import Services
 
+PAGE: Final = 500
 CHAIN: Final = 100
 """How many superseded memories a history goes back."""
 
@@ -24,14 +25,12 @@ async def read(services: Services, owner: Owner, id: str, *, now: Instant) -> Me
     return memory
 
 
-async def pages(
-    services: Services, owner: Owner, where: Where, size: int = 500
-) -> AsyncIterator[list[Memory]]:
+async def pages(services: Services, owner: Owner, where: Where) -> AsyncIterator[list[Memory]]:
     """All memories that are meant, newest first, a page at a time."""
     after: tuple[Instant, str] | None = None
-    while page := await services.store.page(owner, where, limit=size, after=after):
+    while page := await services.store.page(owner, where, limit=PAGE, after=after):
         yield page
-        if len(page) < size:
+        if len(page) < PAGE:
             return
         after = (page[-1].created_at, page[-1].id)
 

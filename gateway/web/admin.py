@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from gateway.core.errors import NotFound
-from gateway.core.identity import Person
+from gateway.core.identity import DEFAULT_APP, Person
 from gateway.core.keys import make_key
 from gateway.core.memory import rfc3339
 from gateway.ports import Deployment, GatewayKey, Services
@@ -26,7 +26,8 @@ from gateway.web.browser_session import (
 )
 from gateway.web.callers import Caller, Handler, peer_of
 from gateway.web.checked import check, number_within, read_json, read_json_of
-from gateway.web.identity import check_app, check_user, require_admin
+from gateway.web.claims import check_app, check_user
+from gateway.web.credentials import require_admin
 from gateway.web.schemas import Body, Name
 from gateway.web.segments import SegmentRoute
 
@@ -37,7 +38,7 @@ OF_USER = PREFIX + "/apps/{app}/users/{user}"
 class NewKey(Body):
     """A gateway key to be made."""
 
-    app: Name = "default"
+    app: Name = DEFAULT_APP
     label: Annotated[str, Field(max_length=200)] = ""
     requests_per_minute: Annotated[int, Field(ge=1)] | None = None
     tokens_per_minute: Annotated[int, Field(ge=1)] | None = None
@@ -267,7 +268,7 @@ def _public_key(key: GatewayKey) -> Mapping[str, Any]:
 
 async def list_keys(_: Request, deployment: Deployment) -> Response:
     """Gateway keys, without their secrets."""
-    keys = await deployment.services_for("default").keys.all()
+    keys = await deployment.services_for(DEFAULT_APP).keys.all()
     return JSONResponse({"keys": [_public_key(key) for key in keys]})
 
 
@@ -281,7 +282,7 @@ async def create_key(request: Request, deployment: Deployment) -> Response:
         requests_per_minute=body.requests_per_minute,
         tokens_per_minute=body.tokens_per_minute,
     )
-    keys = deployment.services_for("default").keys
+    keys = deployment.services_for(DEFAULT_APP).keys
     await keys.add(key)
     await keys.audit(
         {"at": deployment.clock(), "by": "operator", "action": "key.create", "key": key.id}
@@ -291,7 +292,7 @@ async def create_key(request: Request, deployment: Deployment) -> Response:
 
 async def revoke_key(request: Request, deployment: Deployment) -> Response:
     """From now on this key is refused."""
-    keys = deployment.services_for("default").keys
+    keys = deployment.services_for(DEFAULT_APP).keys
     id = request.path_params["id"]
     if not await keys.revoke(id, deployment.clock()):
         raise NotFound(

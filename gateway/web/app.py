@@ -47,10 +47,8 @@ _BESIDE_A_TOKEN: Final = range(len("Bearer ") + 2)
 Endpoint = Callable[[Scope, Receive, Send], Awaitable[int]]
 
 
-def build_app(
-    deployment: Deployment, *, admin_token: str = "", routes: Sequence[BaseRoute] = ()
-) -> ASGIApp:
-    """The ASGI application of an open deployment. `routes` are served beside its own."""
+def build_app(deployment: Deployment, *, admin_token: str = "") -> ASGIApp:
+    """The ASGI application of an open deployment."""
     sessions = BrowserSessions(admin_token, deployment.services_for(DEFAULT_APP).revocations)
     figures = Figures(deployment)
     own = [
@@ -59,7 +57,6 @@ def build_app(
         Route("/openapi.json", openapi.openapi, methods=["GET"]),
         *health.routes(deployment, figures.refresh),
         *console.routes(deployment, sessions, figures),
-        *routes,
     ]
     return GatewayWeb(deployment, own, admin_token=admin_token)
 

@@ -29,7 +29,7 @@ from gateway.core.identity import Person
 from gateway.core.keys import LINK_PREFIX, Link, check_link, ended_link, make_link
 from gateway.core.memory import Instant
 from gateway.ports import Revocations
-from gateway.web.identity import is_admin_token
+from gateway.web.credentials import is_admin_token
 
 OPERATOR_COOKIE: Final = "mg_console"
 PERSON_COOKIE: Final = "mg_me"
@@ -246,7 +246,7 @@ def cookie(headers: RawHeaders, name: str) -> str | None:
     return values.pop() if values else None
 
 
-def set_cookie(name: str, value: str, *, max_age_s: float, secure: bool, path: str = "/") -> str:
+def set_cookie(name: str, value: str, *, max_age_s: float, secure: bool) -> str:
     """A `Set-Cookie` for one of ours. `secure`: the page came over HTTPS."""
     made: SimpleCookie = SimpleCookie()
     try:
@@ -254,7 +254,7 @@ def set_cookie(name: str, value: str, *, max_age_s: float, secure: bool, path: s
     except CookieError as exc:
         raise ValueError("no value for a cookie") from exc
     morsel = made[name]
-    morsel["path"] = path
+    morsel["path"] = "/"
     morsel["max-age"] = str(int(max_age_s))
     morsel["httponly"] = True
     morsel["samesite"] = "Strict"
@@ -263,5 +263,5 @@ def set_cookie(name: str, value: str, *, max_age_s: float, secure: bool, path: s
     return morsel.OutputString()
 
 
-def clear_cookie(name: str, *, secure: bool, path: str = "/") -> str:
-    return set_cookie(name, "", max_age_s=0, secure=secure, path=path)
+def clear_cookie(name: str, *, secure: bool) -> str:
+    return set_cookie(name, "", max_age_s=0, secure=secure)

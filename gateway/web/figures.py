@@ -77,7 +77,7 @@ class Figures:
 
     async def _never_injected(self) -> tuple[int, int]:
         made = never = 0
-        for app in ("default", *self._deployment.settings.apps):
+        for app in (DEFAULT_APP, *self._deployment.settings.apps):
             tally = self._deployment.services_for(app).tally
             if tally is None:
                 continue

@@ -23,13 +23,18 @@ from gateway.core.identity import DEFAULT_APP, Person
 from gateway.core.keys import LINK_PREFIX, GatewayKey, verify_signature
 from gateway.core.memory import Instant
 from gateway.ports import Deployment
-from gateway.web.claims import APP, STEPS, Given, How, lowered, named_in_body
-from gateway.web.claims import check_app as check_app
-from gateway.web.claims import check_user as check_user
+from gateway.web.claims import (
+    APP,
+    STEPS,
+    Given,
+    How,
+    check_app,
+    check_user,
+    lowered,
+    named_in_body,
+)
 from gateway.web.claims import claimed as claims_of
 from gateway.web.credentials import charge, gateway_key, within_limits
-from gateway.web.credentials import is_admin_token as is_admin_token
-from gateway.web.credentials import require_admin as require_admin
 from gateway.web.tokens import verified_claims
 
 

@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from gateway.config.settings import EmbeddingSettings
 from gateway.core.errors import BadRequest, SettingsError
+from gateway.core.identity import DEFAULT_APP
 from gateway.flows.reembed import Reembedding
 from gateway.ports import Deployment
 from gateway.web.checked import check, explained, read_json_of
@@ -59,7 +60,7 @@ def routes(at: At) -> list[Route]:
         """Write a backup of all that is kept here."""
         body = check(Backup, await read_json_of(request, deployment))
         done = await deployment.back_up(Path(body.directory))
-        await deployment.services_for("default").keys.audit(
+        await deployment.services_for(DEFAULT_APP).keys.audit(
             {"at": deployment.clock(), "by": "operator", "action": "backup"}
         )
         return JSONResponse(done, 201)

@@ -19,7 +19,6 @@ from gateway.core.errors import GatewayError, SettingsError
 from gateway.core.identity import DEFAULT_APP
 from gateway.flows import telling
 from gateway.flows.sweep import drain_spool
-from gateway.ports import Clock
 from gateway.telemetry import tracing
 from gateway.telemetry.logs import log
 from gateway.wiring.admin_token import admin_token
@@ -37,7 +36,6 @@ SPOOL_S: Final = 5.0
 async def open_deployment(
     settings: Settings,
     *,
-    clock: Clock = now,
     worker: bool | None = None,
     replaces_model: bool = False,
 ) -> GatewayDeployment:
@@ -47,7 +45,7 @@ async def open_deployment(
     store may hold another model's vectors than the settings ask for. Raises SettingsError where
     the settings cannot be carried out, and Unavailable where a part of our own does not come up.
     """
-    deployment = GatewayDeployment(settings, clock)
+    deployment = GatewayDeployment(settings, now)
     deployment.replaces_model = replaces_model
     try:
         await _open(deployment)

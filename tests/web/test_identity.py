@@ -14,13 +14,9 @@ from gateway.core.attempts import Attempts
 from gateway.core.errors import BadRequest, Forbidden, RateLimited, Unauthenticated
 from gateway.core.identity import Person
 from gateway.core.keys import sign
-from gateway.web.identity import (
-    charge_tokens,
-    check_app,
-    check_user,
-    is_admin_token,
-    require_admin,
-)
+from gateway.web.claims import check_app, check_user
+from gateway.web.credentials import is_admin_token, require_admin
+from gateway.web.identity import charge_tokens
 from tests.web.identity_house import NOON, SECRET, House, Issuer, house, issuer, token
 
 ANN = Person("default", "ann")

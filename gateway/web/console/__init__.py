@@ -21,7 +21,7 @@ from starlette.routing import Route
 
 from gateway.config import every_setting
 from gateway.core.errors import NotFound, RateLimited, Unauthenticated
-from gateway.core.identity import Person
+from gateway.core.identity import DEFAULT_APP, Person
 from gateway.flows import receipts
 from gateway.ports import Deployment
 from gateway.telemetry.logs import without_secrets
@@ -36,6 +36,7 @@ from gateway.web.browser_session import (
 )
 from gateway.web.callers import peer_of
 from gateway.web.checked import number_within
+from gateway.web.claims import check_app
 from gateway.web.console.again import again
 from gateway.web.console.own_page import OwnPage
 from gateway.web.console.shell import answered, is_secure, page, same_site, static
@@ -43,7 +44,6 @@ from gateway.web.context import read_body
 from gateway.web.credentials import admin_attempt
 from gateway.web.errors import foreseen
 from gateway.web.figures import Figures
-from gateway.web.identity import check_app
 
 PAGES: Final = {
     "overview": "Overview",
@@ -183,7 +183,7 @@ class Console:
             ]
             for app, scope in settings.apps.items()
         }
-        notes = self._deployment.services_for("default").notes
+        notes = self._deployment.services_for(DEFAULT_APP).notes
         versions = receipts.versions(settings)
         return {"settings": rows, "apps": apps, "notes": dict(notes), "versions": versions}
 
@@ -191,7 +191,7 @@ class Console:
         """What was seen of those with memory, in its shadow, and without."""
         days = number_within(request.query_params.get("days", "14"), "days", 1, 90)
         named = request.query_params.get("app")
-        apps = [check_app(named)] if named else ["default", *self._deployment.settings.apps]
+        apps = [check_app(named)] if named else [DEFAULT_APP, *self._deployment.settings.apps]
         shown = []
         for app in dict.fromkeys(apps):
             tally = self._deployment.services_for(app).tally
@@ -215,7 +215,7 @@ class Console:
         user = request.query_params.get("user") or ""
         found: list[dict[str, Any]] = []
         people = (
-            [Person(check_app(app or "default"), user)]
+            [Person(check_app(app or DEFAULT_APP), user)]
             if user
             else await self._people(MAX_LATEST, app)
         )

@@ -10,13 +10,13 @@ from starlette.requests import Request
 
 from gateway.config import AppSettings, MemorySettings
 from gateway.core.errors import BadRequest, NotFound
-from gateway.core.identity import Person
+from gateway.core.identity import DEFAULT_APP, Person
 from gateway.core.memory import Memory
 from gateway.flows.rerun import rerun
 from gateway.ports import Deployment
 from gateway.web.callers import Caller
 from gateway.web.checked import explained
-from gateway.web.identity import check_app, check_user
+from gateway.web.claims import check_app, check_user
 
 TRIED: Final = ("max_tokens", "max_memories", "floor", "turns")
 """Settings of memory that a person can try."""
@@ -25,7 +25,7 @@ TRIED: Final = ("max_tokens", "max_memories", "floor", "turns")
 async def again(request: Request, deployment: Deployment) -> dict[str, Any]:
     """What would be injected now, beside what was then. Raises BadRequest, NotFound."""
     asked = request.query_params
-    person = Person(check_app(asked.get("app", "default")), check_user(asked.get("user", "")))
+    person = Person(check_app(asked.get("app", DEFAULT_APP)), check_user(asked.get("user", "")))
     caller = Caller(person, deployment, operator=True)
     owner = await caller.owner()
     id = request.path_params["id"]
