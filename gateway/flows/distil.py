@@ -94,10 +94,8 @@ async def plan_for(
     now = round(now, 6)  # as finely as stores keep times
     rules = rules_of(settings)
     turns = await turns_to_keep(services, owner, exchanges, rules, now=now)
-    told = extractor is not None and not (
-        settings.extraction.skip_trivial and all(holds_nothing(e) for e in exchanges)
-    )
-    if extractor is None or not told:
+    trivial = settings.extraction.skip_trivial and all(holds_nothing(e) for e in exchanges)
+    if extractor is None or trivial:
         await vectors.have(services, texts_of(turns))
         plan = reconcile((), (), exchanges, rules=rules, now=now, turns=turns)
         return plan if extractor is None else _noted(plan, {"skipped.trivial": len(exchanges)})

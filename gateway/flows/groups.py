@@ -100,14 +100,14 @@ async def thumb(
     """What a person thought of an answer. A second thumb for the same receipt takes the place
     of the first. Raises StateUnavailable."""
     group = group_of(settings, owner.person)
-    changed = None
+    before = None
     if receipt_id is not None:
         receipt = await services.receipts.get(owner, receipt_id)
         if receipt is not None:
-            changed = receipt.get("feedback")
+            before = receipt.get("feedback")
             await services.receipts.replace(owner, {**receipt, "feedback": "up" if up else "down"})
-    if services.tally is not None and changed != ("up" if up else "down"):
+    if services.tally is not None and before != ("up" if up else "down"):
         await services.tally.thumb(owner.app, group, up=up, by=1, now=now)
-        if changed is not None:
+        if before is not None:
             await services.tally.thumb(owner.app, group, up=not up, by=-1, now=now)
     return group

@@ -84,8 +84,8 @@ async def store(
     touched = [*memories, *gone]
     stored = await _neighbours(services, owner, touched)
     windows = windows_of([*stored, *(m for m in memories if m.status == "active")])
-    beside = _beside({m.id for m in touched}, [*stored, *touched])
-    whole = [*memories, *(m for m in stored if m.id in beside)]
+    anew = _beside({m.id for m in touched}, [*stored, *touched])
+    whole = [*memories, *(m for m in stored if m.id in anew)]
     for start in range(0, len(whole), CHUNK):
         part = whole[start : start + CHUNK]
         await services.store.put(owner, await _entries(services, part, windows))
@@ -146,14 +146,14 @@ def _beside(fresh: set[str], turns: Sequence[Memory]) -> set[str]:
     for turn in turns:
         if turn.kind == "turn" and turn.session is not None and turn.status == "active":
             sessions.setdefault(turn.session, []).append(turn)
-    beside: set[str] = set()
+    found: set[str] = set()
     for line in sessions.values():
         line.sort(key=lambda turn: turn.created_at)
         for i, turn in enumerate(line):
             around = line[max(0, i - BEFORE) : i + AFTER + 1]
             if any(other.id in fresh for other in around):
-                beside.add(turn.id)
-    return beside
+                found.add(turn.id)
+    return found
 
 
 async def _entries(
