@@ -336,6 +336,22 @@ def test_a_second_start_on_the_same_data_says_in_one_line_who_holds_it(
         assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize("file", ["admin.token", "redis/redis.lock", "qdrant/lock", "lock"])
+def test_a_file_of_the_data_that_may_not_be_read_stops_the_start_with_a_line_that_names_it(
+    file: str, run: Run, data_dir: Path
+) -> None:
+    """As after a command with sudo. A directory in its place, for root may read any file."""
+    (data_dir / file).mkdir(mode=0o700, parents=True)
+    code, _, err = run("serve", "--port", "0")
+    assert code == 2
+    assert f"data_dir: {(data_dir / file).parent}" in err
+    assert "cannot be used: Is a directory" in err
+    assert err.count("\n") == 1
+    code, out, _ = run("doctor")
+    assert code == 1
+    assert "cannot be used" in out
+
+
 def test_a_port_that_is_taken_is_said_in_one_line(run: Run) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

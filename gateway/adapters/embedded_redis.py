@@ -233,11 +233,14 @@ class EmbeddedRedis:
             if self._log_path.exists() and self._log_path.stat().st_size > LOG_BYTES:
                 self._log_path.replace(self._log_path.with_suffix(".log.1"))
         except OSError as exc:
-            raise SettingsError(
-                f"data_dir: {self._dir} cannot be used: {exc.strerror}. Name a directory that"
-                " this user may write with GATEWAY_DATA_DIR",
-                param="data_dir",
-            ) from exc
+            raise self._unusable(exc) from exc
+
+    def _unusable(self, exc: OSError) -> SettingsError:
+        return SettingsError(
+            f"data_dir: {exc.filename or self._dir} cannot be used: {exc.strerror}. See that this"
+            " user may write there, or set GATEWAY_DATA_DIR to another directory",
+            param="data_dir",
+        )
 
     def _refuse_downgrade(self, server: str) -> None:
         """Redis 7 keeps its log in `appendonlydir`, which Redis 6 would silently pass over,
@@ -257,7 +260,10 @@ class EmbeddedRedis:
 
     async def _take_lock(self) -> int:
         """The lock of this directory; whoever of ours still holds it is ended first."""
-        lock = os.open(self._dir / "redis.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            lock = os.open(self._dir / "redis.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as exc:
+            raise self._unusable(exc) from exc
         try:
             if not _locked(lock):
                 await self._end_orphan(lock)

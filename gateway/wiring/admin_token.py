@@ -9,15 +9,31 @@ from pathlib import Path
 from typing import Final
 
 from gateway.config import Settings
+from gateway.core.errors import SettingsError
 
 TOKEN_FILE: Final = "admin.token"  # noqa: S105 - a file's name
 
 
 def admin_token(settings: Settings) -> str:
-    """The token set, else the one made at the first start and kept (0600)."""
+    """The token set, else the one made at the first start and kept (0600).
+
+    Raises SettingsError where it cannot be read or kept.
+    """
     if settings.admin.token is not None:
         return settings.admin.token.get_secret_value()
     path = settings.data_dir / TOKEN_FILE
+    try:
+        return _kept(path)
+    except (OSError, UnicodeDecodeError) as exc:
+        why = getattr(exc, "strerror", None) or "it holds no token"
+        raise SettingsError(
+            f"data_dir: {path} cannot be used: {why}. Let the user that runs the gateway read and"
+            " write it, or set GATEWAY_ADMIN__TOKEN",
+            param="admin.token",
+        ) from exc
+
+
+def _kept(path: Path) -> str:
     with suppress(FileNotFoundError):
         if token := path.read_text("ascii").strip():
             return token

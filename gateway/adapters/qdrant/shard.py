@@ -75,7 +75,7 @@ class Shard:
         try:
             meta: dict[str, Any] = orjson.loads(file.read_bytes())
             newer = meta["format"] > FORMAT
-        except (OSError, orjson.JSONDecodeError, KeyError, TypeError) as exc:
+        except (orjson.JSONDecodeError, KeyError, TypeError) as exc:
             raise Refused(f"{file} cannot be read ({exc}); restore it from a backup") from exc
         if newer:
             raise Refused(
@@ -351,6 +351,11 @@ def serve(connection: socket.socket, path: Path) -> int:
         shard = Shard(path)
     except Refused as exc:
         _send(connection, [0, str(exc)])
+        return 1
+    except OSError as exc:
+        mend = "See that this user may write there and that the disk has room"
+        refusal = f"data_dir: {exc.filename or path} cannot be used: {exc.strerror}. {mend}"
+        _send(connection, [0, refusal])
         return 1
     _send(connection, [0, None])
     pending = bytearray()
