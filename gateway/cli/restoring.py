@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.adapters.data_dir import DataDirLock
+from gateway.adapters.qdrant.holes import copy_with_holes
 from gateway.cli import Failed
 from gateway.wiring.upkeep import FORMAT, MANIFEST, sum_of
 
@@ -40,7 +41,7 @@ def put_back(backup: Path, data_dir: Path, erasures: list[bytes] | None = None) 
         for place in (old / DIRECTORY, data_dir / DIRECTORY):
             known |= {record["id"]: record for record in _erasures(place)}
         shutil.rmtree(new, ignore_errors=True)
-        shutil.copytree(backup, new)
+        shutil.copytree(backup, new, copy_function=copy_with_holes)
         again = _erase_again(new / DIRECTORY, list(known.values()))
         _move(new, data_dir, old)
     except OSError as exc:

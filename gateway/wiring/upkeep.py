@@ -37,6 +37,8 @@ LOAD_S: Final = 300.0
 """A local model that is downloaded first may take minutes."""
 SETTLE_S: Final = 2.0
 """From an embedder's last vector until the store has it: a worker writes at once."""
+BLOCK: Final = 512
+"""Bytes that `st_blocks` counts in, whatever the file system's own blocks."""
 
 Copy = Callable[[Path], Awaitable[None]]
 
@@ -149,7 +151,7 @@ def _sealed(draft: Path, directory: Path, at: str) -> dict[str, Any]:
     size = 0
     for path in sorted(p for p in draft.rglob("*") if p.is_file()):
         sums[str(path.relative_to(draft))] = sum_of(path)
-        size += path.stat().st_size
+        size += path.stat().st_blocks * BLOCK  # what it takes: the store's files are mostly holes
         _sync(path)
     manifest = {"format": FORMAT, "at": at, "version": __version__, "files": sums}
     file = draft / MANIFEST

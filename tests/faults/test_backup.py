@@ -54,6 +54,26 @@ def test_a_backup_of_a_running_gateway_brings_back_what_was_known_and_what_waite
         assert not any("Served" in text for text in ana.texts("turn"))
 
 
+def test_a_backup_and_what_is_restored_take_no_more_of_the_disk_than_the_data(
+    tmp_path: Path, gateway: GatewayProcess, ana: Chat
+) -> None:
+    ana.say("I'm allergic to peanuts.")
+    ana.until_known("peanuts")
+    done = gateway.command("backup", str(tmp_path / "b"), "--json")
+    gateway.stop()
+    data = taken(gateway.data_dir)
+    assert json.loads(done.stdout)["bytes"] <= taken(tmp_path / "b") < 2 * data
+    assert gateway.command("restore", str(tmp_path / "b")).returncode == 0
+    assert taken(gateway.data_dir) < 2 * data
+    gateway.start()
+    ana.until_known("peanuts")
+
+
+def taken(directory: Path) -> int:
+    """The bytes that its files take of the disk."""
+    return sum(path.stat().st_blocks * 512 for path in directory.rglob("*"))
+
+
 def test_an_erasure_made_after_the_backup_is_made_again(
     tmp_path: Path, gateway: GatewayProcess, ana: Chat
 ) -> None:

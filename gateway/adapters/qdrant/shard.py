@@ -28,6 +28,7 @@ import orjson
 import qdrant_edge as edge
 
 from gateway.adapters.qdrant.holder import Refused, only_holder
+from gateway.adapters.qdrant.holes import copy_with_holes
 from gateway.adapters.qdrant.layout import DENSE, FORMAT, KEYWORDS, LEXICAL, NUMBERS, TENANTS
 from gateway.adapters.qdrant.sent import SENT_POINTS, Sent
 from gateway.core.stored import OWED
@@ -179,7 +180,7 @@ class Shard:
         self.flush()
         target = Path(destination)
         target.mkdir(mode=0o700, parents=True)
-        shutil.copytree(self.path / "shard", target / "shard")
+        shutil.copytree(self.path / "shard", target / "shard", copy_function=copy_with_holes)
         shutil.copy2(self.path / "store.json", target)
 
     # --- reading -----------------------------------------------------------------------------
