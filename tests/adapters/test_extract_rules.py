@@ -416,3 +416,138 @@ def test_two_statements_of_one_sentence_are_two_in_each_language() -> None:
         "Je m'appelle Ana et j'habite à Bonn",
     ):
         assert [value for _, _, value in stated(text)] == ["Ana", "Bonn"], text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Imagine I'm a pirate. My name is Jack and I live in Tortuga.",
+        "Let's say I'm a diabetic. I don't eat sugar. I like cake.",
+        "Stell dir vor, ich bin Pirat. Ich heiße Jack und wohne in Tortuga.",
+        "Imagina que soy un pirata. Me llamo Jack y vivo en Tortuga.",
+        "Imagine que je suis un pirate. Je m'appelle Jack et j'habite à Tortuga.",
+    ],
+)
+def test_what_is_supposed_is_supposed_to_the_end_of_the_message(text: str) -> None:
+    assert facts_in(text) == []
+
+
+def test_who_asks_a_supposition_or_tells_news_with_it_goes_on_about_themselves() -> None:
+    for text in (
+        "Imagine I moved to Rome, what would it cost? I live in Bonn.",
+        "Stell dir vor, ich habe einen neuen Job! Ich wohne in Bonn.",
+    ):
+        assert stated(text) == [("User lives in Bonn", "home", "Bonn")], text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "For this question only, answer in German.",
+        "Answer in French: what is love?",
+        "Answer in German, just this once.",
+        "Antworte diesmal auf Englisch.",
+        "Solo esta vez, responde en inglés.",
+        "Pour cette question, réponds en anglais.",
+    ],
+)
+def test_an_order_for_one_answer_is_no_preference(text: str) -> None:
+    assert facts_in(text) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("I used to live in Leeds, but now I live in York.", "York"),
+        ("I said I live in Leeds, but actually I live in York.", "York"),
+        ("I live in York, not Leeds.", "York"),
+        ("I live in York until March.", "York"),
+        ("I'm from York, living abroad.", "York"),
+        ("Ich heiße Ana und wohne in York", "York"),
+        ("Ich wohne seit März in York", "York"),
+        ("Ich habe in Leeds gewohnt, aber jetzt wohne ich in York", "York"),
+        ("Ahora vivo en York", "York"),
+        ("I'm working at Bosch now", "Bosch"),
+        ("I just started a new job at Bosch", "Bosch"),
+        ("Ich arbeite jetzt bei Bosch", "Bosch"),
+        ("Je travaille maintenant chez Bosch", "Bosch"),
+        ("I am now working as a baker", "baker"),
+        ("Tengo un hijo y trabajo como enfermera", "enfermera"),
+        ("I've been vegan for three years", "vegan"),
+        ("I prefer to be called Al", "Al"),
+    ],
+)
+def test_what_is_so_now_is_read_with_the_words_that_say_now(text: str, value: str) -> None:
+    assert [v for *_, v in stated(text)][-1] == value
+
+
+ENDING = [
+    (1, "User is vegetarian", "diet"),
+    (2, "User works at Google", "employer"),
+    (3, "User wants answers in Spanish", "language"),
+    (4, "User wants short answers", "answer_length"),
+    (5, "User lives in Berlin", "home"),
+    (6, "User is allergic to pollen", "allergy"),
+    (7, "User likes coffee", "likes"),
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "target"),
+    [
+        ("You don't have to answer in Spanish anymore.", 3),
+        ("Please stop answering in Spanish.", 3),
+        ("Please don't answer in French.", None),
+        ("You can stop being brief.", 4),
+        ("I'm not a vegetarian.", 1),
+        ("I stopped drinking coffee.", 7),
+        ("I stopped at a coffee shop.", None),
+        ("Ich bin kein Vegetarier mehr.", 1),
+        ("Ich wohne nicht mehr in Berlin.", 5),
+        ("Ich wohne nicht mehr in Rom.", None),
+        ("Ich arbeite nicht mehr bei Google.", 2),
+        ("Ya no soy vegetariana.", 1),
+        ("Ya no trabajo en Google.", 2),
+        ("No soy alérgica al pollen.", 6),
+        ("Ya no tienes que responder en español.", 3),
+        ("Je ne suis plus végétarienne.", 1),
+        ("Je n'habite plus à Berlin.", 5),
+        ("Tu n'as plus besoin de répondre en espagnol.", 3),
+    ],
+)
+def test_what_is_no_longer_so_ends_what_says_that_it_is(text: str, target: int | None) -> None:
+    found = [(f["action"], f["target"]) for f in facts_in(text, ENDING)]
+    assert found == ([] if target is None else [("retract", target)])
+
+
+@pytest.mark.parametrize(
+    "text", ["Ich mag keinen coffee mehr", "Ya no me gusta el coffee", "Je n'aime plus le coffee"]
+)
+def test_a_changed_taste_supersedes_its_opposite_in_each_language(text: str) -> None:
+    (fact,) = facts_in(text, ENDING)
+    assert (fact["action"], fact["target"], fact["value"]) == ("supersede", 7, "coffee")
+
+
+def test_a_move_says_since_when_in_each_language() -> None:
+    for text in (
+        "Ich bin letzten Monat nach Hamburg gezogen",
+        "Me mudé a Hamburg el mes pasado",
+        "J'ai déménagé à Hamburg le mois dernier",
+    ):
+        (fact,) = facts_in(text)
+        assert (fact["value"], fact["event_start"]) == ("Hamburg", "last month"), text
+
+
+def test_a_note_about_oneself_is_kept_and_one_about_a_thing_is_not() -> None:
+    (fact,) = facts_in("Please note, Friday is my day off")
+    assert fact["text"] == "User asked to remember: Friday is my day off"
+    assert facts_in("Note: the function returns None") == []
+
+
+def test_a_favourite_has_one_key_whichever_way_it_is_spelt() -> None:
+    for text in ("My favorite color is blue", "My favourite colour is blue"):
+        assert [key for _, key, _ in stated(text)] == ["favourite_colour"]
+
+
+def test_whose_friend_somebody_is_is_not_what_they_are_called() -> None:
+    assert facts_in("My sister is Anna's friend") == []

@@ -69,6 +69,27 @@ def _remember(m: Match, known: Known) -> Found:
         yield fact("profile", f"User asked to remember: {what}", importance=0.8)
 
 
+def _noted(m: Match, known: Known) -> Found:
+    """ "Note: the function returns None" is an aside; what is noted about oneself is meant."""
+    if re.search(r"\b(?:i|i'm|i've|my|we|our)\b", m["value"], re.IGNORECASE):
+        yield from _remember(m, known)
+
+
+def _ends(m: Match, known: Known) -> Found:
+    """ "You don't have to answer in Spanish any more": what was wished is wished no longer."""
+    order = re.sub(r"^\w+", lambda verb: _DOING.get(verb[0].lower(), verb[0]), m["value"])
+    for wished in facts_of(order, ()):
+        for n, text, key in known:
+            if wished["type"] == "preference" and (text, key) == (wished["text"], wished["key"]):
+                yield fact("preference", "", action="retract", target=n)
+
+
+_DOING = {
+    "answering": "answer", "replying": "reply", "responding": "respond", "speaking": "speak",
+    "writing": "write", "talking": "talk", "keeping": "keep", "giving": "give", "using": "use",
+    "being": "be",
+}  # fmt: skip
+
 Reading: TypeAlias = Callable[[Match, Known], Found]
 
 _ALL: list[tuple[Reading, list[str]]] = [
@@ -89,19 +110,22 @@ _ALL: list[tuple[Reading, list[str]]] = [
         _remember,
         [
             r"(?:i want you to |you should |i'd like you to )?"
-            r"(?:remember|keep in mind|note|memori[sz]e)(?!\s+(?:when|how|to\b|the time|me\b))"
+            r"(?:remember|keep in mind|memori[sz]e)(?!\s+(?:when|how|to\b|the time|me\b))"
             r"\s*(?:this|that)?[:,]?\s+<value>$",
         ],
     ),
+    (_noted, [r"note(?!\s+(?:when|how|to\b|the time|me\b))\s*(?:this|that)?[:,]?\s+<value>$"]),
     (
         read.no_longer,
         [
             r"i (?:don't|do not)\s+(?:really )?(?P<value>(?!like|love|enjoy|know|think|want"
             r"|have to|understand).{2,100}?)\s+any ?more$",
-            r"i (?:no longer|stopped|quit|have stopped|have quit)\s+<value>",
+            r"i (?:no longer|quit|have quit)\s+<value>",
+            r"i (?:have |just )?stopped\s+(?P<value>\w+ing .{2,100}?)",
             r"<I am> (?:no longer|not)\s+(?:an?\s+)?<value>\s+any ?more$",
             r"<I am> no longer\s+(?:an?\s+)?<value>$",
             r"<I am> not (?P<value>allergic to .{1,60}?)$",
+            r"<I am> not (?:an? )?(?:strict )?<diet>$",
         ],
     ),
     (
@@ -112,7 +136,13 @@ _ALL: list[tuple[Reading, list[str]]] = [
             r"<I am> called\s+<value>",
         ],
     ),
-    (read.name, [r"i(?:'d| would) (?:like|prefer) (?:to be called|you to call me)\s+<value>"]),
+    (
+        read.name,
+        [
+            r"i(?:'d| would)? (?:like|prefer) (?:to be called|you to call me|going by)\s+<value>",
+            r"i go by\s+(?P<value>[A-Z][\w'-]+(?: [A-Z][\w'-]+)?)",
+        ],
+    ),
     (read.age, [r"i(?:'ve| have)? (?:just )?turned (?P<value>\d{1,3})…"]),
     (
         read.turned,
@@ -205,12 +235,21 @@ _ALL: list[tuple[Reading, list[str]]] = [
     (
         read.role,
         [
-            r"i (?:currently |now )?work as <article>\s+<value>",
+            r"(?:i (?:currently |now )?work|<I am> (?:currently |now )?working) as <article>"
+            r"\s+<value>",
             r"my (?:job|role|occupation|profession|job title) is (?:being )?"
             r"(?:<article>\s+)?<value>",
         ],
     ),
-    (read.diet, [r"<I am> (?:an? )?(?:strict )?<diet>(?: \w+)?"]),
+    (
+        read.diet,
+        [
+            r"<I am> (?:an? )?(?:strict )?<diet>(?: \w+)?",
+            r"i(?:'ve| have)? (?:just |recently )?(?:become|became|gone|went|turned)"
+            r" (?:an? )?<diet>(?: (?:last|this|in|since|a few|\w+ \w+ ago).*)?",
+            r"i(?:'ve| have) been (?:an? )?<diet> (?:for|since) .*",
+        ],
+    ),
     (
         read.intolerance,
         [r"<I am> (?P<value>lactose|gluten|histamine|fructose)[ -]intolerant"],
@@ -231,7 +270,15 @@ _ALL: list[tuple[Reading, list[str]]] = [
         ],
     ),
     (read.perhaps_role, [r"<I am>\s+(?:now\s+|also\s+)?<article>\s+<value>"]),
-    (read.employer, [r"i (?:currently |now )?work (?P<how>at|for)\s+<value>"]),
+    (
+        read.employer,
+        [
+            r"(?:i (?:currently |now )?work|<I am> (?:currently |now )?working) (?P<how>at|for)"
+            r"\s+<value>",
+            r"i(?:'ve| have)? (?:just |recently )?(?:got|started|found|have) a (?:new )?job"
+            r" (?P<how>at)\s+<value>",
+        ],
+    ),
     (
         read.language_of_code,
         [r"i (?:mostly |mainly |usually )?(?:code|program|develop) in\s+(?P<value>[\w+#.]{1,20})…"],
@@ -281,6 +328,13 @@ _ALL: list[tuple[Reading, list[str]]] = [
         [
             r"i (?:mostly |usually |always |mainly |currently |also )?(?:use|work with)\s+<value>",
             r"<I am> (?:currently |mostly |also )?(?:using|working with)\s+<value>",
+        ],
+    ),
+    (
+        _ends,
+        [
+            r"(?:you (?:don't|do not|no longer|needn't)(?: (?:have|need) to)?|you can stop|stop"
+            r"|don't|do not)\s+<value>(?:\s+any ?(?:more|longer))?",
         ],
     ),
 ]

@@ -168,7 +168,11 @@ def home(m: Match, _: Known) -> Found:
 def named(m: Match, _: Known) -> Found:
     who = m["who"].lower()
     said = re.match(r"[A-Z][\w'-]*(?:\s+[A-Z][\w'-]*)*", m["value"])
-    if said is not None and said[0].split()[0].casefold() not in NO_NAMES_OF_OTHERS:
+    if (
+        said is not None
+        and not said[0].endswith("'s")
+        and said[0].split()[0].casefold() not in NO_NAMES_OF_OTHERS
+    ):
         yield fact(
             "profile",
             f"User's {who} is called {said[0]}",
@@ -328,14 +332,14 @@ def language_of_code(m: Match, _: Known) -> Found:
 
 
 def like(m: Match, known: Known) -> Found:
-    yield from _taste(m["value"], known, "likes", "dislikes")
+    yield from taste(m["value"], known, "likes", "dislikes")
 
 
 def dislike(m: Match, known: Known) -> Found:
-    yield from _taste(m["value"], known, "dislikes", "likes")
+    yield from taste(m["value"], known, "dislikes", "likes")
 
 
-def _taste(thing: str, known: Known, key: str, opposite: str) -> Found:
+def taste(thing: str, known: Known, key: str, opposite: str) -> Found:
     """A like or dislike; it supersedes its opposite where that is known."""
     thing = re.sub(r"\s+(?:any ?more|very much|a lot|so much|at all|the most)$", "", thing)
     thing = thing.strip(" ,")
@@ -364,7 +368,8 @@ def prefer(m: Match, _: Known) -> Found:
 def favourite(m: Match, _: Known) -> Found:
     what, value = " ".join(m["what"].lower().split()), m["value"].strip(" ,")
     if not NO_THING.match(value):
-        key = f"favourite_{what.replace(' ', '_')}"
+        spelt = re.sub(r"(col|flav)or", r"\1our", what)  # one key, whichever way it is spelt
+        key = f"favourite_{spelt.replace(' ', '_')}"
         yield fact("preference", f"User's favourite {what} is {value}", key=key, value=value)
 
 

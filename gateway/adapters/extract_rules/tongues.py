@@ -59,6 +59,16 @@ _SINCE = re.compile(
     r"|le mois dernier|l'année dernière|la semaine dernière|avec|et|mais|car)\b.*$",
     re.IGNORECASE,
 )
+_MOVED = [
+    (re.compile(rf"\b(?:{form})\b", re.IGNORECASE), said)
+    for form, said in (
+        (r"gestern|ayer|hier", "yesterday"),
+        (r"letzte woche|la semana pasada|la semaine dernière", "last week"),
+        (r"letzten monat|el mes pasado|le mois dernier", "last month"),
+        (r"letztes jahr|el año pasado|l'année dernière|l'an dernier", "last year"),
+    )
+]
+"""Since when one lives where one has moved to, as `core/timeline` reads it."""
 _ARTICLE = re.compile(
     r"^(?:(?:der|die|das|den|dem|ein|eine|einen|el|la|los|las|un|una|le|les|du|des|de la|une)\s+"
     r"|(?:l|d|de l)')",
@@ -98,7 +108,15 @@ def _bare(value: str) -> str:
 def _home(m: Match, _: Known) -> Found:
     place = _SINCE.sub("", m["value"]).strip(" ,")
     if place[:1].isupper() and len(place) <= 60 and place.casefold() not in NO_PLACE:
-        yield fact("profile", f"User lives in {place}", key="home", value=place, importance=0.7)
+        since = next((said for form, said in _MOVED if form.search(m[0])), None)
+        yield fact(
+            "profile",
+            f"User lives in {place}",
+            key="home",
+            value=place,
+            importance=0.7,
+            event_start=since,
+        )
 
 
 def _role(m: Match, _: Known) -> Found:
@@ -129,7 +147,7 @@ def _allergy(m: Match, _: Known) -> Found:
 
 
 def _taste(key: str) -> Reading:
-    def reading(m: Match, _: Known) -> Found:
+    def reading(m: Match, known: Known) -> Found:
         thing = _bare(m["value"])
         if len(thing) > 1 and not re.match(
             r"(?:es|das|dich|dir|dein\w*|eso|esto|tus?|ça|cela|ta|ton|tes|votre|vos|te|que|wenn"
@@ -137,9 +155,29 @@ def _taste(key: str) -> Reading:
             thing,
             re.IGNORECASE,
         ):
-            yield fact("preference", f"User {key} {thing}", key=key, value=thing)
+            yield from read.taste(thing, known, key, "likes" if key == "dislikes" else "dislikes")
 
     return reading
+
+
+def _ended(*keys: str) -> Reading:
+    """What one says is no longer so; only a fact of this kind that says it has ended."""
+
+    def reading(m: Match, known: Known) -> Found:
+        what = _bare(m["value"])
+        for form, name in _DIETS if "diet" in keys else ():
+            what = name if re.fullmatch(form, what, re.IGNORECASE) else what
+        for n in read.about(what, [k for k in known if k[2] in keys])[:1]:
+            yield fact("profile", "", action="retract", target=n)
+
+    return reading
+
+
+def _other_language(m: Match, known: Known) -> Found:
+    wished = next(_language(m, known))
+    for n, text, key in known:
+        if (text, key) == (wished["text"], wished["key"]):
+            yield fact("preference", "", action="retract", target=n)
 
 
 def _language(m: Match, _: Known) -> Found:
@@ -182,6 +220,8 @@ _PERSON = f"(?P<who>{'|'.join(_WHO)})"
 _PLEASE = r"(?:bitte|por favor|s'il te plaît|s'il vous plaît|merci)"
 _ORDER = rf"(?:{_PLEASE},? )?(?:ab jetzt |von nun an |a partir de ahora,? |désormais,? )?"
 _END = rf"(?:,? {_PLEASE})?$"
+_NOW = r"(?:jetzt|zurzeit|derzeit|inzwischen|mittlerweile|nun)"
+_FOR_SO_LONG = r"seit (?:\w+ )?\w+"
 
 _ALL: list[tuple[Reading, list[str]]] = [
     (
@@ -214,9 +254,11 @@ _ALL: list[tuple[Reading, list[str]]] = [
     (
         _home,
         [
-            rf"(?:ich|wir) (?:wohnen?|leben?)(?: jetzt| zurzeit| derzeit)? in {_V}",
+            rf"(?:(?:ich|wir) (?:wohnen?|leben?)|wohne|lebe)(?: {_NOW})?(?: {_FOR_SO_LONG})?"
+            rf" in {_V}",
+            rf"{_NOW} (?:wohne|lebe) ich in {_V}",
             rf"(?:ich bin|wir sind) (?:.{{1,30}} )?nach {_V} (?:ge|umge)zogen",
-            rf"(?:vivo|vivimos|resido)(?: ahora)? en {_V}",
+            rf"(?:ahora )?(?:vivo|vivimos|resido)(?: ahora)? en {_V}",
             rf"(?:me mudé|me he mudado|nos mudamos|acabo de mudarme) a {_V}",
             rf"(?:j'habite|je vis|nous habitons)(?: maintenant)? (?:à|en|au|aux) {_V}",
             rf"(?:j'ai|nous avons|je viens de)(?: récemment)? déménag\w+ (?:à|en|au|aux) {_V}",
@@ -225,17 +267,63 @@ _ALL: list[tuple[Reading, list[str]]] = [
     (
         _role,
         [
-            rf"ich arbeite als {_V}",
-            rf"trabajo (?:como|de) {_V}",
-            rf"je travaille comme {_V}",
+            rf"(?:ich )?arbeite(?: {_NOW})?(?: {_FOR_SO_LONG})? als {_V}",
+            rf"(?:ahora )?trabajo(?: ahora)? (?:como|de) {_V}",
+            rf"je travaille(?: maintenant)? comme {_V}",
         ],
     ),
     (
         _employer,
         [
-            rf"ich arbeite (?:bei|für) {_V}",
-            rf"trabajo (?:en|para) {_V}",
-            rf"je travaille (?:chez|pour) {_V}",
+            rf"(?:ich )?arbeite(?: {_NOW})?(?: {_FOR_SO_LONG})? (?:bei|für) {_V}",
+            rf"{_NOW} arbeite ich (?:bei|für) {_V}",
+            rf"(?:ahora )?trabajo(?: ahora)? (?:en|para) {_V}",
+            rf"je travaille(?: maintenant)? (?:chez|pour) {_V}",
+        ],
+    ),
+    (
+        _ended("diet"),
+        [
+            rf"ich (?:bin|esse|ernähre mich|lebe) (?:keine?r?|nicht(?: mehr)?) {_DIET}(?: mehr)?",
+            rf"(?:ya )?no soy {_DIET}",
+            rf"je ne suis (?:plus|pas) {_DIET}",
+        ],
+    ),
+    (
+        _ended("home"),
+        [
+            rf"ich (?:wohne|lebe) nicht mehr in {_V}",
+            rf"ya no vivo en {_V}",
+            rf"je (?:n'habite|ne vis) plus (?:à|en|au|aux) {_V}",
+        ],
+    ),
+    (
+        _ended("employer", "role"),
+        [
+            rf"ich arbeite nicht mehr (?:bei|für|als) {_V}",
+            rf"ich bin keine? {_V} mehr",
+            rf"ya no trabajo (?:en|para|como|de) {_V}",
+            rf"je ne travaille plus (?:chez|pour|comme) {_V}",
+        ],
+    ),
+    (
+        _ended("allergy"),
+        [
+            rf"ich bin nicht(?: mehr)? allergisch (?:gegen|auf) {_V}",
+            rf"(?:ya )?no (?:soy al[eé]rgic[oa]|tengo alergia) (?:al |a la |a los |a las |a ){_V}",
+            rf"je ne suis (?:plus|pas) allergique (?:à la |à l'|aux |au |à ){_V}",
+        ],
+    ),
+    (
+        _other_language,
+        [
+            rf"du (?:musst|brauchst|sollst)(?: mir)? nicht(?: mehr)?(?: immer)? auf {_TONGUE}"
+            r"(?: zu)? antworten",
+            rf"antworte(?: mir)?(?: bitte)? nicht(?: mehr)? auf {_TONGUE}",
+            rf"ya no (?:tienes que|necesitas) (?:responder|contestar)(?:me)? en {_TONGUE}",
+            rf"no (?:me )?(?:respondas|contestes)(?: más)? en {_TONGUE}",
+            rf"tu n'as plus besoin de (?:me )?répondre en {_TONGUE}",
+            rf"ne (?:me )?réponds plus en {_TONGUE}",
         ],
     ),
     (
@@ -262,19 +350,19 @@ _ALL: list[tuple[Reading, list[str]]] = [
     (
         _taste("dislikes"),
         [
-            rf"ich mag keine?n? {_V}",
-            rf"ich mag {_V} (?:gar |überhaupt )?nicht",
+            rf"ich mag keine?n? {_V}(?: mehr)?",
+            rf"ich mag {_V} (?:gar |überhaupt )?nicht(?: mehr)?",
             rf"ich (?:hasse|verabscheue) {_V}",
-            rf"no me gustan?(?: nada)? {_V}",
+            rf"(?:ya )?no me gustan?(?: nada)? {_V}",
             rf"(?:odio|detesto) {_V}",
-            rf"je n'aime (?:pas|pas du tout) {_V}",
+            rf"je n'aime (?:plus|pas|pas du tout) {_V}",
             rf"je déteste {_V}",
         ],
     ),
     (
         _taste("likes"),
         [
-            rf"ich (?:mag|liebe) (?!keine?n?\b|.*\bnicht$){_V}(?: sehr| gerne?)?",
+            rf"ich (?:mag|liebe) (?!keine?n?\b|.*\bnicht(?: mehr)?$){_V}(?: sehr| gerne?)?",
             rf"me (?:gusta|encanta)n?(?: mucho)? {_V}",
             rf"j'(?:aime|adore)(?: bien| beaucoup)? (?!pas\b){_V}",
         ],

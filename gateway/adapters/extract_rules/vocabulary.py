@@ -80,7 +80,7 @@ QUESTION_WORDS = frozenset(
 )
 # fmt: on
 PLACE_ENDS = re.compile(
-    r"\s+(?:with|near|since|for|because|last|this|next|where|but|so|as|at|on|when|after|from|to"
+    r",?\s+(?:not|until|till|living|based|working|though|with|near|since|for|because|last|this|next|where|but|so|as|at|on|when|after|from|to"
     r"|and\s+(?:i|my|we|work)|yesterday|today|now|currently|right|\d{4}|these|a|an|which|who"
     r"|together|alone|again|recently|permanently|temporarily|already"
     r"|\w+ (?:days|weeks|months|years)"
