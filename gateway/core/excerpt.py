@@ -96,7 +96,8 @@ def as_injected(memory: Memory, ref: Ref) -> Memory:
 def _densest(text: str, stems: Sequence[str], length: int) -> tuple[int, int]:
     """From the first to the last match of the run, no longer than a passage, that holds most of
     the stems: each counts once, and one that is rare in the text counts more. Of equal runs the
-    first; (0, 0) where nothing matches."""
+    first; (0, 0) where nothing matches. Of a word that is longer than a passage (a URL, a key in
+    base64) its beginning counts."""
     folded = fold(text)
     if len(folded) != len(text):  # folding took accents apart: places would be wrong
         folded = text.lower()
@@ -107,7 +108,8 @@ def _densest(text: str, stems: Sequence[str], length: int) -> tuple[int, int]:
     worth = {stem: count**-0.5 for stem, count in counts.items()}
     within: dict[str, int] = {}
     best, best_score, score, first = (0, 0), 0.0, 0.0, 0
-    for _, end, stem in hits:
+    for start, past, stem in hits:
+        end = min(past, start + length)
         if not within.get(stem):
             score += worth[stem]
         within[stem] = within.get(stem, 0) + 1

@@ -39,6 +39,7 @@ from gateway.ports import (
     UpstreamResponse,
 )
 from gateway.telemetry import tracing
+from gateway.telemetry.logs import log
 
 FIRM_S: Final = 5.0
 """How long the end of an answer may wait for what was said to be kept."""
@@ -73,10 +74,7 @@ class Journeys:
         self._open += 1
         try:
             visit = await self._arrive(ask)
-            with tracing.span("recall") as span:
-                await self._preparation.recall(visit)
-                span.set(_told(visit))
-            await self._inject(visit)
+            await self._enrich(visit)
             response = await self._forward(visit, client)
             if response is not None:
                 await self._relay_and_hand_over(visit, response, client)
@@ -135,7 +133,23 @@ class Journeys:
             memory.off_the_record and _OFF_THE_RECORD.search(capture.query_text(request)[0])
         )
 
-    # --- inject ------------------------------------------------------------------------------
+    # --- recall, inject ----------------------------------------------------------------------
+
+    async def _enrich(self, visit: Visit) -> None:
+        """Recall, and put it into the body. What goes wrong in it by a fault of ours costs this
+        request its memory and no more: a match that was longer than a passage once failed every
+        chat in which it came up."""
+        try:
+            with tracing.span("recall") as span:
+                await self._preparation.recall(visit)
+                span.set(_told(visit))
+            await self._inject(visit)
+        except Exception as exc:  # noqa: BLE001 (memory never fails a chat, whatever is wrong in it)
+            log("answer").error("memory_failed", exc_info=exc)
+            visit.recalled, visit.body, visit.block = None, visit.ask.body, ""
+            if visit.reads:
+                visit.report = Report("degraded")
+                self._metrics.recalls_by["degraded", "none"].inc()
 
     async def _inject(self, visit: Visit) -> None:
         """Put the memories into the body: the original bytes with one insertion."""

@@ -55,6 +55,13 @@ def test_words_that_stand_together_beat_the_same_words_apart() -> None:
     assert "The dentist gave me an appointment." in shown(text, "dentist appointment")
 
 
+def test_a_word_longer_than_a_passage_is_shown_by_its_beginning() -> None:
+    key = "z" * 2000
+    text = shown(FILLER * 20 + f"Now {key} is the key. " + FILLER * 20, f"{key}?")
+    assert key[:100] in text
+    assert len(text) <= TURN.passage + 4
+
+
 def test_without_a_match_the_beginning_is_shown() -> None:
     assert shown("First words. " + FILLER * 30, "zebra?").startswith("First words.")
 

@@ -681,6 +681,30 @@ async def test_a_chat_goes_on_with_any_part_of_memory_away(
     await gateway.background.drain(0.05)  # what tries to hand over would go on for minutes
 
 
+@pytest.mark.parametrize("step", ["asking.choose", "answer.splice", "prepare.room"])
+async def test_a_fault_of_the_programs_own_in_recall_fails_no_chat(
+    gateway: House, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    await gateway.know("The user is allergic to peanuts")
+
+    def faulty(*_: Any, **__: Any) -> Any:
+        raise IndexError("nobody foresaw it")
+
+    monkeypatch.setattr(f"gateway.flows.{step}", faulty)
+    answer = await chat(gateway, user("a snack?"))
+    assert (answer.status_code, answer.headers["x-memory-status"]) == (200, "degraded")
+    assert upstream.requests[0].json()["messages"] == [user("a snack?")]
+    assert len(await gateway.handed_over()) == 1
+
+
+async def test_a_long_word_that_is_asked_about_in_another_chat_is_recalled(gateway: House) -> None:
+    key = "z" * 5000
+    await chat(gateway, user(f"The key of the house is {key}, by the way."))
+    answer = await chat(gateway, user(f"Which key is {key}?"))
+    assert (answer.status_code, answer.headers["x-memory-status"]) == (200, "ok")
+    assert answer.headers["x-memory-injected-count"] == "1"
+
+
 @pytest.mark.parametrize("part", ["store", "state", "receipts"])
 async def test_what_was_said_is_kept_though_a_part_is_away(gateway: House, part: str) -> None:
     await gateway.owner()
