@@ -191,7 +191,7 @@ async def correct(
             length(changes),
         )
         changed = {corrected.id: corrected}
-        if held_slot(corrected) is not None:
+        if held_slot(corrected, now) is not None:
             changed |= await replacing(services, owner, [corrected], now=now)
         await store(services, owner, list(changed.values()))
         return changed[id]
@@ -270,7 +270,7 @@ async def bring_back(
     """Store exported memories as they were; how many. Types that this app does not keep, and
     what has expired, are left out; what must never be stored is taken out.
 
-    A fact whose slot is held by a memory that is not among them gives way to the newer one.
+    Of the facts of one slot, among them or known, the newest holds.
     """
     hidden = settings.privacy.redact
 
@@ -284,14 +284,15 @@ async def bring_back(
     kept = await closely(still_kept, sum(length_of(memory) for memory in memories))
     async with alone(services, owner.tenant):
         changed = dict(kept)
-        if any(held_slot(memory) for memory in kept.values()):
-            for held in await keyed(services, owner):
-                if held.id in kept or (slot := held_slot(held)) is None:
+        if any(held_slot(memory, now) for memory in kept.values()):
+            known = [held for held in await keyed(services, owner) if held.id not in kept]
+            holders: dict[tuple[str, str], Memory] = {}
+            for memory in sorted([*known, *kept.values()], key=lambda m: m.created_at):
+                if (slot := held_slot(memory, now)) is None:
                     continue
-                for memory in kept.values():
-                    if held_slot(memory) == slot:
-                        older, newer = sorted((held, memory), key=lambda m: m.created_at)
-                        changed[older.id] = ended(older, by=newer, now=now)
+                if older := holders.get(slot):
+                    changed[older.id] = ended(older, by=memory, now=now)
+                holders[slot] = memory
         if changed:
             await store(services, owner, list(changed.values()))
     return len(kept)

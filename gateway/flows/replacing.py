@@ -22,14 +22,14 @@ async def replacing(
     on. Within one call, too, the last value of a slot is the one that holds."""
     changed = {memory.id: memory for memory in fresh}
     holders: dict[tuple[str, str], Memory] = {}
-    if any(held_slot(memory) for memory in fresh):
+    if any(held_slot(memory, now) for memory in fresh):
         holders = {
             slot: held
             for held in await keyed(services, owner)
-            if (slot := held_slot(held)) is not None
+            if (slot := held_slot(held, now)) is not None
         }
     for memory in fresh:
-        slot = held_slot(memory)
+        slot = held_slot(memory, now)
         if slot is None:
             continue
         held = holders.get(slot)
@@ -53,9 +53,12 @@ def ended(memory: Memory, *, by: Memory, now: Instant) -> Memory:
     )
 
 
-def held_slot(memory: Memory) -> tuple[str, str] | None:
-    """The slot that an active fact holds; None where it holds none."""
+def held_slot(memory: Memory, now: Instant) -> tuple[str, str] | None:
+    """The slot that an active fact holds; None where it holds none, as what is over by now ("lived
+    in Rome until 2012"): that stands beside the present value, and ends with no other."""
     if memory.kind != "fact" or memory.status != "active":
+        return None
+    if memory.valid_to is not None and memory.valid_to <= now:
         return None
     return slot_of(memory.type, memory.key)
 

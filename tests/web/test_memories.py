@@ -840,6 +840,35 @@ async def test_an_imported_value_gives_way_to_a_newer_one(gateway: House) -> Non
         assert await texts(client, status="superseded") == ["in Porto"]
 
 
+async def test_of_imported_values_of_one_key_the_newest_holds(gateway: House) -> None:
+    lines = [
+        fact("in Faro", key="home", created_at="2026-02-01T00:00:00Z"),
+        fact("in Porto", key="home", created_at="2026-01-01T00:00:00Z"),
+        fact("plays chess", key="hobby"),
+        fact("plays go", key="hobby"),
+    ]
+    async with ana(gateway) as client:
+        content = "\n".join(map(json.dumps, lines))
+        await client.post("/v1/memories/import", content=content)
+        assert set(await texts(client)) == {"in Faro", "plays chess", "plays go"}
+        (porto,) = await listed(client, status="superseded")
+        assert (porto["text"], porto["valid_to"]) == ("in Porto", "2026-02-01T00:00:00Z")
+
+
+async def test_what_is_over_stands_beside_the_present_value_of_its_key(gateway: House) -> None:
+    years = {"valid_from": "2010-01-01T00:00:00Z", "valid_to": "2013-01-01T00:00:00Z"}
+    rome = fact("lived in Rome until 2012", key="home", id="mem_rome", **years)
+    async with ana(gateway) as client:
+        porto = await made(client, fact("in Porto", key="home"))
+        gateway.now += 10
+        await client.post("/v1/memories/import", content=json.dumps(rome))
+        assert set(await texts(client)) == {"in Porto", rome["text"]}
+        faro = await made(client, fact("in Faro", key="home"))
+        assert set(await texts(client)) == {"in Faro", rome["text"]}
+        assert faro["supersedes"] == porto["id"]
+        assert (await client.get("/v1/memories/mem_rome")).json()["valid_to"] == years["valid_to"]
+
+
 # --- erase -------------------------------------------------------------------------------------
 
 
