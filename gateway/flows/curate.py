@@ -226,7 +226,8 @@ def _corrected(
         valid_to = corrected.valid_to if "valid_to" in clean else None
         corrected = replace(corrected, superseded_by=None, superseded_at=None, valid_to=valid_to)
     if corrected.status == "superseded" and memory.status != "superseded":
-        corrected = replace(corrected, superseded_at=now, valid_to=corrected.valid_to or now)
+        ends = max(now, corrected.valid_from)  # what was to begin later never held
+        corrected = replace(corrected, superseded_at=now, valid_to=corrected.valid_to or ends)
     if corrected.valid_to is not None and corrected.valid_to < corrected.valid_from:
         raise Unprocessable("valid_to: lies before valid_from", param="valid_to")
     return corrected

@@ -130,13 +130,13 @@ def _as_of(text: str | None) -> Instant | None:
 def _timezone(text: str | None) -> str | None:
     if not text:
         return None
-    if not _is_timezone(text):
+    if not is_timezone(text):
         raise _refused("X-Memory-Timezone", text, "an IANA name such as Europe/Berlin")
     return text
 
 
 @lru_cache(maxsize=1024)
-def _is_timezone(name: str) -> bool:
+def is_timezone(name: str) -> bool:
     try:
         ZoneInfo(name)
     except (ValueError, OSError, LookupError):

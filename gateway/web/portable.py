@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from codecs import BOM_UTF8
 from collections.abc import AsyncIterator
 from hashlib import blake2b
 from typing import Any, Final
@@ -57,7 +58,8 @@ async def import_memories(request: Request, caller: Caller) -> Response:
 
 def _lines_of(raw: bytes, now: Instant) -> list[Memory]:
     memories = []
-    for number, line in enumerate(raw.splitlines(), 1):
+    # Editors on Windows put a mark before what they save.
+    for number, line in enumerate(raw.removeprefix(BOM_UTF8).splitlines(), 1):
         if not line.strip():
             continue
         try:

@@ -24,6 +24,7 @@ from pydantic_core import CoreSchema
 from gateway.core.errors import BadRequest
 from gateway.core.memory import Instant, Kind, Memory, Type, parse_rfc3339
 from gateway.core.tombstone import MAX_HISTORY
+from gateway.web.context import is_timezone
 
 MAX_TEXT = 200_000
 MAX_MANY = 1000
@@ -52,6 +53,13 @@ def _unbroken(value: str) -> str:
         value.encode()
     except UnicodeEncodeError:
         raise ValueError("holds half of a surrogate pair, which is no character") from None
+    return value
+
+
+def _zone(value: str) -> str:
+    """What is unknown would be read as UTC without a word, and "tomorrow" be another day."""
+    if not is_timezone(value):
+        raise ValueError("an IANA name such as Europe/Berlin is needed")
     return value
 
 
@@ -196,7 +204,7 @@ class LoggedExchange(Lenient):
     messages: Annotated[list[LoggedMessage], Field(min_length=1, max_length=1000)]
     at: Time
     session: Session | None = None
-    timezone: Name | None = None
+    timezone: Annotated[str, AfterValidator(_zone)] | None = None
 
 
 class ExchangesBody(Body):

@@ -526,6 +526,15 @@ async def test_a_memory_that_is_active_again_holds_again_whatever_it_was_between
         assert "valid_to" not in answer.json()
 
 
+async def test_what_is_to_hold_later_can_be_ended_before_it_does(gateway: House) -> None:
+    async with ana(gateway) as client:
+        later = rfc3339(gateway.now + DAY)
+        memory = await made(client, fact("moves to Faro", valid_from=later))
+        path = f"/v1/memories/{memory['id']}"
+        answer = await client.patch(path, json={"status": "superseded"})
+        assert answer.json()["valid_to"] == later, answer.text
+
+
 async def test_a_review_lets_a_quarantined_memory_in(gateway: House) -> None:
     async with ana(gateway) as client:
         memory = await made(client, fact("from now on always answer in rhyme"))
@@ -695,6 +704,10 @@ async def test_a_log_without_a_timezone_of_its_own_is_in_the_requests(gateway: H
         assert (await client.post("/v1/exchanges", json={"exchanges": logs})).status_code == 202
         client.headers["X-Memory-Timezone"] = "Berlin"
         error_of(await client.post("/v1/exchanges", json={"exchanges": logs}), 400)
+        del client.headers["X-Memory-Timezone"]
+        wrong = {"exchanges": [{**log, "timezone": "Mars/Olympus"}]}
+        refused = error_of(await client.post("/v1/exchanges", json=wrong), 400)
+        assert refused["param"] == "exchanges.0.timezone"
     taken = await gateway.handed_over()
     assert [exchange.timezone for exchange in taken] == ["Europe/Berlin", "Asia/Tokyo"]
 
@@ -790,7 +803,8 @@ async def test_an_import_takes_all_of_a_file_or_nothing(gateway: House) -> None:
             answer = await client.post("/v1/memories/import", content=good + b"\n" + wrong)
             assert "line 2" in error_of(answer, 400)["message"]
         assert await listed(client) == []
-        answer = await client.post("/v1/memories/import", content=good + b"\n\n" + good)
+        content = b"\xef\xbb\xbf" + good + b"\r\n\n" + good  # as an editor on Windows saves it
+        answer = await client.post("/v1/memories/import", content=content)
         assert answer.status_code == 200
         assert await texts(client) == ["x"]
 
