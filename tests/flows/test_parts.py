@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 
 from gateway.core.errors import EmbedderUnavailable, StoreUnavailable
@@ -61,7 +62,11 @@ async def test_what_is_absent_by_choice_or_not_needed_is_not_missing() -> None:
 
 
 async def test_an_error_that_nobody_waited_for_is_not_reported_as_lost() -> None:
+    reported: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, about: reported.append(about))
     parts = Parts(5.0)
-    task = parts.begin(fail(StoreUnavailable("down")), "s")
-    await asyncio.wait((task,))
+    await asyncio.wait((parts.begin(fail(StoreUnavailable("down")), "s"),))
     parts.end()
+    del parts
+    gc.collect()
+    assert not reported
