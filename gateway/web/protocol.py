@@ -31,6 +31,7 @@ class GatewayHttpProtocol(HttpToolsProtocol):
     upgrade is answered as if it were none."""
 
     _head_bytes = 0
+    _in_head = False
     _head_timer: asyncio.TimerHandle | None = None
     _refused = False
 
@@ -82,6 +83,7 @@ class GatewayHttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._head_bytes = 0
+        self._in_head = True
         self._await_head()
 
     def on_url(self, url: bytes) -> None:
@@ -89,10 +91,14 @@ class GatewayHttpProtocol(HttpToolsProtocol):
         self._count(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        super().on_header(name, value)
+        """What stands behind a body of chunks (a trailer) is no header (RFC 9110, 6.5.1): uvicorn
+        puts it among them, so that it named a user whom no proxy before us had looked for there."""
+        if self._in_head:
+            super().on_header(name, value)
         self._count(len(name) + len(value))
 
     def on_headers_complete(self) -> None:
+        self._in_head = False
         self._head_came()
         if not self._refused:
             super().on_headers_complete()

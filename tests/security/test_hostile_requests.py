@@ -332,6 +332,31 @@ def test_a_request_that_two_servers_would_read_differently_names_no_other_user(
         assert b"bob" not in request.body
 
 
+CHUNKS = b"Transfer-Encoding: chunked\r\n"
+UPGRADE = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+
+
+@pytest.mark.parametrize("more", [b"", UPGRADE], ids=["plain", "h2c"])
+def test_what_stands_behind_a_body_of_chunks_is_no_header(
+    served: GatewayProcess, upstream: ScriptedUpstream, more: bytes
+) -> None:
+    upstream.default = Say("ok")
+    trailer = b"X-Memory-User: bob\r\nX-Behind: bob\r\nAuthorization: Bearer bob\r\n\r\n"
+    chunks = b"%x\r\n%b\r\n0\r\n%b" % (len(BODY), BODY, trailer)
+    answer = exchanged(served.port, POST + more + CHUNKS + b"\r\n" + chunks)
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert b"x-memory-status: off" in answer
+    [request] = upstream.requests
+    assert b"bob" not in b"".join(value for _, value in request.headers)
+    assert request.body == BODY
+    search = b"POST /v1/memories/search HTTP/1.1\r\n" + HOST + more + CHUNKS
+    body = b'{"query":"x"}'
+    answer = exchanged(
+        served.port, b"%b\r\n%x\r\n%b\r\n0\r\n%b" % (search, len(body), body, trailer)
+    )
+    assert b"identity_required" in answer
+
+
 def exchanged(port: int, raw: bytes) -> bytes:
     """What comes back for these bytes: until the connection ends, or nothing more comes after
     a whole answer."""
