@@ -319,6 +319,16 @@ async def test_a_key_sent_the_way_of_other_apis_does_not_leak_upstream(
             await keyed.ask((header, value))
 
 
+@pytest.mark.parametrize("header", ["api-key", "x-api-key"])
+async def test_a_key_in_one_of_two_headers_of_a_name_does_not_leak_upstream(
+    plain: House, header: str
+) -> None:
+    shown, _ = await plain.key()
+    for values in ((shown, "other"), ("other", shown)):
+        found = await plain.ask(*((header, value) for value in values))
+        assert header.encode() in found.drop
+
+
 # --- tokens -----------------------------------------------------------------------------------
 
 
