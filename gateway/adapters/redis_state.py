@@ -15,7 +15,7 @@ Keys (`n` is the tenant's partition, so that one tenant's keys share one slot):
     {p<n>}:once:<tenant>       hash    idempotency key -> answer, sealed
     {p<n>}:once:<tenant>:due   zset    idempotency key by when it ends
     {p<n>}:gone:<tenant>       string  fence: erased, nothing of this tenant is written again
-    limits:<app and model>     hash    what an upstream model could not take
+    limits:<scope and model>   hash    what an upstream model could not take of an app or a person
     rate:<bucket>              string  when a bucket will be full again (GCRA)
 
 Every key ends: conversations 30 days after their last use, answers and limits after a day.

@@ -13,7 +13,7 @@ import re
 from contextlib import suppress
 from dataclasses import replace
 from time import perf_counter
-from typing import Final
+from typing import Any, Final
 
 from gateway.core import capture
 from gateway.core.chat import ChatRequest, NotForUs, read_chat
@@ -28,7 +28,15 @@ from gateway.core.responses import read_responses
 from gateway.flows.aftermath import OFF_THE_LOOP_BYTES, Copy, note_injected, quietly, remember
 from gateway.flows.groups import held_out
 from gateway.flows.handover import Underway
-from gateway.flows.limits import ERROR_BYTES, REFUSALS, learned, words_of
+from gateway.flows.limits import (
+    ERROR_BYTES,
+    REFUSALS,
+    SOMEONES,
+    is_the_models,
+    learned,
+    scope_of,
+    words_of,
+)
 from gateway.flows.prepare import Preparation
 from gateway.flows.unnoted import Unnoted
 from gateway.flows.visit import Ask, Client, Report, Visit
@@ -230,9 +238,7 @@ class Journeys:
                 used=visit.room,
             )
             self._deployment.background.spawn(
-                quietly(
-                    visit.services.state.remember_limit(visit.who.app, visit.request.model, limit)
-                ),
+                quietly(_remembered(visit, visit.request.model, limit)),
                 "remember what a model cannot take",
             )
         return response
@@ -347,6 +353,14 @@ class Journeys:
         with suppress(TimeoutError):
             async with asyncio.timeout(FIRM_S):
                 await self._underway.settled(visit.person)
+
+
+async def _remembered(visit: Visit, model: str, limit: dict[str, Any]) -> None:
+    state, owner = visit.services.state, visit.owner
+    if limit and owner is not None and not is_the_models(limit):
+        await state.remember_limit(scope_of(owner), model, limit)
+        limit = {SOMEONES: True}
+    await state.remember_limit(visit.who.app, model, limit)
 
 
 def _told(visit: Visit) -> dict[str, tracing.Value]:

@@ -1,9 +1,9 @@
 """What an upstream's model could not take, and what is done about it next time.
 
 An upstream may refuse a request only because of what was added to it: no room left in the
-context, or no system role. The original goes through then; what was refused is remembered for
-that app and model (for a day, `ConversationState.remember_limit`), so that the next request is
-sent once. Pure decisions; `flows/answer` acts on them.
+context, or no system role. The original goes through then; what was refused is remembered for a
+day (`ConversationState.remember_limit`), for the person or all of an app (`is_the_models`), so that
+the next request is sent once. Pure decisions; `flows/answer` and `flows/prepare` act on them.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, Final
 from gateway.core.chat import ChatRequest
 from gateway.core.coding import codings, decode
 from gateway.core.errors import GatewayError
+from gateway.core.identity import Owner
 from gateway.core.injection import Placement
 from gateway.ports import Headers
 
@@ -52,6 +53,22 @@ class Room:
 
 
 AS_SET: Final = Room(None, "system")
+
+SOMEONES: Final = "someones"
+"""Among what is known of an app's model: that some person has limits of their own with it."""
+
+
+def scope_of(owner: Owner) -> str:
+    """Under which a person's own limits are kept. No app's name has a slash in it."""
+    return f"{owner.app}/{owner.tenant}"
+
+
+def is_the_models(limit: Mapping[str, Any]) -> bool:
+    """Whether what was learned holds for everybody. That there is no system role does; how much
+    there is room for depends on what else a request holds (the length that it asks of its answer,
+    tools, scripts with many tokens a character), and one person's odd request must not take
+    everybody's memory for a day."""
+    return "no_system" in limit
 
 
 def room(

@@ -24,7 +24,7 @@ from gateway.flows.aftermath import OFF_THE_LOOP_BYTES
 from gateway.flows.asking import Asking, Question, Status
 from gateway.flows.candidates import Stage
 from gateway.flows.handover import Underway
-from gateway.flows.limits import Room, room
+from gateway.flows.limits import SOMEONES, Room, room, scope_of
 from gateway.flows.recall import asked
 from gateway.flows.unnoted import Unnoted
 from gateway.flows.visit import Report, Visit
@@ -155,8 +155,11 @@ class _Way:
         """How much may be injected: by setting, by request, by what the model could not take."""
         visit, limits = self._visit, {}
         if visit.reads:
+            state, model = visit.services.state, self._request.model
             with suppress(StateUnavailable):
-                limits = await visit.services.state.limits(visit.who.app, self._request.model)
+                limits = await state.limits(visit.who.app, model)
+                if SOMEONES in limits and visit.owner is not None:
+                    limits |= await state.limits(scope_of(visit.owner), model)
         return room(
             limits,
             self._request,

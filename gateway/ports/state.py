@@ -89,7 +89,8 @@ class ConversationState(Protocol):
     async def standing_version(self, tenant: str) -> str: ...
 
     async def remember_limit(self, app: str, model: str, limit: Mapping[str, Any]) -> None:
-        """What an upstream model could not take (context length, no system role)."""
+        """What an upstream model could not take (context length, no system role) of an app, or of
+        a person (`flows/limits.scope_of`)."""
         ...
 
     async def limits(self, app: str, model: str) -> dict[str, Any]: ...

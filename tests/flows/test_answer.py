@@ -608,6 +608,27 @@ async def test_a_filter_that_one_users_memory_trips_leaves_others_their_memory(
     assert answer.headers["x-memory-injected-count"] == "1"
 
 
+async def test_a_request_of_one_user_that_had_no_room_leaves_others_their_memory(
+    gateway: House, upstream: ScriptedUpstream
+) -> None:
+    await gateway.know("The user collects swords")
+    await gateway.know("The user is allergic to peanuts", user="bob")
+
+    def full(request: Any) -> Say | Raw:
+        asked = request.json()
+        longest = asked.get("max_tokens", 0) > 8000 and len(request.body) > 200
+        return refusal(400, "maximum context length is 8192") if longest else Say("Fine.")
+
+    upstream.default = full
+    await chat(gateway, user("a gift?"), body={"max_tokens": 8150})
+    await gateway.background.drain(5)
+    assert len(upstream.requests) == 2
+    await chat(gateway, user("another gift?"), body={"max_tokens": 8150})
+    assert len(upstream.requests) == 3
+    answer = await chat(gateway, user("a snack? " * 50), x_memory_user="bob")
+    assert answer.headers["x-memory-injected-count"] == "1"
+
+
 async def test_what_moves_to_the_end_for_such_a_model_has_no_more_than_a_share_of_the_budget(
     gateway: House, upstream: ScriptedUpstream
 ) -> None:
