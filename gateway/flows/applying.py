@@ -17,6 +17,7 @@ from gateway.core.memory import Entry, Memory
 from gateway.core.tombstone import tombstone
 from gateway.core.windows import dense_text, dense_window_text
 from gateway.flows import receipts
+from gateway.flows.asking import superseded_written
 from gateway.flows.distil import Vectors, texts_of
 from gateway.flows.repeating import answers_repeating
 from gateway.flows.writing import alone, stale, store
@@ -65,6 +66,8 @@ async def apply(
     if not puts:
         return
     await stale(services, owner.tenant)
+    if any(put.memory.status == "superseded" for put in puts):
+        superseded_written(owner.tenant)
 
 
 async def _answers(

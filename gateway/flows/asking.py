@@ -94,6 +94,11 @@ def forget(tenant: str) -> None:
     _outdated.forget(tenant)
 
 
+def superseded_written(tenant: str) -> None:
+    """What is held of a tenant's superseded facts may be another now."""
+    _outdated.forget(tenant)
+
+
 @lru_cache(maxsize=64)
 def _frame_tokens(header: str) -> int:
     """What a block costs before its first memory."""
@@ -174,7 +179,7 @@ class Asking:
         scale = await self.candidates.scale() if found.lists.get("dense") else None
         held = await self.parts.within(sticky, "sticky") or []
         waiting = await self.parts.within(pending, "pending") or ()
-        outdated = await self.outdated_turns(found)
+        outdated = await self.outdated_turns(found, [memory for _, memory in held])
         held = [(ref, memory) for ref, memory in held if memory.id not in outdated]
         ranked = await self.ranking(found, outdated)
         if len(self._settings.memory.types) < len(TYPES) or self._settings.memory.turns == "off":
@@ -296,22 +301,25 @@ class Asking:
             return held_then and memory.status in ("active", "superseded") and self._counts(memory)
         return memory.status == "active" and self._counts(memory)
 
-    async def outdated_turns(self, found: Found) -> Collection[str]:
+    async def outdated_turns(self, found: Found, held: Sequence[Memory] = ()) -> Collection[str]:
         """Turns whose fact was corrected, or superseded by one that holds (at `as_of`, where a time
         is asked about), unless the question is about the past."""
         if asks_of_the_past(self._own):
             return ()
-        known = (*found.memories.values(), *(self._kept or ()))
-        wrong = frozenset(corrected((m for m in known if m.history and m.covers), found.memories))
+        # What the block holds is judged alike whether this question's search found it or not:
+        # else it would leave with one question and break the prompt cache.
+        memories = {**{memory.id: memory for memory in held}, **found.memories}
+        known = (*memories.values(), *(self._kept or ()))
+        wrong = frozenset(corrected((m for m in known if m.history), memories))
         facts = [m for m in known if m.supersedes]
         if not facts:
             return wrong
-        turns, unknown = _outdated.turns(self._owner.tenant, facts)
+        turns, unknown = _outdated.turns(self._owner.tenant, facts, now=self._now)
         if unknown:
-            learning = _outdated.learn(self._services.store, self._owner, unknown)
+            learning = _outdated.learn(self._services.store, self._owner, unknown, now=self._now)
             task = self.parts.begin(learning, "recall-outdated")
             await self.parts.within(task, "outdated", needed=False)
-            turns, _ = _outdated.turns(self._owner.tenant, facts)
+            turns, _ = _outdated.turns(self._owner.tenant, facts, now=self._now)
         return turns | wrong
 
     async def _pending(self) -> Sequence[Exchange]:
@@ -381,7 +389,8 @@ class Asking:
 
     @property
     def _most_standing(self) -> int:
-        return self._settings.memory.standing_max
+        """Twice as many as are used: those whose time has passed stand among them."""
+        return 2 * self._settings.memory.standing_max
 
     @property
     def _keeps_standing(self) -> bool:
@@ -398,7 +407,8 @@ class Asking:
         memories = [
             found.memories[id] for id, _ in found.lists.get("standing", ()) if id in found.memories
         ]
-        standing = [m for m in memories if is_standing(m)]
+        standing = [m for m in memories if is_standing(m) and not self._is_over(m)]
+        standing = standing[: self._settings.memory.standing_max]
         if self._keeps_standing:
             conversation = self._question.conversation
             version = conversation.standing_version if conversation is not None else ""
@@ -407,4 +417,5 @@ class Asking:
 
     def _language(self) -> str | None:
         """The user's language, where a preference that is known here names it."""
-        return next((m.value for m in self._kept or () if m.key == "language" and m.value), None)
+        kept = (m for m in self._kept or () if m.key == "language" and not self._is_over(m))
+        return next((m.value for m in kept if m.value), None)

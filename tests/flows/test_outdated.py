@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 from gateway.adapters.bm25 import Bm25Lexicon
@@ -10,6 +13,9 @@ from gateway.core.identity import Owner, Person, new_owner
 from gateway.core.memory import Entry, Memory, Source
 from gateway.flows import outdated as outdated_
 from gateway.flows.outdated import Outdated
+from gateway.flows.recall import Question, recall
+from tests.flows.workshop import DAY, NOW, Workshop
+from tests.flows.workshop import fact as drawn
 
 
 def fact(id: str, **more: object) -> Memory:
@@ -34,10 +40,10 @@ async def test_who_was_asked_for_longest_ago_is_let_go_of(monkeypatch: pytest.Mo
     for owner in owners:
         old = fact("old", status="superseded", superseded_by="new", covers=("t1",))
         await store.put(owner, [Entry(old)])
-        assert outdated.turns(owner.tenant, [now_in_force]) == (frozenset(), ["old"])
-        await outdated.learn(store, owner, ["old"])
-        assert outdated.turns(owner.tenant, [now_in_force]) == (frozenset({"t1"}), [])
-    known = [not outdated.turns(owner.tenant, [now_in_force])[1] for owner in owners]
+        assert outdated.turns(owner.tenant, [now_in_force], now=1.0) == (frozenset(), ["old"])
+        await outdated.learn(store, owner, ["old"], now=1.0)
+        assert outdated.turns(owner.tenant, [now_in_force], now=1.0) == (frozenset({"t1"}), [])
+    known = [not outdated.turns(owner.tenant, [now_in_force], now=1.0)[1] for owner in owners]
     assert known == [False, True, True]
 
 
@@ -47,5 +53,39 @@ async def test_a_value_that_was_brought_back_does_not_outdate_the_turn_that_told
     back = fact("first", supersedes="second", covers=("t1",))
     between = fact("second", status="superseded", supersedes="first", covers=("t2",))
     await store.put(owner, [Entry(back), Entry(between)])
-    await outdated.learn(store, owner, ["second"])
-    assert outdated.turns(owner.tenant, [back]) == (frozenset({"t2"}), [])
+    await outdated.learn(store, owner, ["second"], now=1.0)
+    assert outdated.turns(owner.tenant, [back], now=1.0) == (frozenset({"t2"}), [])
+
+
+async def test_what_another_process_may_have_written_is_looked_up_again_after_a_while() -> None:
+    outdated, store = Outdated(), InMemoryStore(Bm25Lexicon())
+    owner = new_owner(Person("default", "ann"))
+    old = fact("old", status="superseded", superseded_by="new", covers=("t1",))
+    await store.put(owner, [Entry(old)])
+    await outdated.learn(store, owner, ["old"], now=1.0)
+    await store.put(owner, [Entry(replace(old, covers=("t1", "late")))])
+    later = 1.0 + outdated_.KEPT_S + 1.0
+    assert outdated.turns(owner.tenant, [fact("new", supersedes="old")], now=later)[1] == ["old"]
+    await outdated.learn(store, owner, ["old"], now=later)
+    told, _ = outdated.turns(owner.tenant, [fact("new", supersedes="old")], now=later)
+    assert told == {"t1", "late"}
+
+
+async def test_former_words_that_arrive_late_are_outdated_at_once(shop: Workshop) -> None:
+    def home(place: str) -> list[dict[str, Any]]:
+        return [drawn(f"User lives in {place}", key="home", value=place)]
+
+    async def told() -> set[str]:
+        question = Question("Where do I live?", deadline_ms=5000.0)
+        recalled = await recall(
+            shop.services, shop.settings, await shop.owner(), question, now=shop.now
+        )
+        return {m.text for m in recalled.memories}
+
+    await shop.learn("I live in Porto", facts=home("Porto"), at=NOW - 9 * DAY)
+    await shop.learn("I live in Lisbon", facts=home("Lisbon"), at=NOW - 5 * DAY)
+    assert "I live in Porto" not in await told()
+    await shop.learn("I still live in Porto", facts=home("Porto"), at=NOW - 7 * DAY)
+    await shop.learn("I live in Faro", facts=home("Faro"), at=NOW - 12 * DAY)
+    assert {t.text for t in await shop.turns()} >= {"I still live in Porto", "I live in Faro"}
+    assert await told() == {"User lives in Lisbon", "I live in Lisbon"}

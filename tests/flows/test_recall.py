@@ -570,6 +570,67 @@ async def test_a_turn_whose_fact_was_corrected_does_not_answer_any_more() -> Non
     assert "old" in {memory.id for memory in (await house.recalls("Where do I live?")).memories}
 
 
+async def test_an_answer_that_says_it_as_it_was_before_does_not_stand_beside_the_correction() -> (
+    None
+):
+    wrong = Version(NOW - 9 * DAY_S, "corrected", "User lives in Porto")
+    home = replace(
+        fact("f", "User lives in Lisbon", type="profile", days_ago=9),
+        updated_at=NOW - DAY_S,
+        history=(wrong,),
+    )
+
+    house = await House().knows(
+        home,
+        turn("wrong", "You live in Porto.", days_ago=5, role="assistant"),
+        turn("later", "You used to live in Porto.", days_ago=0.5, role="assistant"),
+        turn("wine", "In Porto one drinks port.", days_ago=5, role="assistant"),
+    )
+    found = {m.id for m in (await house.recalls("Do I live in Porto?")).memories}
+    assert found == {"f", "later", "wine"}
+
+
+async def test_preferences_whose_time_has_passed_take_no_place_of_those_that_hold() -> None:
+    over = [
+        fact(f"over{n}", f"Wants {n} jokes", "preference", importance=0.9, valid_to=NOW - DAY_S)
+        for n in range(20)
+    ]
+    house = await House().knows(TEA, *over)
+    assert texts(await house.recalls("hm")) == [TEA.text]
+
+
+async def test_a_language_that_was_wanted_until_a_time_is_searched_in_until_then() -> None:
+    german = fact("german", "Wants German", "preference", key="language", value="de")
+    house = await House().knows(replace(german, valid_to=NOW + 1), DOG)
+    known = conversation(standing_version="7")
+    await house.recalls("hello", conversation=known)
+    asked_in: list[str | None] = []
+    search_ = house.store.search
+
+    async def noted(owner: Owner, probe: Probe) -> Found:
+        asked_in.append(probe.language)
+        return await search_(owner, probe)
+
+    house.store.search = noted  # type: ignore[method-assign]
+    for now in (NOW, NOW + 2):
+        question = Question("What does my dog love?", conversation=known, deadline_ms=5000.0)
+        await recall(house.services, house.settings, house.owner, question, now=now)
+    assert asked_in[0] == "de"
+    assert set(asked_in[-2:]) == {None}
+
+
+async def test_a_turn_of_the_block_is_judged_alike_whether_the_question_finds_it_or_not() -> None:
+    home = replace(
+        fact("f", "Lives in Faro", type="profile", covers=("new",)),
+        source=Source(role="user", via="chat", quote="live in Porto"),
+        history=(Version(NOW - 9 * DAY_S, "corrected", "Lives in Porto"),),
+    )
+    house = await House(NoEmbedder("none")).knows(home, turn("new", "I live in Faro by the sea"))
+    for question in ("Where do I live?", "What is nine times nine?"):
+        recalled = await house.recalls(question, conversation=conversation("new"))
+        assert "new" in recalled.refs
+
+
 async def test_it_leaves_the_block_of_a_conversation_too() -> None:
     house = await moved()
     recalled = await house.recalls("Where do I live?", conversation=conversation("t1", "t3"))
