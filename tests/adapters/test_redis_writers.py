@@ -61,6 +61,6 @@ async def test_patience_has_an_end(redis: Redis, monkeypatch: pytest.MonkeyPatch
 async def test_nobody_writes_where_it_cannot_be_told_whose_turn_it_is() -> None:
     from redis.asyncio import Redis
 
-    async with Redis(port=1) as nowhere:
+    async with Redis(port=1, retry=None) as nowhere:
         with pytest.raises(StateUnavailable):
             await RedisWriters(nowhere).take("ana")

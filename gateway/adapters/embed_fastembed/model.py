@@ -23,6 +23,8 @@ from typing import Any, Final
 
 import orjson
 
+from gateway.adapters.frames import cut, framed
+
 BATCH: Final = 16
 """Texts that are padded to one length and computed together."""
 DOCUMENTS_NICE: Final = 10
@@ -52,27 +54,27 @@ class Line:
 
 
 class Answers:
-    """The way back, shared by the threads. A frame is a length (4 bytes), the call's number (4),
-    a 1 where the call failed, and vectors as 32-bit floats, or JSON."""
+    """The way back, shared by the threads. An answer is the call's number (4 bytes), a 1 where the
+    call failed, and vectors as 32-bit floats, or JSON."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
         self._lock = threading.Lock()
 
     def send(self, number: int, answer: bytes, *, failed: bool = False) -> None:
-        head = (5 + len(answer)).to_bytes(4, "big") + number.to_bytes(4, "big") + bytes((failed,))
+        frame = framed(number.to_bytes(4, "big") + bytes((failed,)) + answer)
         # The gateway may be gone; the next read says so and ends this process.
         with self._lock, contextlib.suppress(OSError):
-            self._connection.sendall(head + answer)
+            self._connection.sendall(frame)
 
 
 def serve(connection: socket.socket, how: dict[str, Any]) -> None:
-    """Take calls until the other side is gone. A frame is a length (4 bytes) and JSON: a number,
-    whether it is a question, and texts; or the number alone of a call that is taken back."""
+    """Take calls until the other side is gone. A call is JSON: a number, whether it is a question,
+    and texts; or the number alone of one that is taken back."""
     questions, documents, answers = Line(), Line(), Answers(connection)
     load = threading.Thread(target=_loaded, args=(how, questions, documents, answers), daemon=True)
     load.start()
-    for number, *call in _frames(connection):
+    for number, *call in _calls(connection):
         if call:
             query, texts = call
             (questions if query else documents).put(number, texts)
@@ -81,7 +83,7 @@ def serve(connection: socket.socket, how: dict[str, Any]) -> None:
             documents.take_back(number)
 
 
-def _frames(connection: socket.socket) -> Iterator[list[Any]]:
+def _calls(connection: socket.socket) -> Iterator[list[Any]]:
     pending = bytearray()
     while True:
         try:
@@ -91,12 +93,7 @@ def _frames(connection: socket.socket) -> Iterator[list[Any]]:
         if not received:
             return
         pending += received
-        while len(pending) >= 4:
-            size = int.from_bytes(pending[:4], "big")
-            if len(pending) < 4 + size:
-                break
-            yield orjson.loads(memoryview(pending)[4 : 4 + size])
-            del pending[: 4 + size]
+        yield from map(orjson.loads, cut(pending))
 
 
 # --- in threads of their own ---------------------------------------------------------------

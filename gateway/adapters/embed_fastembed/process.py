@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, cast
 
 import orjson
 
+from gateway.adapters.frames import cut, framed
 from gateway.core.errors import EmbedderUnavailable
 from gateway.core.memory import Vector
 
@@ -59,13 +60,14 @@ class ModelProcess:
 
     def greeting(self) -> Greeting | None:
         """Wait until it has loaded; None where it has ended before it could say anything."""
-        head = self._read(9)
-        told = self._read(int.from_bytes(head[:4], "big") - 5) if head else None
-        if head is None or told is None:
+        length = self._read(4)
+        message = self._read(int.from_bytes(length, "big")) if length else None
+        if message is None:
             return None
-        if head[8]:
-            return Greeting(failure=orjson.loads(told))
-        self._size = orjson.loads(told)
+        failed, told = message[4], orjson.loads(message[5:])
+        if failed:
+            return Greeting(failure=told)
+        self._size = told
         return Greeting(self._size)
 
     def _read(self, size: int) -> bytes | None:
@@ -179,8 +181,7 @@ class _Wire(asyncio.Protocol):
 
     def _send(self, frame: list[Any]) -> None:
         if self._transport is not None and not self._lost:
-            packed = orjson.dumps(frame)
-            self._transport.write(len(packed).to_bytes(4, "big") + packed)
+            self._transport.write(framed(orjson.dumps(frame)))
 
     def close(self) -> None:
         if self._transport is not None:
@@ -193,13 +194,8 @@ class _Wire(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._pending += data
-        while len(self._pending) >= 4:
-            end = 4 + int.from_bytes(self._pending[:4], "big")
-            if len(self._pending) < end:
-                return
-            number, failed = int.from_bytes(self._pending[4:8], "big"), self._pending[8]
-            answer = bytes(self._pending[9:end])
-            del self._pending[:end]
+        for message in cut(self._pending):
+            number, failed, answer = int.from_bytes(message[:4], "big"), message[4], message[5:]
             waiting = self._waiting.get(number)
             if waiting is None or waiting.done():  # its caller's deadline passed
                 continue

@@ -18,6 +18,7 @@ from typing import Any, cast
 
 import orjson
 
+from gateway.adapters.frames import cut, framed
 from gateway.core.errors import SettingsError, StoreUnavailable
 from gateway.telemetry.logs import log
 
@@ -110,7 +111,7 @@ class ShardProcess:
 
 
 class _Wire(asyncio.Protocol):
-    """Frames both ways: a length (4 bytes) and JSON."""
+    """Calls and their answers, JSON both ways; `shard` says what they hold."""
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
@@ -128,8 +129,7 @@ class _Wire(asyncio.Protocol):
             raise _gone()
         number = next(self._numbers)
         waiting = self._waiting[number] = self._loop.create_future()
-        frame = orjson.dumps([number, name, arguments])
-        self._transport.write(len(frame).to_bytes(4, "big") + frame)
+        self._transport.write(framed(orjson.dumps([number, name, arguments])))
         try:
             return await waiting
         finally:
@@ -146,12 +146,8 @@ class _Wire(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._pending += data
-        while len(self._pending) >= 4:
-            size = int.from_bytes(self._pending[:4], "big")
-            if len(self._pending) < 4 + size:
-                return
-            number, error, *value = orjson.loads(memoryview(self._pending)[4 : 4 + size])
-            del self._pending[: 4 + size]
+        for message in cut(self._pending):
+            number, error, *value = orjson.loads(message)
             self._settle(number, error, value)
 
     def _settle(self, number: int, error: str | None, value: list[Any]) -> None:

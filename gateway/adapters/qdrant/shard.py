@@ -27,6 +27,7 @@ from uuid import UUID
 import orjson
 import qdrant_edge as edge
 
+from gateway.adapters.frames import cut, framed
 from gateway.adapters.qdrant.holder import Refused, only_holder
 from gateway.adapters.qdrant.holes import copy_with_holes
 from gateway.adapters.qdrant.layout import DENSE, FORMAT, KEYWORDS, LEXICAL, NUMBERS, TENANTS
@@ -347,7 +348,8 @@ def _vectors(vectors: dict[str, Any]) -> dict[str, Any]:
 
 
 def serve(connection: socket.socket, path: Path) -> int:
-    """Answer calls until the other side is gone. Frames are a length (4 bytes) and JSON."""
+    """Answer calls until the other side is gone. A call is JSON: a number, a name and arguments;
+    an answer the number, what went wrong or null, and a value."""
     try:
         shard = Shard(path)
     except Refused as exc:
@@ -376,13 +378,8 @@ def serve(connection: socket.socket, path: Path) -> int:
             shard.close()
             return 0
         pending += received
-        while len(pending) >= 4:
-            size = int.from_bytes(pending[:4], "big")
-            if len(pending) < 4 + size:
-                break
-            call = orjson.loads(memoryview(pending)[4 : 4 + size])
-            del pending[: 4 + size]
-            _send(connection, _answered(shard, call))
+        for call in cut(pending):
+            _send(connection, _answered(shard, orjson.loads(call)))
 
 
 def _answered(shard: Shard, call: list[Any]) -> list[Any]:
@@ -394,9 +391,8 @@ def _answered(shard: Shard, call: list[Any]) -> list[Any]:
 
 
 def _send(connection: socket.socket, answer: list[Any]) -> None:
-    frame = orjson.dumps(answer)
     try:
-        connection.sendall(len(frame).to_bytes(4, "big") + frame)
+        connection.sendall(framed(orjson.dumps(answer)))
     except OSError:
         # The gateway is gone; the next read says so and ends this process in order.
         return
