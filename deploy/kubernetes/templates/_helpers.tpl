@@ -2,6 +2,16 @@
 {{- .Release.Name | trunc 50 | trimSuffix "-" -}}
 {{- end -}}
 
+{{/* A setting as the environment has it. Numbers of a values file are floats to Helm, which writes
+a million as 1e+06; a list would be written as Go writes one. */}}
+{{- define "mg.setting" -}}
+{{- if kindIs "slice" . }}{{ join "," . }}
+{{- else if kindIs "invalid" . }}
+{{- else if and (kindIs "float64" .) (eq . (floor .)) }}{{ printf "%.0f" . }}
+{{- else }}{{ . }}
+{{- end }}
+{{- end -}}
+
 {{- define "mg.labels" -}}
 app.kubernetes.io/name: memory-gateway
 app.kubernetes.io/instance: {{ .Release.Name }}
