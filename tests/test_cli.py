@@ -18,6 +18,7 @@ from typing import Any, cast
 
 import pytest
 
+from gateway.asgi import GatewayApp
 from gateway.cli import doctor, main, operating, serving, shown
 from gateway.cli.running import FILE, announced, find
 from gateway.config import ServerSettings, Settings
@@ -264,6 +265,19 @@ def test_of_two_that_bound_one_port_the_second_says_so_in_one_line(tmp_path: Pat
         serving._begin_to_listen(settings, first)
         with pytest.raises(SettingsError, match="cannot be listened on: Address already in use"):
             serving._begin_to_listen(settings, second)
+
+
+async def test_told_to_end_on_the_word_that_it_serves_it_ends_well(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path)
+    app = GatewayApp(settings)
+    server = serving._Server(serving._uvicorn(app, settings), app)
+    with serving._signals(server):
+        server.serves = True
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.sleep(0.05)
+        with serving._listen(settings, 0) as listener:
+            await asyncio.wait_for(server.serve(sockets=[listener]), 10)
+    assert server.started
 
 
 def test_ctrl_c_ends_it_as_well(gateway: GatewayProcess) -> None:
