@@ -255,10 +255,15 @@ async def _probe(embedder: OpenAIEmbedder, *, strict: bool) -> str:
         async with asyncio.timeout(PROBE_S):
             await embedder.ping()
     except TimeoutError:
-        return f" (no answer within {PROBE_S:g} s: lexical until it answers)"
+        return _when_asked(f"no answer within {PROBE_S:g} s")
     except EmbedderUnavailable as exc:
         if exc.code == "dimensions" and strict:
             await embedder.close()
             raise SettingsError(exc.message, param="embedding.dimensions") from exc
-        return f" ({exc.message}: lexical until it answers)"
+        return _when_asked(exc.message)
     return ""
+
+
+def _when_asked(why: str) -> str:
+    """The note stands beside what is so now, also long after the server has come back."""
+    return f" (when it was first asked: {why}; recall is lexical until it answers)"

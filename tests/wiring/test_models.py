@@ -100,6 +100,7 @@ async def test_an_embedding_server_that_is_away_does_not_stop_the_start(choose: 
     )
     assert isinstance(embedder, OpenAIEmbedder)
     assert "lexical until it answers" in note
+    assert "(when it was first asked: " in note, "for /readyz shows it beside what is so now"
 
 
 async def test_fastembed_takes_the_model_from_its_path(choose: Choose, model_path: Path) -> None:
