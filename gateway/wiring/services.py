@@ -173,7 +173,19 @@ def _with_breakers(services: Services, metrics: Metrics, *, one_redis: bool) -> 
 
 
 async def services_of_app(deployment: GatewayDeployment, name: str, shared: Services) -> Services:
-    """The shared services with what this app sets for itself in their place."""
+    """The shared services with what this app sets for itself in their place. Raises SettingsError,
+    naming the setting as the app's where it is: the parts do not know for whom they are opened."""
+    try:
+        return await _with_its_own(deployment, name, shared)
+    except SettingsError as exc:
+        if exc.message.partition(".")[0] not in deployment.settings.own(name):
+            raise
+        of_app = f"apps.{name}."
+        param = exc.param and of_app + exc.param
+        raise SettingsError(of_app + exc.message, param=param) from exc
+
+
+async def _with_its_own(deployment: GatewayDeployment, name: str, shared: Services) -> Services:
     scope, own = deployment.settings_for(name), deployment.settings.own(name)
     if stores := own & {"qdrant", "redis"}:
         if scope.qdrant.url is None:

@@ -86,6 +86,20 @@ async def test_a_server_that_comes_back_with_another_store_is_refused_once(
     assert sink.getvalue().count("store_refused") == 1
 
 
+async def test_what_is_wrong_with_an_apps_part_is_said_of_the_app(tmp_path: Path) -> None:
+    servers = {"QDRANT__URL": "http://q:6333", "REDIS__URL": "http://r:6379"}
+    for own, message in (
+        ({"EXTRACTION__PROVIDER": "openai"}, r"^apps\.eu\.extraction\.model: absent"),
+        (servers, r"^apps\.eu\.redis\.url: http:// given"),
+    ):
+        environ = {f"GATEWAY_APPS__EU__{name}": value for name, value in own.items()}
+        deployment = deployment_with(tmp_path, **environ)
+        with pytest.raises(SettingsError, match=message) as refused:
+            await services_of_app(deployment, "eu", cast(Any, None))
+        assert refused.value.param is None or refused.value.param.startswith("apps.eu.")
+        await deployment.parts.aclose()
+
+
 async def test_an_app_cannot_change_the_embedded_stores_for_itself(tmp_path: Path) -> None:
     deployment = deployment_with(tmp_path, GATEWAY_APPS__EU__REDIS__TIMEOUT_S="3")
     with pytest.raises(SettingsError, match=r"apps\.eu\.redis: embedded stores are the whole"):
