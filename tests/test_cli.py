@@ -490,6 +490,9 @@ def test_what_the_gateway_refuses_is_said_in_its_words(run: Run, tmp_path: Path)
         (("keys", "create", "--app", "the shop"), "app: an app's name has"),
         (("keys", "create", "--label", "x" * 201), "label: "),
         (("users", "export", "mara\nleo"), "user: a user's id has"),
+        (("users", "erase", ".."), "'..' given; no user, app or id has this name"),
+        (("users", "export", "mara", "--app", "."), "'.' given; no user"),
+        (("keys", "revoke", ".."), "'..' given; no user"),
         (("users", "erase", "mara", "--app", "the shop"), "app: an app's name has"),
     ],
 )

@@ -43,7 +43,15 @@ def _run(asked: Asked, work: Callable[[Admin], Awaitable[int]]) -> int:
 
 
 def _of(app: str, user: str, rest: str = "") -> str:
-    return f"/apps/{quote(app, safe='')}/users/{quote(user, safe='')}/memories{rest}"
+    return f"/apps/{_segment(app)}/users/{_segment(user)}/memories{rest}"
+
+
+def _segment(name: str) -> str:
+    """A name as a part of a path. Two are none's: the client would take them out, and what
+    comes before with them."""
+    if name in (".", ".."):
+        raise Failed(f"{name!r} given; no user, app or id has this name", code=2)
+    return quote(name, safe="")
 
 
 # --- users -----------------------------------------------------------------------------------
@@ -332,7 +340,7 @@ def revoke_key(asked: Asked) -> int:
     """Refuse a key from now on."""
 
     async def work(api: Admin) -> int:
-        await api.delete(f"/keys/{quote(asked.id, safe='')}")
+        await api.delete(f"/keys/{_segment(asked.id)}")
         _done(asked, {"revoked": asked.id})
         return 0
 
