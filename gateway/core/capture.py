@@ -196,18 +196,19 @@ def exchange_of(
 
     None: nothing is new (a retry, a regeneration), the request was refused (the client was
     told, and its words will come again), or the answer ends in tool calls (the exchange is
-    kept once, at the loop's final answer; a call that the request itself forced is final).
+    kept once, at the loop's final answer). A call that the request itself forced is final; and
+    where the upstream keeps the request, its words may not come again: they are kept at once.
 
     The id comes from the session and the marks up to the user's turn, so that a retry is the
     same exchange, and a tool loop is one. Where the user's turn was kept before (a forced call
     whose loop went on), all marks count. `found`: the marks, where they are known already.
     """
-    if answer.status >= 400 or not (answer.final or request.forced_tool):
+    if answer.status >= 400 or not (answer.final or request.forced_tool or request.kept):
         return None
     turns = new_turns(request, fresh, now)
-    if not turns:
-        return None
     said = answered(answer)
+    if not turns and not (said and fresh and _ends_in_result(request)):
+        return None
     if said:
         turns += (Turn(n=len(turns), role="assistant", text=said, at=now),)
     return Exchange(
@@ -226,6 +227,12 @@ def exchange_of(
 def answered(answer: Answer) -> str:
     """The words of an answer that are kept: without thoughts and without blocks of ours."""
     return capped(_without_thoughts(strip_blocks(answer.text or answer.refusal or "")).strip())
+
+
+def _ends_in_result(request: ChatRequest) -> bool:
+    """The answer is to a call's result, which may say nothing ("")."""
+    said = _said_in(request).messages
+    return bool(said) and _ROLES.get(said[-1].role) == "tool"
 
 
 def _exchange_id(

@@ -78,7 +78,8 @@ class ChatRequest(Noted):
     are mapped to messages.
 
     `new_system` is where a system message of our own can be put, `conversation` and
-    `previous_response_id` are the upstream's own state that the request builds on,
+    `previous_response_id` are the upstream's own state that the request builds on, `kept` says
+    that it becomes part of it: the result of a call may then come without what was asked.
     `forced_tool` says that the caller wants one named tool called, as structured output is
     often asked for: the call is the answer then, and no tool loop follows.
     Noted on it: who said what (`core/capture`).
@@ -94,6 +95,7 @@ class ChatRequest(Noted):
     new_system: Slot | None = None
     conversation: str | None = None
     previous_response_id: str | None = None
+    kept: bool = False
     forced_tool: bool = False
 
 

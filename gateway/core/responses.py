@@ -67,6 +67,7 @@ def read_responses(body: bytes) -> ChatRequest:
         new_system=_new_system(body, members, given),
         conversation=conversation,
         previous_response_id=previous,
+        kept=_is_kept(members),
         forced_tool=names_a_tool(members),
     )
 
@@ -78,6 +79,12 @@ def _conversation(body: bytes, members: Mapping[str, Span]) -> str | None:
         id = span.value.get("id")
         return id if isinstance(id, str) else None
     return text_of(body, span)
+
+
+def _is_kept(members: Mapping[str, Span]) -> bool:
+    """The upstream keeps what it answers, unless it is told not to."""
+    store = members.get("store")
+    return store is None or store.value is not False
 
 
 def _instructions(body: bytes, members: Mapping[str, Span]) -> tuple[Message, ...]:

@@ -353,6 +353,15 @@ def test_what_follows_a_forced_call_is_an_exchange_of_its_own() -> None:
     assert then.id != first.id
 
 
+def test_an_answer_to_a_call_that_gave_nothing_is_kept() -> None:
+    nothing = {**RESULT, "content": ""}
+    then = kept(chat(user("a"), CALL, nothing), Answer(text="Done."), fresh=2)
+
+    assert then is not None
+    assert [(t.role, t.text) for t in then.turns] == [("assistant", "Done.")]
+    assert kept(chat(user("a"), CALL, nothing), Answer(text="Done."), fresh=0) is None
+
+
 def test_an_answer_that_ended_badly_is_marked_so() -> None:
     for outcome in ("error", "cut_off"):
         answer = Answer(text="b", outcome=outcome)  # type: ignore[arg-type]

@@ -69,6 +69,14 @@ def test_what_the_upstream_keeps_is_named() -> None:
     assert read_responses(body_of(input="hi", conversation="conv_2")).conversation == "conv_2"
 
 
+@pytest.mark.parametrize(
+    ("store", "kept"), [({}, True), (True, True), (None, True), (False, False)]
+)
+def test_the_upstream_keeps_a_request_unless_it_is_told_not_to(store: Any, kept: bool) -> None:
+    members = {} if store == {} else {"store": store}
+    assert read_responses(body_of(input="Hi", **members)).kept is kept
+
+
 def test_input_may_be_absent_where_the_upstream_has_it() -> None:
     assert read_responses(body_of(previous_response_id="resp_1")).messages == ()
     assert read_responses(body_of(prompt={"id": "p"})).messages == ()

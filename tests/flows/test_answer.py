@@ -278,6 +278,39 @@ async def test_a_tool_loop_recalls_once_and_is_handed_over_once(
     assert said[0].turns[-1].text == "Apples."
 
 
+@pytest.mark.parametrize("link", ["previous_response_id", "conversation", "whole", "not stored"])
+async def test_what_led_to_a_call_is_kept_though_its_result_comes_without_it(
+    gateway: House, upstream: ScriptedUpstream, link: str
+) -> None:
+    upstream.script(Say(tool_calls=(ToolCall("look_up", "{}", "c1"),)), Say("Mild, all day."))
+    asked: list[dict[str, Any]] = [user("I live in Rome. The weather?")]
+    call = {"type": "function_call", "call_id": "c1", "name": "look_up", "arguments": "{}"}
+    result = {"type": "function_call_output", "call_id": "c1", "output": "14°C"}
+    first: dict[str, Any] = {"input": asked}
+    if link == "conversation":
+        first["conversation"] = "conv_1"
+    if link == "not stored":
+        first["store"] = False
+    async with gateway.client(x_memory_user="ana") as client:
+        answer = await client.post("/v1/responses", json={"model": "m", **first})
+        await gateway.background.drain(5)
+        second = {**first, "input": [result]}
+        if link in ("whole", "not stored"):
+            second["input"] = [*asked, call, result]
+        elif link == "previous_response_id":
+            second[link] = answer.json()["id"]
+        await client.post("/v1/responses", json={"model": "m", **second})
+    said = await gateway.handed_over()
+    turns = [(turn.role, turn.text) for exchange in said for turn in exchange.turns]
+    assert turns == [
+        ("user", "I live in Rome. The weather?"),
+        ("tool", "14°C"),
+        ("assistant", "Mild, all day."),
+    ]
+    assert len({exchange.session for exchange in said}) == 1
+    assert len(said) == (1 if link == "not stored" else 2)
+
+
 async def test_memory_is_searched_while_the_conversation_is_opened(gateway: House) -> None:
     await gateway.know("The user is allergic to peanuts")
     await chat(gateway, user("Hello"))  # what always counts is kept from here on
