@@ -376,7 +376,9 @@ async def _watched(
     from gateway.web import health
     from gateway.web.figures import Figures
 
-    app = Starlette(routes=health.routes(deployment, Figures(deployment).refresh))
+    readiness = health.Readiness(deployment)
+    refresh = Figures(deployment, readiness).refresh
+    app = Starlette(routes=health.routes(deployment, readiness, refresh))
     server = _Beside(_uvicorn(app, deployment.settings))
     task = beside(server.serve(sockets=[listener]), "answer health and figures")
     try:

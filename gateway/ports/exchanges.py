@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -52,6 +52,18 @@ class QueueStatus:
     oldest_s: float
     bytes: int
     due_users: int = 0
+
+    @staticmethod
+    def of_all(states: Sequence[QueueStatus]) -> QueueStatus:
+        """Several queues as one: apps may have their own."""
+        return QueueStatus(
+            pending=sum(s.pending for s in states),
+            leased=sum(s.leased for s in states),
+            dead=sum(s.dead for s in states),
+            oldest_s=max((s.oldest_s for s in states), default=0.0),
+            bytes=sum(s.bytes for s in states),
+            due_users=sum(s.due_users for s in states),
+        )
 
 
 class ExchangeQueue(Protocol):

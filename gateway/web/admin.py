@@ -16,7 +16,7 @@ from gateway.core.errors import NotFound
 from gateway.core.identity import DEFAULT_APP, Person
 from gateway.core.keys import make_key
 from gateway.core.memory import rfc3339
-from gateway.ports import Deployment, GatewayKey, Services
+from gateway.ports import Deployment, GatewayKey, QueueStatus, Services
 from gateway.web import memories, upkeep
 from gateway.web.browser_session import (
     LINK_S,
@@ -204,13 +204,14 @@ def _link_routes(sessions: BrowserSessions) -> Sequence[tuple[str, str, Handler]
 async def queue_status(_: Request, deployment: Deployment) -> Response:
     """Pending, leased and dead exchanges, over all queues."""
     states = [await s.queue.status(now=deployment.clock()) for s in deployment.all_services()]
+    status = QueueStatus.of_all(states)
     return JSONResponse(
         {
-            "pending": sum(s.pending for s in states),
-            "leased": sum(s.leased for s in states),
-            "dead": sum(s.dead for s in states),
-            "oldest_s": max((s.oldest_s for s in states), default=0.0),
-            "bytes": sum(s.bytes for s in states),
+            "pending": status.pending,
+            "leased": status.leased,
+            "dead": status.dead,
+            "oldest_s": status.oldest_s,
+            "bytes": status.bytes,
         }
     )
 

@@ -27,6 +27,7 @@ from gateway.web.callers import caller_from_headers
 from gateway.web.chat import APIS, ChatEndpoint
 from gateway.web.errors import foreseen, send_error
 from gateway.web.figures import Figures
+from gateway.web.health import Readiness
 from gateway.web.passthrough import PassThrough
 from gateway.web.relay import LEFT
 
@@ -50,12 +51,13 @@ Endpoint = Callable[[Scope, Receive, Send], Awaitable[int]]
 def build_app(deployment: Deployment, *, admin_token: str = "") -> ASGIApp:
     """The ASGI application of an open deployment."""
     sessions = BrowserSessions(admin_token, deployment.services_for(DEFAULT_APP).revocations)
-    figures = Figures(deployment)
+    readiness = Readiness(deployment)
+    figures = Figures(deployment, readiness)
     own = [
         *memories.routes(caller_from_headers(deployment, sessions), ROOT),
         *admin.routes(deployment, admin_token, sessions),
         Route("/openapi.json", openapi.openapi, methods=["GET"]),
-        *health.routes(deployment, figures.refresh),
+        *health.routes(deployment, readiness, figures.refresh),
         *console.routes(deployment, sessions, figures),
     ]
     return GatewayWeb(deployment, own, admin_token=admin_token)

@@ -29,9 +29,9 @@ PATIENCE_S: Final = 2.0
 class Figures:
     """Reads what `Metrics` has counted, and keeps its gauges fresh."""
 
-    def __init__(self, deployment: Deployment) -> None:
+    def __init__(self, deployment: Deployment, readiness: Readiness) -> None:
         self._deployment = deployment
-        self._readiness = Readiness(deployment)
+        self._readiness = readiness
         self._queue: QueueStatus | None = None
         self._spooled = 0
         self._facts: tuple[int, int] = (0, 0)
@@ -66,14 +66,7 @@ class Figures:
             states = [await s.queue.status(now=at) for s in self._deployment.all_services()]
         except Unavailable:
             return None
-        return QueueStatus(
-            pending=sum(s.pending for s in states),
-            leased=sum(s.leased for s in states),
-            dead=sum(s.dead for s in states),
-            oldest_s=max((s.oldest_s for s in states), default=0.0),
-            bytes=sum(s.bytes for s in states),
-            due_users=sum(s.due_users for s in states),
-        )
+        return QueueStatus.of_all(states)
 
     async def _never_injected(self) -> tuple[int, int]:
         made = never = 0

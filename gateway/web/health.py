@@ -28,9 +28,10 @@ _BY_CODE: Final[Mapping[str, Health]] = {"none": "off", "loading": "loading"}
 """What an embedder's refusal means: there is none by choice, or it is not there yet."""
 
 
-def routes(deployment: Deployment, refresh: Callable[[], Awaitable[None]]) -> list[Route]:
+def routes(
+    deployment: Deployment, readiness: Readiness, refresh: Callable[[], Awaitable[None]]
+) -> list[Route]:
     """The three routes. `refresh` brings gauges up to date before they are shown."""
-    readiness = Readiness(deployment)
 
     async def healthz(_: Request) -> Response:
         return _json(b'{"status": "ok"}')

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from gateway.web import health
 from gateway.web.browser_session import OPERATOR_COOKIE
 from tests.web.house import ADMIN_TOKEN, House
 
@@ -170,6 +171,22 @@ async def test_a_receipt_is_found_by_its_id_alone(gateway: House) -> None:
         latest = (await client.get("/console/api/receipts")).json()["receipts"]
         assert [one["id"] for one in latest] == [id]
         assert (await client.get("/console/api/receipts/rcp_none")).status_code == 404
+
+
+async def test_parts_are_asked_once_whoever_wants_to_know(
+    gateway: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    async def ping() -> None:
+        asked.append("directory")
+
+    monkeypatch.setattr(health, "CACHED_S", 60.0)
+    monkeypatch.setattr(gateway.services.directory, "ping", ping)
+    async with signed_in(gateway) as client:
+        for path in ("/readyz", "/metrics", "/console/api/overview"):
+            assert (await client.get(path)).status_code == 200
+    assert asked == ["directory"]
 
 
 @pytest.mark.parametrize("days", ["0", "91", "٣", "9" * 5000])
