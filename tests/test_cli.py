@@ -642,9 +642,10 @@ def test_doctor_says_when_a_servers_stores_are_away(
     monkeypatch.setenv("GATEWAY_REDIS__URL", "redis://127.0.0.1:9")
     code, out, _ = run("doctor", "--json")
     assert code == 1
-    status = {check["name"]: check["status"] for check in json.loads(out)["checks"]}
-    assert status["store"] == status["queue"] == "failed"
-    assert status["upstream"] == "ok"
+    checks = {check["name"]: check for check in json.loads(out)["checks"]}
+    assert checks["store"]["status"] == checks["queue"]["status"] == "failed"
+    assert "Qdrant at http://127.0.0.1:9 does not answer" in checks["store"]["detail"]
+    assert checks["upstream"]["status"] == "ok"
 
 
 class _StillLoading:

@@ -37,11 +37,12 @@ class Connection:
         self._made: AsyncQdrantClient | None = None
         self._session: aiohttp.ClientSession | None = None
         self._base = ""
+        self._why = ""
 
     @property
     def client(self) -> AsyncQdrantClient:
         if self._made is None:
-            raise StoreUnavailable("the memory store is not open")
+            raise self._not_open()
         return self._made
 
     @property
@@ -104,7 +105,7 @@ class Connection:
 
         session = self._session  # closed between two tries, it says so itself
         if session is None:
-            raise StoreUnavailable("the memory store is not open")
+            raise self._not_open()
         for last in (False, True):
             try:
                 async with session.post(url, data=body, allow_redirects=False) as response:
@@ -134,8 +135,9 @@ class Connection:
             # An answer that is none of Qdrant's; the client's local mode refuses by ValueError.
             raise self.unusable(exc) from exc
 
-    async def close(self) -> None:
-        """Whoever asks from now on is told that it is not open; it can be opened again."""
+    async def close(self, why: str = "") -> None:
+        """Whoever asks from now on is told that it is not open, and why; it can be opened again."""
+        self._why = why
         client, session = self._made, self._session
         self._made = self._session = None
         try:
@@ -146,6 +148,10 @@ class Connection:
                 await session.close()
 
     # --- what went wrong -----------------------------------------------------------------------
+
+    def _not_open(self) -> StoreUnavailable:
+        why = f": {self._why}" if self._why else ""
+        return StoreUnavailable(f"the memory store is not open{why}")
 
     def _refused(self, status: int | None, content: bytes) -> StoreUnavailable:
         reason = content[:REASON_BYTES].decode("utf-8", "replace")

@@ -84,9 +84,9 @@ class ServerEngine:
         self._connection.open()
         try:
             await self._collection.open()
-        except BaseException:
+        except BaseException as exc:
             # It is tried again, by another connection; until then nothing is read or written.
-            await self._connection.close()
+            await self._connection.close(str(exc))
             raise
 
     async def model(self) -> EmbeddingModel | None:
