@@ -139,6 +139,12 @@ def test_an_override_that_was_not_given_changes_nothing() -> None:
     assert load(environ={}, overrides={"server.port": None}).server.port == 8080
 
 
+def test_a_file_saved_on_windows_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.toml"
+    path.write_bytes(b"\xef\xbb\xbf[memory]\r\nmax_tokens = 100\r\n")
+    assert load(path, environ={}).memory.max_tokens == 100
+
+
 def test_the_file_is_found_where_gateway_config_says(tmp_path: Path) -> None:
     path = _file(tmp_path, 'data_dir = "elsewhere"')
     assert load(environ={"GATEWAY_CONFIG": str(path)}).data_dir == Path("elsewhere")

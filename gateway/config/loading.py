@@ -59,7 +59,8 @@ def _read_file(path: Path | None, env: Mapping[str, str]) -> dict[str, Any]:
     if named is None and not chosen.is_file():
         return {}
     try:
-        values = tomllib.loads(chosen.read_text("utf-8"))
+        # With or without the mark that editors on Windows put before what they save.
+        values = tomllib.loads(chosen.read_text("utf-8-sig"))
     except OSError as exc:
         raise SettingsError(
             f"settings file {chosen} cannot be read: {exc.strerror}. Name an existing file with"

@@ -62,7 +62,7 @@ def read(path: Path, format: Format, kinds: Sequence[Kind] = KINDS) -> Dataset:
     Raises BadRequest, naming the place, where the file is not of this format.
     """
     try:
-        text = path.read_text("utf-8")
+        text = path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as exc:
         raise BadRequest(f"{path} cannot be read: {exc}") from exc
     rows = list(_jsonl(text, path)) if format == "jsonl" else list(_locomo(text, path))
@@ -99,7 +99,8 @@ def _jsonl(text: str, path: Path) -> Iterator[UserData]:
 
 
 def _memory(row: Mapping[str, Any]) -> Memory:
-    kind = row.get("kind", "turn")
+    kind = row.get("kind")
+    kind = "turn" if kind is None else kind
     if kind not in KINDS:
         raise ValueError(f"kind {kind!r}; allowed are {', '.join(KINDS)}")
     text, speaker, session = row["text"], row.get("speaker"), row.get("session")

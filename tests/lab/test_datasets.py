@@ -91,6 +91,17 @@ def test_rows_become_memories_and_questions(tmp_path: Path) -> None:
     assert (question.text, question.evidence, question.category) == ("What do I like?", ("1",), "4")
 
 
+def test_what_is_null_is_absent_and_a_mark_at_the_files_begin_is_no_data(tmp_path: Path) -> None:
+    told = ("kind", "speaker", "session", "covers")
+    memory = {"id": "1", "text": "tea", "created_at": "2026-01-02T03:04:05Z"}
+    path = tmp_path / "rows.jsonl"
+    memories = [memory, {**memory, **dict.fromkeys(told), "id": "2"}]
+    row = json.dumps({**ROW, "memories": memories})
+    path.write_text(row + "\r\n", "utf-8-sig", newline="")
+    (user,) = read(path, "jsonl").users
+    assert [(m.kind, m.session, m.covers) for m in user.memories] == [("turn", None, ())] * 2
+
+
 def test_kinds_choose_what_may_be_found(tmp_path: Path) -> None:
     user = read(jsonl(tmp_path, ROW), "jsonl", kinds=("fact",)).users[0]
     assert [m.id for m in user.memories] == ["f"]
