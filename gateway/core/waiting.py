@@ -67,7 +67,7 @@ def just_said(
     for _, _, exchange, waiting in judged:
         memory = waiting.memory
         if memory is None:
-            memory = waiting.memory = _as_memory(exchange, waiting.turn)
+            memory = waiting.memory = as_memory(exchange, waiting.turn)
         if memory.id not in known:
             found.append(memory)
             if len(found) == MAX_JUST_SAID:
@@ -106,7 +106,7 @@ def _may_tell(text: str) -> bool:
     return not text.rstrip().endswith(QUESTION_MARKS) and not is_small_talk(text)
 
 
-def _as_memory(exchange: Exchange, turn: Turn) -> Memory:
+def as_memory(exchange: Exchange, turn: Turn) -> Memory:
     """The turn as the worker will keep it, under the same id."""
     return Memory(
         id=turn_memory_id(exchange.origin, turn.n),

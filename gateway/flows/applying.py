@@ -19,7 +19,7 @@ from gateway.core.windows import dense_text, dense_window_text
 from gateway.flows import receipts
 from gateway.flows.asking import superseded_written
 from gateway.flows.distil import Vectors, texts_of
-from gateway.flows.repeating import answers_repeating
+from gateway.flows.repeating import answers_repeating, waiting_that_say
 from gateway.flows.writing import alone, stale, store
 from gateway.ports import Services
 
@@ -73,7 +73,8 @@ async def apply(
 async def _answers(
     services: Services, owner: Owner, plan: Plan, current: dict[str, Memory]
 ) -> list[Forget]:
-    """The answers that are to be gone with facts that the plan forgets; they join `current`."""
+    """The answers that are to be gone with facts that the plan forgets, and what waits that says
+    them; they join `current`."""
     gone = [w for w in plan.writes if isinstance(w, Forget) and w.id in current]
     answers: dict[str, Forget] = {}
     for write in gone:
@@ -81,9 +82,14 @@ async def _answers(
         if fact.kind != "fact" or fact.status == "forgotten":
             continue
         told = [current[w.id] for w in gone if w.id in fact.covers]
-        for answer in await answers_repeating(services, owner, fact, told):
-            current[answer.id] = answer
-            answers[answer.id] = replace(write, id=answer.id)
+        said = await answers_repeating(services, owner, fact, told)
+        asked_at = write.at if write.asked_at is None else write.asked_at
+        said += await waiting_that_say(
+            services, owner, fact, before=asked_at, but=plan.exchange_ids
+        )
+        for turn in said:
+            current.setdefault(turn.id, turn)
+            answers[turn.id] = replace(write, id=turn.id)
     return list(answers.values())
 
 

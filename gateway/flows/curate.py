@@ -42,7 +42,7 @@ from gateway.flows.keeping import (
     not_kept,
     without,
 )
-from gateway.flows.repeating import answers_repeating, is_turn
+from gateway.flows.repeating import answers_repeating, is_turn, waiting_that_say
 from gateway.flows.replacing import ended, held_slot, keyed, replacing
 from gateway.flows.writing import alone, store
 from gateway.ports import Services
@@ -241,20 +241,25 @@ async def forget(services: Services, owner: Owner, id: str, *, now: Instant) -> 
     """
     async with alone(services, owner.tenant):
         memory = await read(services, owner, id, now=now)
-        gone = [memory, *await _turns_that_say_it(services, owner, memory)]
+        gone = [memory, *await _turns_that_say_it(services, owner, memory, now=now)]
         await store(services, owner, [tombstone(owner, m, now=now) for m in gone], gone=gone)
     await receipts.without(services, owner, gone)
 
 
-async def _turns_that_say_it(services: Services, owner: Owner, fact: Memory) -> list[Memory]:
+async def _turns_that_say_it(
+    services: Services, owner: Owner, fact: Memory, *, now: Instant
+) -> list[Memory]:
     """A forgotten fact that could be read off its turn again, or off the answer to it ("Porto, how
     lovely!"), would not be forgotten. A quote is looked for as it was believed: folded."""
-    if not fact.covers:
+    if fact.kind != "fact":
         return []
     quote = fact.source.quote or ""
-    turns = await services.store.get(owner, fact.covers)
+    turns = await services.store.get(owner, fact.covers) if fact.covers else []
     told = [t for t in turns if is_turn(t) and (not quote or stands_in(quote, t.text))]
-    return [*told, *await answers_repeating(services, owner, fact, told)]
+    answers = await answers_repeating(services, owner, fact, told)
+    stored = {turn.id: turn for turn in [*told, *answers]}
+    waiting = await waiting_that_say(services, owner, fact, before=now)
+    return [*stored.values(), *(turn for turn in waiting if turn.id not in stored)]
 
 
 # --- bring back --------------------------------------------------------------------------------

@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Final
 
+from gateway.core.errors import Unavailable
 from gateway.core.exchange import Exchange, turn_memory_id
 from gateway.core.identity import Owner
-from gateway.core.memory import Memory, Probe, Where
+from gateway.core.memory import Instant, Memory, Probe, Where
 from gateway.core.repeating import repeats, says_whole
 from gateway.core.tombstone import asked_at
+from gateway.core.waiting import as_memory
+from gateway.core.wording import stands_in
 from gateway.flows import receipts
 from gateway.ports import Services
 
@@ -42,10 +45,48 @@ async def answers_repeating(
         answers |= {
             turn.id: turn
             for turn in found
-            if turn.source.exchange_id in given
-            or any(says_whole(turn.text, text) for text in (words, fact.text))
+            if turn.source.exchange_id in given or _says_whole(fact, turn)
         }
     return [turn for turn in answers.values() if _repeats(fact, turn)]
+
+
+async def waiting_that_say(
+    services: Services,
+    owner: Owner,
+    fact: Memory,
+    *,
+    before: Instant,
+    but: Collection[str] = (),
+) -> list[Memory]:
+    """Turns said `before` it was to be forgotten and not distilled yet that say this fact too, in
+    exchanges other than `but`. Their tombstones are there first, whatever a worker is about to
+    write: its plan may have been made while the fact was still known."""
+    try:
+        exchanges = await services.queue.pending(owner)
+    except Unavailable:
+        return []  # what waits on disk or cannot be asked is known by its prints alone
+    said: list[Memory] = []
+    for exchange in exchanges:
+        if exchange.origin in but:
+            continue
+        turns = [as_memory(exchange, turn) for turn in exchange.turns if turn.at < before]
+        told = [turn for turn in turns if _tells(fact, turn)]
+        answers = [turn for turn in turns if _repeats(fact, turn)]
+        if answers and not told and exchange.receipt_id is not None:
+            receipt = await receipts.of(services, owner, exchange.receipt_id)
+            if fact.id not in receipt.get("injected", ()):
+                answers = [turn for turn in answers if _says_whole(fact, turn)]
+        said += [*told, *answers]
+    return said
+
+
+def _tells(fact: Memory, turn: Memory) -> bool:
+    quote = fact.source.quote or ""
+    return turn.source.role == "user" and bool(quote) and stands_in(quote, turn.text)
+
+
+def _says_whole(fact: Memory, turn: Memory) -> bool:
+    return any(says_whole(turn.text, text) for text in (fact.source.quote, fact.text) if text)
 
 
 def _beside(told: Memory) -> list[str]:

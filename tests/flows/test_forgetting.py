@@ -294,3 +294,57 @@ async def test_an_answer_given_with_it_and_distilled_after_it_was_forgotten_is_n
     await shop.distilled()
     assert await assistant(shop) == ["Noted."]
     assert await shop.active() == []
+
+
+async def test_what_a_worker_is_distilling_meanwhile_is_not_kept(shop: Workshop) -> None:
+    await shop.learn("I live in Porto", "Noted.", facts=[PORTO])
+    [home] = await shop.memories()
+
+    async def deleted() -> None:
+        await curate.forget(shop.services, await shop.owner(), home.id, now=shop.now + 1)
+
+    shop.put_in(queue=_Between(shop.services.queue, deleted))
+    await given_with(shop, home, "Where do I live?", "Porto.", n=1)
+    again = {**PORTO, "turn": 3, "action": "duplicate", "target": 1}
+    await shop.learn("I live in Porto, you know", "Yes, Porto.", facts=[again])
+    assert {turn.text for turn in await shop.turns()} == {"Where do I live?", "Noted."}
+    assert await shop.active() == []
+    shop.now += 2
+    await shop.learn("I live in Porto", "Porto!", facts=[PORTO])
+    assert await shop.active() == ["User lives in Porto"]
+
+
+class _Between:
+    """A queue: something is done once, between a plan and its writing."""
+
+    def __init__(self, part: Any, done: Any) -> None:
+        self._part, self._done = part, done
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._part, name)
+
+    async def keep_plan(self, *args: Any) -> None:
+        await self._part.keep_plan(*args)
+        done, self._done = self._done, None
+        if done is not None:
+            await done()
+
+
+async def test_an_answer_given_with_what_was_written_through_the_api_goes_with_it(
+    shop: Workshop,
+) -> None:
+    home = await shop.know("User lives in Porto")
+    await shop.learn("Where do I live?", "You live in Porto.")
+    await curate.forget(shop.services, await shop.owner(), home.id, now=shop.now)
+    assert await assistant(shop) == []
+
+
+async def test_what_was_said_after_the_wish_to_forget_waits_unharmed(shop: Workshop) -> None:
+    await shop.learn("I live in Porto", "Noted.", facts=[PORTO])
+    gone = fact("", action="retract", target=1, quote="Forget where I live")
+    shop.model.answers = [[gone], [PORTO]]
+    await shop.said("Forget where I live", "Done.", at=shop.now + 1)
+    await shop.said("Forget it, I live in Porto", "Porto it is.", at=shop.now + 2)
+    await shop.distilled()
+    assert await shop.active() == ["User lives in Porto"]
+    assert "Porto it is." in await assistant(shop)
