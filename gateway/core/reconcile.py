@@ -20,7 +20,7 @@ from gateway.core.delivery import Plan, Put
 from gateway.core.exchange import Exchange
 from gateway.core.guards import Fact
 from gateway.core.memory import Instant, Memory, Vector
-from gateway.core.slots import asks_to_forget
+from gateway.core.slots import asks_to_forget, slot_of
 from gateway.core.timeline import DAY_S
 from gateway.core.tombstone import Forgotten
 from gateway.core.wording import same_text, says_the_same
@@ -74,6 +74,8 @@ class _Reconciler(Chains):
                 self.note("target_gone")
             elif fact.action == "duplicate":
                 self.seen_again(target, fact)
+            elif fact.target is not None and self._took_its_place(target, fact):
+                self._retract_replaced(fact.target, fact)
             else:
                 self._retract(target, fact)
             return
@@ -113,6 +115,37 @@ class _Reconciler(Chains):
         else:
             self.end(target, fact, until=self.start(fact), by=None)
             self.notes["fact.retract"] += 1
+
+    def _took_its_place(self, memory: Memory, fact: Fact) -> bool:
+        """Whether this value was told beside the fact, in the place of the one it names."""
+        return (
+            fact.target is not None
+            and memory.id != fact.target.id
+            and memory.created_at == fact.turn.at
+            and memory.source.exchange_id == self.exchanges[fact.turn.exchange_id].origin
+        )
+
+    def _retract_replaced(self, named: Memory, fact: Fact) -> None:
+        """ "I work at Bosch now, I left Siemens": Bosch has ended Siemens already, and stays."""
+        old = self.now_known.get(named.id)
+        if old is not None and asks_to_forget(fact.turn.text):
+            self._forget(old, fact)
+        else:
+            self.note("target_gone")
+
+    def _given_up(self, fact: Fact) -> Memory | None:
+        """The value of this fact's key that was given up in the same turn: the fact follows it."""
+        slot = slot_of(fact.type, fact.key)
+        for m in self.now_known.values():
+            if (
+                slot is not None
+                and m.status == "superseded"
+                and m.superseded_by is None
+                and m.superseded_at == fact.turn.at
+                and slot_of(m.type, m.key) == slot
+            ):
+                return m
+        return None
 
     def _forget(self, target: Memory, fact: Fact) -> None:
         """Content goes: the memory's, and that of the turns it could be read off again,
@@ -197,6 +230,10 @@ class _Reconciler(Chains):
             made = self.make(fact, status="superseded", superseded_by=stone.id)
             until = max(made.valid_from, stone.created_at)
             self.change(replace(made, valid_to=until, superseded_at=stone.created_at))
+        elif not past and (given_up := self._given_up(fact)) is not None:
+            made = self.make(fact, supersedes=given_up.id, vector=likeness.vector)
+            self.change(replace(given_up, superseded_by=made.id))
+            self.notes["fact.supersede"] += 1
         else:
             self.make(fact, vector=likeness.vector)
             self.notes["fact.add"] += 1

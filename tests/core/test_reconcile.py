@@ -395,3 +395,32 @@ def test_a_batch_is_applied_in_the_order_of_its_turns() -> None:
     ]
     there = applied(planned(facts, [], said(1), said(2, at=NOW + 5)))
     assert {m.value: m.status for m in there.values()} == {"Rome": "superseded", "Bonn": "active"}
+
+
+# --- given up and replaced in one breath -------------------------------------------------------
+
+
+def _job_changed(text: str, *, new_first: bool) -> dict[str, Memory]:
+    old = learned("User works at Siemens", said(1), key="employer", value="Siemens")
+    ask = said(2, at=NOW + 10, text=text)
+    facts = [
+        fact("", ask, action="retract", target=old),
+        fact("User works at Bosch", ask, key="employer", value="Bosch"),
+    ]
+    plan = planned(facts[::-1] if new_first else facts, [old], ask)
+    return {m.value or "": m for m in applied(plan, [old]).values()}
+
+
+def test_what_is_given_up_and_replaced_in_one_breath_is_superseded_in_either_order() -> None:
+    for new_first in (False, True):
+        there = _job_changed("I left Siemens and work at Bosch now", new_first=new_first)
+        old, new = there["Siemens"], there["Bosch"]
+        assert (old.status, old.superseded_by) == ("superseded", new.id), new_first
+        assert (new.status, new.supersedes) == ("active", old.id), new_first
+        assert old.valid_to == NOW + 10
+
+
+def test_what_is_to_be_forgotten_goes_alone_where_its_successor_is_told_beside_it() -> None:
+    for new_first in (False, True):
+        there = _job_changed("I work at Bosch, forget Siemens", new_first=new_first)
+        assert {value: m.status for value, m in there.items()} == {"Bosch": "active"}, new_first
