@@ -23,10 +23,12 @@ _REFERS_BACK = re.compile(
     re.IGNORECASE,
 )
 _PAST = re.compile(
-    r"\b(?:used to|previous(?:ly)?|former(?:ly)?|originally|earlier|before|back then|at first"
-    r"|in the past|changed?|did i (?:live|work|have|like|use|own)|fruher|damals|vorher|ehemalig\w*"
+    r"\b(?:used? to|previous(?:ly)?|former(?:ly)?|originally|earlier|before|back then|at first"
+    r"|in the past|changed?|was i|were we|my old|have i (?:ever )?(?:lived|worked|studied)"
+    r"|did i (?:live|work|have|like|use|own)|fruher|damals|vorher|ehemalig\w*"
     r"|avant|autrefois|jadis|auparavant|ancien\w*|antes|antigu\w*|anteriormente|prima|vroeger"
     r"|eerder)\b"
+    r"|以前|之前|从前|過去|过去|かつて|前は"
 )
 _CAPITALISED = re.compile(r"(?<!\w)[^\W\d_a-z]\w*")
 

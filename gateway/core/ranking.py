@@ -40,6 +40,8 @@ READ_CHARS = 2000
 SESSION_TOP = 3
 """How many of a session's best memories speak for the session."""
 
+NOTHING: Mapping[str, str] = {}
+
 _HALF_LIVES = {
     "profile": 3650.0,
     "preference": 3650.0,
@@ -72,6 +74,7 @@ class Weights:
     turn_to_fact: float = 0.3
     repeated: float = 2.0
     outdated: float = 10.0
+    former: float = 0.5
     recency: float = 0.05
     importance: float = 0.1
     past: float = 0.3
@@ -102,17 +105,20 @@ def rank(
     now: Instant,
     weights: Weights = DEFAULT_WEIGHTS,
     outdated: Collection[str] = (),
+    former: Mapping[str, str] = NOTHING,
 ) -> list[Scored]:
     """Every candidate with its score, best first; equal scores in the order of their ids.
 
     Memories that are superseded are left out, unless the past is asked for; `outdated` turns,
-    which told what was superseded, come after all that is still so.
+    which told what was superseded, come after all that is still so. `former` are such turns where
+    the past is asked for, each with the fact that is so now.
     """
     memories = _candidates(asked, found)
     if not memories:
         return []
     ranked = _by_themselves(asked, found, memories, now, weights)
     _link(ranked, weights)
+    _lift_former(ranked, former, weights)
     _support(ranked, weights)
     if outdated:
         for scored in ranked:
@@ -290,6 +296,20 @@ def _link(candidates: Sequence[Scored], weights: Weights) -> None:
             lifts[fact.memory.id] = weights.turn_to_fact * best
     for id, lift in lifts.items():
         _add(by_id[id], LINKS, lift)
+
+
+def _lift_former(candidates: Sequence[Scored], former: Mapping[str, str], weights: Weights) -> None:
+    """Asked where one lived before, the home of today tells which of the former things is meant:
+    as it suits the question, so does what was said of the one before it."""
+    if not former:
+        return
+    by_id = {scored.memory.id: scored for scored in candidates}
+    for turn, fact in former.items():
+        told, now = by_id.get(turn), by_id.get(fact)
+        if told is not None and now is not None:
+            lift = weights.former * max(0.0, now.score)
+            told.parts[LINKS] += lift
+            told.score += lift
 
 
 def _support(candidates: Sequence[Scored], weights: Weights) -> None:

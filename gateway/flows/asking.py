@@ -188,10 +188,11 @@ class Asking:
 
     async def ranking(self, found: Found, outdated: Collection[str] = ()) -> list[Scored]:
         """The candidates by score; reread by a cross-encoder where the settings ask for it."""
+        former = await self._former_turns(found)
         began = perf_counter()
         question = self._question
         asked = Asked(self._text, self._own, question.as_of, question.timezone)
-        ranked = rank(asked, found, now=self._now, outdated=outdated)
+        ranked = rank(asked, found, now=self._now, outdated=outdated, former=former)
         self.parts.took("scoring", began)
         reranker = self._services.reranker
         if reranker is None or self._settings.memory.rerank == "off" or len(ranked) < 2:
@@ -311,16 +312,27 @@ class Asking:
         memories = {**{memory.id: memory for memory in held}, **found.memories}
         known = (*memories.values(), *(self._kept or ()))
         wrong = frozenset(corrected((m for m in known if m.history), memories))
-        facts = [m for m in known if m.supersedes]
-        if not facts:
-            return wrong
+        return await self._superseded_by([m for m in known if m.supersedes]) | wrong
+
+    async def _former_turns(self, found: Found) -> dict[str, str]:
+        """Where the past is asked about: the turns that told what was so before, each with the fact
+        that is so now."""
+        facts = [m for m in found.memories.values() if m.supersedes and m.status == "active"]
+        if not facts or self._question.as_of is not None or not asks_of_the_past(self._own):
+            return {}
+        await self._superseded_by(facts)
+        tenant, now = self._owner.tenant, self._now
+        return {turn: f.id for f in facts for turn in _outdated.turns(tenant, [f], now=now)[0]}
+
+    async def _superseded_by(self, facts: Sequence[Memory]) -> frozenset[str]:
+        """The turns that told what these have superseded, as far as it is learnt in time."""
         turns, unknown = _outdated.turns(self._owner.tenant, facts, now=self._now)
         if unknown:
             learning = _outdated.learn(self._services.store, self._owner, unknown, now=self._now)
             task = self.parts.begin(learning, "recall-outdated")
             await self.parts.within(task, "outdated", needed=False)
             turns, _ = _outdated.turns(self._owner.tenant, facts, now=self._now)
-        return turns | wrong
+        return turns
 
     async def _pending(self) -> Sequence[Exchange]:
         return await self._services.queue.pending(self._owner, limit=PENDING)

@@ -10,6 +10,7 @@ from gateway.core.question import (
     BEFORE_CHARS,
     MAX_CHARS,
     asked_text,
+    asks_of_the_past,
     cleaned,
     may_name_someone,
 )
@@ -68,3 +69,23 @@ def test_any_message_can_be_searched_with(text: str, before: str) -> None:
     asked = asked_text(text, before)
     assert len(asked) <= MAX_CHARS + BEFORE_CHARS + 2
     asked.encode()
+
+
+@pytest.mark.parametrize(
+    ("text", "past"),
+    [
+        ("Where did I live before?", True),
+        ("Which cities did I use to live in?", True),
+        ("Where was I living in February?", True),
+        ("What was my old job?", True),
+        ("Where have I lived so far?", True),
+        ("Wo habe ich früher gewohnt?", True),
+        ("我以前住在哪里？", True),
+        ("以前はどこに住んでいましたか？", True),
+        ("Where do I live?", False),
+        ("What did I tell you about my dog?", False),
+        ("我住在哪里？", False),
+    ],
+)
+def test_whether_the_past_is_asked_for_is_told_by_its_words(text: str, past: bool) -> None:
+    assert asks_of_the_past(text) is past

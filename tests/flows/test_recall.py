@@ -531,6 +531,26 @@ async def test_asked_for_the_past_it_answers() -> None:
     assert "I live in Porto" in texts(then)
 
 
+async def test_asked_for_the_past_what_is_so_now_says_which_former_value_is_meant() -> None:
+    house = await House().knows(
+        turn("t1", "I work at Siemens as a mechanical engineer", days_ago=500),
+        turn("t2", "My favourite colour is green", days_ago=500),
+        turn("t3", "I quit my job at Siemens and I work at Bosch now", days_ago=100),
+        turn("t4", "My favourite colour is blue now", days_ago=90),
+        turn("t5", "Before the exam I always work out", days_ago=80),
+        fact("f1", "Works at Siemens", status="superseded", covers=("t1",), days_ago=500),
+        fact("f2", "Works at Bosch", covers=("t3",), supersedes="f1", days_ago=100),
+        fact("f3", "Likes green best", status="superseded", covers=("t2",), days_ago=500),
+        fact("f4", "Likes blue best", covers=("t4",), supersedes="f3", days_ago=90),
+    )
+    recalled = await house.recalls("Where did I work before Bosch?")
+    lifts = {s.memory.id: s.why.get("links", 0.0) for s in recalled.considered}
+    assert lifts["t1"] > 2 * lifts["t2"] > 0.0
+    assert "t1" in {memory.id for memory in recalled.memories}
+    now = await house.recalls("Where do I work?")
+    assert "t1" not in {memory.id for memory in now.memories}
+
+
 async def test_a_look_into_the_past_knows_what_was_outdated_by_then() -> None:
     house = await moved()
     then = await house.recalls("Where do I live?", as_of=NOW - 1 * DAY_S)
