@@ -38,9 +38,11 @@ from gateway.flows.limits import (
     words_of,
 )
 from gateway.flows.prepare import Preparation
+from gateway.flows.recall import Recalled
 from gateway.flows.unnoted import Unnoted
-from gateway.flows.visit import Ask, Client, Report, Visit
+from gateway.flows.visit import Ask, Client, Options, Report, Visit
 from gateway.ports import (
+    Conversation,
     Deployment,
     Injected,
     UpstreamRequest,
@@ -252,6 +254,8 @@ class Journeys:
         refs = recalled.refs if visit.report.injected else ()
         if conversation.injected == refs and conversation.recalled_for == visit.turn_mark:
             return
+        if _is_apart(visit.who.options, recalled, conversation):
+            return
         visit.injected = Injected(refs, visit.turn_mark)
         if visit.writes:
             loop = asyncio.get_running_loop()
@@ -361,6 +365,15 @@ async def _remembered(visit: Visit, model: str, limit: dict[str, Any]) -> None:
         await state.remember_limit(scope_of(owner), model, limit)
         limit = {SOMEONES: True}
     await state.remember_limit(visit.who.app, model, limit)
+
+
+def _is_apart(options: Options, recalled: Recalled, conversation: Conversation) -> bool:
+    """Whether a request's block is not the conversation's from here on: it looks into the past,
+    has no room for any, or lacks what was there because that came too late. The next request has
+    what was there before, which the upstream's cache holds."""
+    if options.as_of is not None or (options.max_tokens is not None and not recalled.refs):
+        return True
+    return recalled.status != "ok" and not set(conversation.injected).issubset(recalled.refs)
 
 
 def _told(visit: Visit) -> dict[str, tracing.Value]:

@@ -360,6 +360,32 @@ async def test_the_block_stays_as_it_was_within_a_conversation(
     assert systems[0] == systems[1]
 
 
+@pytest.mark.parametrize("apart", ["in the past", "no room", "the block is late"])
+async def test_a_request_that_has_another_block_leaves_the_conversations_as_it_was(
+    gateway: House, upstream: ScriptedUpstream, apart: str
+) -> None:
+    await gateway.know("The user sailed to the island of Hvar", type="interaction")
+    named = {"x_memory_session": "s1"}
+    headers = {
+        "in the past": {"x_memory_as_of": "2001-01-01T00:00:00Z"},
+        "no room": {"x_memory_max_tokens": "0"},
+        "the block is late": {"x_memory_deadline_ms": "300"},
+    }
+    await chat(gateway, user("where did I sail, which island?"), **named)
+    await gateway.background.drain(5)
+    get = gateway.services.store.get
+    if apart == "the block is late":
+        late = Away(StoreUnavailable("away"), hangs=True)
+        gateway.services.store.get = late.get  # type: ignore[method-assign]
+    await chat(gateway, user("something about mountains"), **named, **headers[apart])
+    gateway.services.store.get = get  # type: ignore[method-assign]
+    await gateway.background.drain(5)
+    await chat(gateway, user("something about penguins"), **named)
+    blocks = [sent(upstream, n).partition(BLOCK_OPEN)[2].partition("</")[0] for n in (0, 1, 2)]
+    assert "Hvar" not in blocks[1]
+    assert blocks[0] == blocks[2] != ""
+
+
 async def test_the_block_of_an_answer_under_way_stays_in_a_request_beside_it(
     gateway: House, upstream: ScriptedUpstream
 ) -> None:
