@@ -4,6 +4,7 @@ gateway that runs or on data opened here."""
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import json
 import os
@@ -18,6 +19,7 @@ from typing import Any, cast
 
 import pytest
 
+from gateway.adapters.data_dir import DataDirLock
 from gateway.asgi import GatewayApp
 from gateway.cli import doctor, main, operating, serving, shown
 from gateway.cli.running import FILE, announced, find
@@ -217,6 +219,24 @@ def test_away_from_a_terminal_a_table_is_lines_of_cells_parted_by_tabs(
 def test_no_rows_are_no_lines_away_from_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     shown.show_rows([], {"a": "A"}, none="nothing")
     assert capsys.readouterr().out == ""
+
+
+def test_a_full_disk_does_not_stop_who_takes_the_data_and_announces_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", refuse)
+    held, second = DataDirLock(tmp_path), DataDirLock(tmp_path)
+    held.acquire()
+    with announced(tmp_path, "http://127.0.0.1:1"):
+        assert find(tmp_path) is None
+    with pytest.raises(SettingsError, match="in use by a running gateway"):
+        second.acquire()
+    held.release()
+    second.acquire()
+    second.release()
 
 
 # --- serving -------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -43,9 +44,10 @@ class DataDirLock:
                 " that one first, or set GATEWAY_DATA_DIR to another directory",
                 param="data_dir",
             ) from exc
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         self._fd = fd
+        os.ftruncate(fd, 0)
+        with suppress(OSError):  # a full disk: the lock holds, and names nobody
+            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
 
     def release(self) -> None:
         """Let go. The file stays: removing it would let two processes hold "the" lock."""

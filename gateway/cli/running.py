@@ -49,7 +49,7 @@ def announced(data_dir: Path, url: str) -> Iterator[None]:
         yield
         return
     try:
-        with contextlib.suppress(BlockingIOError):
+        with contextlib.suppress(OSError):
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.ftruncate(fd, 0)
             os.pwrite(fd, json.dumps({"url": url, "pid": os.getpid()}).encode(), 0)
