@@ -30,13 +30,13 @@ SETTINGS = {name for name, _ in config.every_setting()}
 SECTIONS = {name.partition(".")[0] for name in SETTINGS if "." in name}
 
 
-def _blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README.read_text(), re.DOTALL)
+def _blocks(language: str, page: Path = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL)
 
 
-def _commands() -> list[str]:
-    """The README's shell commands, one a line, without their comments."""
-    joined = "\n".join(_blocks("sh")).replace("\\\n", " ")
+def _commands(page: Path = README) -> list[str]:
+    """A page's shell commands, one a line, without their comments."""
+    joined = "\n".join(_blocks("sh", page)).replace("\\\n", " ")
     return [line.split("  #")[0].strip() for line in joined.splitlines() if line.strip()]
 
 
@@ -180,12 +180,14 @@ def test_the_python_example_works_as_it_stands(
 def test_the_curl_examples_work_as_they_stand(
     gateway: GatewayProcess, upstream: ScriptedUpstream
 ) -> None:
-    examples = [line for line in _commands() if line.startswith("curl ")]
-    assert len(examples) == 2
+    examples = [line for page in DOCS for line in _commands(page) if line.startswith("curl ")]
+    assert len(examples) == 4
+    token = (gateway.data_dir / "admin.token").read_text().strip()
+    environ = {**_environment(), "ADMIN_TOKEN": token}
     for line in examples:
         command = line.replace("http://127.0.0.1:8080", gateway.url) + " --fail-with-body"
         done = subprocess.run(
-            ["/bin/sh", "-c", command], env=_environment(), capture_output=True, text=True
+            ["/bin/sh", "-c", command], env=environ, capture_output=True, text=True
         )
         assert done.returncode == 0, done.stdout + done.stderr
     assert upstream.requests[0].header("authorization") == "Bearer sk-example-0000"
