@@ -80,8 +80,7 @@ class Parts:
         """Nothing that was begun outlives the recall; nobody waits for what is late."""
         for task in self._tasks:
             if task.done():
-                if not task.cancelled():
-                    task.exception()
+                _looked_at(task)
             else:
                 task.cancel()
                 task.add_done_callback(_looked_at)

@@ -30,6 +30,7 @@ from gateway.adapters.embed_none import NoEmbedder
 from gateway.core.errors import EmbedderUnavailable
 from gateway.ports import EmbeddingModel
 from tests.adapters.tiny_model import SIZE, write_tiny_model
+from tests.processes import gone
 
 
 @pytest.fixture(scope="module")
@@ -188,17 +189,6 @@ async def test_after_closing_it_is_unavailable(model_path: Path) -> None:
 def pid_of(embedder: FastembedEmbedder) -> int:
     assert embedder.process is not None
     return embedder.process.pid
-
-
-async def gone(pid: int) -> None:
-    deadline = time.monotonic() + 10.0
-    while time.monotonic() < deadline:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return
-        await asyncio.sleep(0.02)
-    raise AssertionError(f"process {pid} is still there")
 
 
 async def test_a_process_that_dies_is_started_again_and_what_was_under_way_fails(

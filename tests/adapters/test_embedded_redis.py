@@ -22,6 +22,7 @@ from gateway.adapters import embedded_redis
 from gateway.adapters.data_dir import DataDirLock
 from gateway.adapters.embedded_redis import EmbeddedRedis, find_server
 from gateway.core.errors import QueueUnavailable, SettingsError
+from tests.processes import is_gone
 
 GATEWAY = """
 import asyncio, structlog, sys
@@ -54,14 +55,6 @@ async def until(reached: Callable[[], bool], within_s: float = 10.0) -> bool:
             return True
         await asyncio.sleep(0.005)
     return reached()
-
-
-def is_gone(pid: int) -> bool:
-    """Ended; a zombie that nobody reaps in a container is as good as ended."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except (FileNotFoundError, ProcessLookupError):  # the latter where it ends while it is read
-        return True
 
 
 async def told(url: str, *command: str) -> object:

@@ -28,6 +28,7 @@ from gateway.core.identity import Owner, Person, new_owner
 from gateway.core.memory import Entry, Memory, Probe, Source, Where
 from gateway.core.stored import RECORD_VERSION, point_id, to_payload
 from gateway.ports import EmbeddingModel
+from tests.processes import gone
 
 ANNA = new_owner(Person("default", "anna"))
 BOB = new_owner(Person("default", "bob"))
@@ -52,17 +53,6 @@ def pid_of(store: QdrantEdgeStore) -> int:
     pid = engine_of(store).process.pid
     assert pid is not None
     return pid
-
-
-async def gone(pid: int) -> None:
-    deadline = time.monotonic() + 10.0
-    while time.monotonic() < deadline:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return
-        await asyncio.sleep(0.02)
-    raise AssertionError(f"process {pid} is still there")
 
 
 @pytest.fixture

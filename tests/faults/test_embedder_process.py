@@ -14,6 +14,7 @@ from tests import loopback
 from tests.adapters.tiny_model import write_tiny_model
 from tests.faults.conftest import Chat, children
 from tests.gateway_process import GatewayProcess, until
+from tests.processes import is_gone
 
 pytestmark = pytest.mark.faults
 
@@ -34,14 +35,6 @@ def embedding(tmp_path: Path, model: ScriptedUpstream) -> Iterator[GatewayProces
 def embedder(gateway: GatewayProcess) -> str:
     status: str = loopback.get(f"{gateway.url}/readyz").json()["parts"]["embedder"]["status"]
     return status
-
-
-def is_gone(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return False
 
 
 def test_chats_go_on_while_it_is_dead_and_it_is_started_again(embedding: GatewayProcess) -> None:

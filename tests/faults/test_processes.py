@@ -11,6 +11,7 @@ import pytest
 from gateway.lab.scripted_upstream import ScriptedUpstream
 from tests import loopback
 from tests.gateway_process import GatewayProcess, until
+from tests.processes import is_gone
 
 pytestmark = pytest.mark.faults
 
@@ -37,15 +38,8 @@ def test_processes_end_with_the_one_that_keeps_them(
     with GatewayProcess(tmp_path / "data", upstream.base_url, server__workers=2, **AWAY) as gateway:
         children = until(lambda: len(_children(gateway.pid)) == 2 and _children(gateway.pid))
         gateway.kill()
-        until(lambda: not any(_runs(child) for child in children))
+        until(lambda: all(is_gone(child) for child in children))
 
 
 def _children(pid: int) -> list[int]:
     return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def _runs(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False

@@ -753,7 +753,7 @@ CASES: list[Case] = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
-async def test_case(case: Case, shop: Workshop) -> None:
+async def test_what_is_said_becomes_what_is_known(case: Case, shop: Workshop) -> None:
     for known in case.known:
         await shop.know(**known)
     for step in case.steps:
