@@ -20,7 +20,7 @@ from gateway.core.memory import Instant, Memory, Source, Vector
 from gateway.core.repeating import repeats
 from gateway.core.slots import slot_of
 from gateway.core.timeline import DAY_S
-from gateway.core.tombstone import Forgotten, history_with
+from gateway.core.tombstone import Forgotten
 from gateway.core.wording import cosine, folded, says_the_same
 
 MAX_COVERS = 50
@@ -91,22 +91,6 @@ class Book:
 
     # --- changes -----------------------------------------------------------------------------
 
-    def reword(self, held: Memory, fact: Fact, likeness: Likeness) -> None:
-        if likeness.vector is not None:
-            self.vectors[held.id] = likeness.vector
-        self.change(
-            replace(
-                held,
-                text=fact.text,
-                key=fact.key or held.key,
-                value=fact.value if fact.key else held.value,
-                importance=max(held.importance, fact.importance),
-                covers=self.covers(held, fact),
-                source=self.source(fact),
-                history=history_with(held, "refined"),
-            )
-        )
-
     def end(self, held: Memory, fact: Fact, *, until: Instant, by: str | None) -> None:
         if fact.turn.at - held.created_at < DAY_S:
             self.notes["superseded_soon"] += 1
@@ -174,13 +158,19 @@ class Book:
 
     def occupant(self, fact: Fact) -> Memory | None:
         """The memory that holds the value of this fact's key now."""
-        slot = slot_of(fact.type, fact.key)
-        if slot is None:
-            return None
+        return self.holder(slot_of(fact.type, fact.key), fact)
+
+    def holder(
+        self, slot: tuple[str, str] | None, fact: Fact, *, beside: str | None = None
+    ) -> Memory | None:
+        """The memory that holds this slot where the fact is said; not the one `beside` which it is
+        asked."""
         holding = [
             m
             for m in self.now_known.values()
-            if m.status == "active"
+            if slot is not None
+            and m.id != beside
+            and m.status == "active"
             and slot_of(m.type, m.key) == slot
             and (m.valid_to is None or m.valid_to > fact.turn.at)
         ]

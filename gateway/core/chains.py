@@ -13,6 +13,8 @@ from dataclasses import replace
 from gateway.core.book import Book, Likeness
 from gateway.core.guards import Fact
 from gateway.core.memory import Memory
+from gateway.core.slots import slot_of
+from gateway.core.tombstone import history_with
 from gateway.core.wording import says_more
 
 CHAIN = 50
@@ -66,7 +68,42 @@ class Chains(Book):
             value=held.value if held.key else fact.value,
         )
         if again != held:
-            self.change(again)
+            self.change(self._with_its_key(again, held, fact))
+
+    def reword(self, held: Memory, fact: Fact, likeness: Likeness) -> None:
+        """What is known in the fact's words."""
+        if likeness.vector is not None:
+            self.vectors[held.id] = likeness.vector
+        reworded = replace(
+            held,
+            text=fact.text,
+            key=fact.key or held.key,
+            value=fact.value if fact.key else held.value,
+            importance=max(held.importance, fact.importance),
+            covers=self.covers(held, fact),
+            source=self.source(fact),
+            history=history_with(held, "refined"),
+        )
+        self.change(self._with_its_key(reworded, held, fact))
+
+    def _with_its_key(self, changed: Memory, held: Memory, fact: Fact) -> Memory:
+        """A key that a memory is given when it is told again ("I have moved to Porto", once
+        announced without one) puts an end to the value that holds it; a value that is newer, a
+        stronger hand's or the same keeps it."""
+        slot = slot_of(changed.type, changed.key)
+        if slot == slot_of(held.type, held.key):
+            return changed
+        other = self.holder(slot, fact, beside=held.id)
+        if other is None:
+            return changed
+        if (
+            not self.is_newer(fact, other)
+            or self.outranked(fact, other)
+            or self.same_value(other, fact)
+        ):
+            return replace(changed, key=held.key, value=held.value)
+        self.end(other, fact, until=self.start(fact), by=held.id)
+        return replace(changed, supersedes=changed.supersedes or other.id)
 
     # --- said late ---------------------------------------------------------------------------
 

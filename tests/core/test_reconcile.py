@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -200,6 +201,39 @@ def test_a_supersede_into_what_is_known_already_ends_the_old_and_makes_nothing()
     there = applied(planned([change], [nurse, teacher], said(3)), [nurse, teacher])
     assert there[nurse.id].superseded_by == teacher.id
     assert len(there) == 2
+
+
+def holders(there: Mapping[str, Memory]) -> list[str]:
+    return [m.text for m in there.values() if m.status == "active" and m.key == "home"]
+
+
+@pytest.mark.parametrize("action", ["refine", "duplicate"])
+def test_a_key_that_comes_with_a_second_telling_is_not_held_twice(action: Any) -> None:
+    rome = learned("User lives in Rome", said(1, at=NOW - 90 * DAY_S), key="home", value="Rome")
+    porto = learned("User will live in Porto", said(2, at=NOW - 30 * DAY_S))
+    moved = said(3, text="I live in Porto now")
+    home: dict[str, Any] = {"key": "home", "value": "Porto", "action": action, "target": porto}
+    there = applied(
+        planned([fact("User lives in Porto", moved, **home)], [rome, porto], moved), [rome, porto]
+    )
+    assert len(holders(there)) == 1
+    assert there[porto.id].key == "home"
+    assert there[porto.id].supersedes == rome.id
+    assert there[rome.id].superseded_by == porto.id
+    assert there[rome.id].valid_to == NOW
+
+
+@pytest.mark.parametrize("action", ["refine", "duplicate"])
+def test_a_key_that_a_person_set_is_not_taken_by_a_second_telling(action: Any) -> None:
+    rome = learned("User lives in Rome", said(1, at=NOW - DAY_S), key="home", value="Rome")
+    rome = replace(rome, source=replace(rome.source, via="api"))
+    porto = learned("User will live in Porto", said(2, at=NOW - 30 * DAY_S))
+    home: dict[str, Any] = {"key": "home", "value": "Porto", "action": action, "target": porto}
+    moved = said(3, text="I live in Porto now")
+    there = applied(
+        planned([fact("User lives in Porto", moved, **home)], [rome, porto], moved), [rome, porto]
+    )
+    assert holders(there) == ["User lives in Rome"]
 
 
 def test_a_refinement_keeps_the_id_and_the_old_wording_in_the_history() -> None:
