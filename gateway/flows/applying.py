@@ -19,6 +19,7 @@ from gateway.core.windows import dense_text, dense_window_text
 from gateway.flows import receipts
 from gateway.flows.asking import superseded_written
 from gateway.flows.distil import Vectors, texts_of
+from gateway.flows.over import has_ended, mark
 from gateway.flows.repeating import answers_repeating, waiting_that_say
 from gateway.flows.writing import alone, stale, store
 from gateway.ports import Services
@@ -61,6 +62,9 @@ async def apply(
         if stones:
             # The windows of the turns beside a forgotten one hold its words, and are embedded anew.
             await store(services, owner, stones, gone=[current[m.id] for m in stones])
+        ended = [put.memory for put in puts if has_ended(put.memory)]
+        if ended:
+            await mark(services, owner, ended)
     if stones:
         await receipts.without(services, owner, [current[m.id] for m in stones])
     if not puts:

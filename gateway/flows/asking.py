@@ -26,7 +26,7 @@ from gateway.core.relevance import Scale, relevance
 from gateway.core.scored import Scored
 from gateway.core.waiting import just_said
 from gateway.flows.candidates import Candidates, Stage
-from gateway.flows.outdated import Outdated, corrected
+from gateway.flows.outdated import OVER, Outdated, corrected
 from gateway.flows.parts import Parts
 from gateway.flows.standing import StandingCache
 from gateway.ports import Conversation, Services
@@ -312,6 +312,9 @@ class Asking:
         memories = {**{memory.id: memory for memory in held}, **found.memories}
         known = (*memories.values(), *(self._kept or ()))
         wrong = frozenset(corrected((m for m in known if m.history), memories))
+        if self._question.as_of is None:
+            said = (memory for memory in memories.values() if memory.kind == "turn")
+            wrong |= {turn.id for turn in said if OVER in turn.metadata}
         return await self._superseded_by([m for m in known if m.supersedes]) | wrong
 
     async def _former_turns(self, found: Found) -> dict[str, str]:

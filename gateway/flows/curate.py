@@ -42,6 +42,7 @@ from gateway.flows.keeping import (
     not_kept,
     without,
 )
+from gateway.flows.over import mark
 from gateway.flows.repeating import answers_repeating, is_turn, waiting_that_say
 from gateway.flows.replacing import ended, held_slot, keyed, replacing
 from gateway.flows.writing import alone, store
@@ -194,6 +195,8 @@ async def correct(
         if held_slot(corrected, now) is not None:
             changed |= await replacing(services, owner, [corrected], now=now)
         await store(services, owner, list(changed.values()))
+        if changed[id].status != memory.status:
+            await mark(services, owner, [changed[id]])
         return changed[id]
 
 

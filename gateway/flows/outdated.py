@@ -20,6 +20,8 @@ from gateway.core.repeating import EVERYDAY, says_whole
 from gateway.core.wording import content_words, stands_in
 from gateway.ports import MemoryStore
 
+OVER: Final = "no_longer_so"
+"""In a turn's metadata: what it told has ended, and nothing took its place (`flows/over`)."""
 MAX_TENANTS: Final = 2000
 MAX_FACTS: Final = 1000
 """Superseded facts of one user that are remembered; more, and they are looked up anew."""
