@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Set
+from functools import lru_cache
 
 from gateway.core import orders
 from gateway.core.wording import folded, stands_in
@@ -190,7 +191,13 @@ def is_pasted(quote: str, turn: str) -> bool:
 
     Pasted is what is fenced, cited, tagged as a document, or follows "here is the e-mail:".
     """
+    return not stands_in(quote, _own(turn))
+
+
+@lru_cache(maxsize=2)
+def _own(turn: str) -> str:
+    """What of a turn the user said themselves. It is asked for with each of its facts, up to a
+    hundred times, and takes 4 ms for the longest."""
     own = _TAGGED.sub(" ", _CITED.sub(" ", _FENCED.sub(" ", turn)))
-    if found := _PASTED.search(own):
-        own = own[: found.end()]
-    return not stands_in(quote, own)
+    found = _PASTED.search(own)
+    return own[: found.end()] if found else own

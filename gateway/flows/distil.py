@@ -7,10 +7,11 @@ that is believed, how near it lies to what is known, and so what is to be writte
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
+from typing import TypeVar
 
 from gateway.config import AppSettings, extraction_prompt, seconds_of
 from gateway.core.batch import (
@@ -42,6 +43,8 @@ from gateway.core.windows import DENSE_CHARS, dense_text, dense_window_text
 from gateway.flows.browse import pages
 from gateway.flows.repeating import given_before_forgetting
 from gateway.ports import Extractor, Services
+
+T = TypeVar("T")
 
 KNOWN_PAGE = 300
 """Facts that are read whole. Whoever has more is asked for by relevance beside the newest."""
@@ -97,24 +100,22 @@ async def plan_for(
     trivial = settings.extraction.skip_trivial and all(holds_nothing(e) for e in exchanges)
     if extractor is None or trivial:
         await vectors.have(services, texts_of(turns))
-        plan = reconcile((), (), exchanges, rules=rules, now=now, turns=turns)
+        plan = await _aside(
+            exchanges,
+            lambda: reconcile((), (), exchanges, rules=rules, now=now, turns=turns),
+        )
         return plan if extractor is None else _noted(plan, {"skipped.trivial": len(exchanges)})
     known, stones = await known_of(services, owner, exchanges, now=now)
     batch = batch_of(exchanges, known, settings)
     answer = await extractor.extract(batch)
-    long = sum(e.size for e in exchanges) > LONG_CHARS
-    house = house_of(settings)
-    judged = (
-        await asyncio.to_thread(judge, answer, batch, house)
-        if long
-        else judge(answer, batch, house)
-    )
+    judged = await _aside(exchanges, partial(judge, answer, batch, house_of(settings)))
     late = await given_before_forgetting(services, owner, exchanges, stones)
     facts = [fact for fact in judged.facts if fact.turn.turn_id not in late]
     await vectors.have(services, [*texts_of(turns), *(_dense(f) for f in facts)])
     near, found = await nearest(services, owner, facts, vectors, known)
     known = list({m.id: m for m in [*found, *known]}.values())
-    plan = reconcile(
+    reconciled = partial(
+        reconcile,
         facts,
         known,
         exchanges,
@@ -126,8 +127,15 @@ async def plan_for(
         turns=[put for put in turns if put.memory.id not in late],
         forgotten=Forgotten(owner, stones),
     )
+    plan = await _aside(exchanges, reconciled)
     plan = await _without_left_out(services, owner, plan, turns, now=now)
     return _noted(plan, {f"dropped.{why}": n for why, n in judged.dropped.items()})
+
+
+async def _aside(exchanges: Sequence[Exchange], step: Callable[[], T]) -> T:
+    """What reads these exchanges closely, in a thread where that takes long."""
+    long = sum(e.size for e in exchanges) > LONG_CHARS
+    return await asyncio.to_thread(step) if long else step()
 
 
 def rules_of(settings: AppSettings) -> Rules:
@@ -172,12 +180,14 @@ async def turns_to_keep(
     if not rules.turns:
         return []
     keep = rules.retention["turn"]
-    fresh = kept_turns(
+    reading = partial(
+        kept_turns,
         exchanges,
         expires_at=None if keep is None else now + keep,
         now=now,
         tool_output=rules.tool_output,
     )
+    fresh = await _aside(exchanges, reading)
     return await _in_windows(services, owner, fresh, now=now)
 
 

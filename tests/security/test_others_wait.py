@@ -7,15 +7,19 @@ import gzip
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import orjson
 import pytest
 
+from gateway.adapters.extract_rules import RulesExtractor
 from gateway.core.coding import decode
+from gateway.core.delivery import Put
 from gateway.core.errors import BadRequest
-from gateway.flows import receipts
+from gateway.core.exchange import logged_exchange
+from gateway.flows import distil, receipts
 from gateway.lab.scripted_upstream import ScriptedUpstream
 from tests.web.house import House, house
 
@@ -87,6 +91,19 @@ async def test_what_stands_beside_the_texts_of_many_memories_keeps_nobody_waitin
             lines = b"\n".join(orjson.dumps({**row, "id": f"mem_{n}"}) for n in range(150))
             answer = await client.post("/v1/memories/import", content=lines)
     assert answer.status_code in (200, 201), answer.text
+
+
+async def test_a_long_exchange_is_distilled_while_others_are_answered(gateway: House) -> None:
+    text = "".join(f"I like tea number {n}. " for n in range(500)) + "http://a?b= " * 1500
+    said = [{"role": "user", "content": f"{n}: {text}"} for n in range(100)]
+    exchange = logged_exchange(said, at=gateway.now, session=None, timezone=None)
+    assert exchange is not None
+    services, owner = gateway.services, await gateway.owner()
+    plan_of = partial(distil.plan_for, services, gateway.settings, RulesExtractor(), owner)
+    async with nobody_waits():
+        plan = await plan_of([exchange], distil.Vectors(), now=gateway.now)
+    facts = [put for put in plan.writes if isinstance(put, Put) and put.memory.kind == "fact"]
+    assert facts
 
 
 def test_a_body_of_many_empty_gzip_members_is_read_in_time_that_grows_with_its_length() -> None:

@@ -9,8 +9,9 @@ what a language model finds, and the start says that it is the fallback (`wiring
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from gateway.adapters.extract_rules import tongues
 from gateway.adapters.extract_rules.clauses import bare, clauses, greets
@@ -18,6 +19,8 @@ from gateway.adapters.extract_rules.forms import INTRODUCTION, facts_of
 from gateway.adapters.extract_rules.readings import Known, name
 from gateway.core.suspicion import is_pasted
 from gateway.ports import ExtractionBatch
+
+OFF_THE_LOOP_CHARS: Final = 4000
 
 
 class RulesExtractor:
@@ -28,19 +31,26 @@ class RulesExtractor:
         return "rules"
 
     async def extract(self, batch: ExtractionBatch) -> list[Mapping[str, Any]]:
-        """Every plain statement of the user's turns, in order."""
-        known = [(k.n, k.memory.text, k.memory.key) for k in batch.known]
-        facts: list[Mapping[str, Any]] = []
-        for turn in batch.turns:
-            if turn.role == "user":
-                facts += [{**fact, "turn": turn.n} for fact in facts_in(turn.text, known)]
-        return facts
+        """Every plain statement of the user's turns, in order. Long ones are read in a thread: of
+        the longest exchange there is that is seconds, in which nobody would be answered."""
+        if sum(len(turn.text) for turn in batch.turns) > OFF_THE_LOOP_CHARS:
+            return await asyncio.to_thread(_read, batch)
+        return _read(batch)
 
     async def ping(self) -> None:
         """There is nothing to reach."""
 
     async def close(self) -> None:
         """There is nothing to close."""
+
+
+def _read(batch: ExtractionBatch) -> list[Mapping[str, Any]]:
+    known = [(k.n, k.memory.text, k.memory.key) for k in batch.known]
+    facts: list[Mapping[str, Any]] = []
+    for turn in batch.turns:
+        if turn.role == "user":
+            facts += [{**fact, "turn": turn.n} for fact in facts_in(turn.text, known)]
+    return facts
 
 
 def facts_in(text: str, known: Known = ()) -> list[dict[str, Any]]:
