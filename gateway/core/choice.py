@@ -145,6 +145,8 @@ class _Chosen:
     # --- what the block holds ------------------------------------------------------------
 
     def keep(self, ref: Ref, memory: Memory) -> None:
+        if not ref.fits(memory):  # corrected since: what it says now is looked at anew
+            ref = passage(memory, self._stems)
         item = _rendered(ref, as_injected(memory, ref), _group(memory))
         if not self._fits(item.cost, item.group):
             self.left_out[memory.id] = "budget"

@@ -33,20 +33,28 @@ READ_CHARS = 50_000
 """How much of a text is read for a passage; a megabyte would take 20 ms."""
 
 _BOUNDARY = re.compile(r"[.!?]\s+|\n+|[。！？]")
-_REF = re.compile(r"(?s)(?P<id>.+)@(?P<start>\d{1,9})-(?P<end>\d{1,9})")
+_REF = re.compile(r"(?s)(?P<id>.+)@(?P<start>\d{1,9})-(?P<end>\d{1,9})(?:/(?P<of>\d{1,9}))?")
 
 
 class Ref(NamedTuple):
-    """A memory in a conversation's block: its id and, where cut, which characters of its text."""
+    """A memory in a conversation's block: its id and, where cut, which characters of its text,
+    and how long that was: in another text the place says nothing."""
 
     id: str
     start: int | None = None
     end: int | None = None
+    of: int | None = None
+
+    def fits(self, memory: Memory) -> bool:
+        """Whether the memory still has the text that this was cut from, as far as its length
+        tells."""
+        return self.of is None or self.of == len(memory.text)
 
     def __str__(self) -> str:
         if self.start is None and ("@" not in self.id or _REF.fullmatch(self.id) is None):
             return self.id
-        return f"{self.id}@{self.start or 0}-{self.end or 0}"
+        of = "" if self.of is None else f"/{self.of}"
+        return f"{self.id}@{self.start or 0}-{self.end or 0}{of}"
 
 
 def read_ref(text: str) -> Ref:
@@ -55,7 +63,8 @@ def read_ref(text: str) -> Ref:
     if match is None:
         return Ref(text)
     start, end = int(match["start"]), int(match["end"])
-    return Ref(match["id"], start, end) if end > start else Ref(match["id"])
+    of = int(match["of"]) if match["of"] else None
+    return Ref(match["id"], start, end, of) if end > start else Ref(match["id"])
 
 
 def cut_of(memory: Memory, *, brief: bool = False) -> Cut:
@@ -74,7 +83,8 @@ def passage(memory: Memory, stems: Sequence[str], *, brief: bool = False) -> Ref
         return Ref(memory.id)
     text = memory.text[:READ_CHARS]
     start, end = _densest(text, stems, cut.passage) if stems else (0, 0)
-    return Ref(memory.id, *_whole_sentences(text, start, end, cut.passage))
+    place = _whole_sentences(text, start, end, cut.passage)
+    return Ref(memory.id, *place, of=len(memory.text))
 
 
 def as_injected(memory: Memory, ref: Ref) -> Memory:

@@ -183,6 +183,18 @@ def test_a_passage_stays_the_same_when_another_question_is_asked() -> None:
     assert second.memories == first.memories
 
 
+@pytest.mark.parametrize(
+    "now", ["The dentist moved.", "Sunday was warm. " * 60 + "The dentist moved."]
+)
+def test_a_passage_of_what_was_corrected_since_is_taken_from_what_it_says_now(now: str) -> None:
+    text = "Monday was wet. " * 20 + "The dentist called. " + "Friday was dry. " * 20
+    memory = turn("long", text)
+    first = choose(Offer("dentist?", ranked=ranked(memory)), AMPLE)
+    corrected = replace(memory, text=now)
+    second = choose(Offer("dentist?", sticky=held(first, [corrected])), AMPLE)
+    assert "The dentist moved." in second.memories[0].text
+
+
 def test_a_block_that_is_full_is_made_anew_with_room_to_grow() -> None:
     memories = said(60)
     budget = Budget(tokens=400, memories=100, standing=20)

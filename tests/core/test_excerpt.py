@@ -107,9 +107,10 @@ def test_the_same_ref_gives_the_same_words_whatever_is_asked() -> None:
 def test_a_ref_survives_being_written_down(id: str) -> None:
     assert read_ref(str(Ref(id))).id == id
     assert read_ref(str(Ref(id, 3, 7))) == Ref(id, 3, 7)
+    assert read_ref(str(Ref(id, 3, 7, 100))) == Ref(id, 3, 7, 100)
 
 
-@pytest.mark.parametrize("id", ["a@1-2", "@", "a@b", "1-2", "a@1-2@3-4"])
+@pytest.mark.parametrize("id", ["a@1-2", "@", "a@b", "1-2", "a@1-2@3-4", "a@1-2/3"])
 def test_an_id_that_looks_like_a_place_stays_an_id(id: str) -> None:
     assert read_ref(str(Ref(id))) == Ref(id)
 
