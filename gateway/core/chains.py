@@ -180,12 +180,14 @@ class Chains(Book):
     def again(self, held: Memory, fact: Fact, since: tuple[str, ...]) -> Memory:
         """The same as a memory of its own, from when it was told again."""
         again_at = min(self.told[turn] for turn in since)
+        over = held.valid_to is not None and held.valid_to <= again_at
         return replace(
             held,
             id=self.next_id(fact),
             created_at=again_at,
             updated_at=self.now,
-            valid_from=again_at,
+            # What was over when it was told again held when it did, not from then on.
+            valid_from=held.valid_from if over else again_at,
             covers=since,
             history=(),
         )

@@ -203,6 +203,25 @@ def test_a_supersede_into_what_is_known_already_ends_the_old_and_makes_nothing()
     assert len(there) == 2
 
 
+def test_what_was_over_and_is_told_again_after_it_was_taken_back_held_when_it_did() -> None:
+    years = Span(NOW - 900 * DAY_S, NOW - 800 * DAY_S)
+    first, last = said(1, at=NOW - 60 * DAY_S), said(2, at=NOW)
+    rome = learned("User lived in Rome", first, span=years, ended=True)
+    rome = replace(rome, covers=(*rome.covers, turn_memory_id(last.id, 0)))
+    no = said(3, at=NOW - 30 * DAY_S)
+    there = applied(
+        planned(
+            [fact("", no, action="retract", target=rome)],
+            [rome],
+            no,
+            told={turn_memory_id(last.id, 0): NOW},
+        ),
+        [rome],
+    )
+    (again,) = (m for m in there.values() if m.status == "active")
+    assert (again.valid_from, again.valid_to) == (years.start, years.end)
+
+
 def holders(there: Mapping[str, Memory]) -> list[str]:
     return [m.text for m in there.values() if m.status == "active" and m.key == "home"]
 
