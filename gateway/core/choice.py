@@ -79,6 +79,7 @@ class Offer:
     `sticky` stands in the conversation's block; `standing`, `just_said` and `ranked` are new,
     best first. `relevant`: whether the ranked ones are about the question at all. `present`
     are the texts that the request still contains, `session` the conversation that it is of.
+    Days are shown in `timezone`.
     """
 
     question: str
@@ -89,6 +90,7 @@ class Offer:
     relevant: bool = True
     present: Sequence[str] = ()
     session: str | None = None
+    timezone: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +149,7 @@ class _Chosen:
     def keep(self, ref: Ref, memory: Memory) -> None:
         if not ref.fits(memory):  # corrected since: what it says now is looked at anew
             ref = passage(memory, self._stems)
-        item = _rendered(ref, as_injected(memory, ref), _group(memory))
+        item = self._rendered(ref, as_injected(memory, ref), _group(memory))
         if not self._fits(item.cost, item.group):
             self.left_out[memory.id] = "budget"
             return
@@ -262,15 +264,20 @@ class _Chosen:
         brief = len(self._new) >= (1 if self._budget.at_tail else IN_FULL)
         ref = passage(memory, self._stems, brief=brief)
         if ref.start is not None:
-            return _rendered(ref, as_injected(memory, ref), group)
-        if not often:
-            return _rendered(ref, memory, group)
+            return self._rendered(ref, as_injected(memory, ref), group)
+        dayless = memory.type in STANDING_TYPES and memory.valid_to is None
+        if not often or not (dayless or self._offer.timezone is None):
+            return self._rendered(ref, memory, group)
         noted: tuple[str, int] | None = getattr(memory, "note", None)
         if noted is None:
             text = line(memory)
             noted = text, line_tokens(text)
             note_on(memory, noted)
         return _Item(ref, memory, *noted, group)
+
+    def _rendered(self, ref: Ref, shown: Memory, group: int) -> _Item:
+        text = line(shown, self._offer.timezone)
+        return _Item(ref, shown, text, line_tokens(text), group)
 
     def _allowed(self, group: int) -> float:
         """The tokens that the memories of a group may take together with all others."""
@@ -309,11 +316,6 @@ class _Chosen:
             tokens=self._tokens + self._budget.overhead if items else 0,
             left_out=self.left_out,
         )
-
-
-def _rendered(ref: Ref, shown: Memory, group: int) -> _Item:
-    text = line(shown)
-    return _Item(ref, shown, text, line_tokens(text), group)
 
 
 def _match(scored: Scored) -> float:

@@ -239,6 +239,7 @@ class Asking:
                 relevant=relevance(self._text, found, ranked, scale=scale) >= memory.floor,
                 present=question.present,
                 session=session,
+                timezone=question.timezone,
             ),
             self._budget(),
         )
@@ -259,7 +260,9 @@ class Asking:
 
     def _same_again(self, held: Sequence[tuple[Ref, Memory]]) -> Recalled:
         """The block as it is: nothing new is looked for."""
-        choice = choose(Offer(self._text, sticky=held), self._budget())
+        choice = choose(
+            Offer(self._text, sticky=held, timezone=self._question.timezone), self._budget()
+        )
         self.parts.took("total", self.parts.began)
         failed = self.parts.missing
         return Recalled(

@@ -218,7 +218,8 @@ async def explained(services: Services, owner: Owner, receipt: Mapping[str, Any]
     known = {**{id: m for id, m in waiting.items() if id in wanted}, **known}
     then = {id: _as_it_was(memory, at) for id, memory in known.items()}
     shown = [as_injected(then[ref.id], ref) for ref in refs if ref.id in then]
-    block = str(blocks(shown, receipt.get("placement", "system"), receipt.get("template")))
+    placement, zone = receipt.get("placement", "system"), receipt.get("timezone")
+    block = str(blocks(shown, placement, receipt.get("template"), timezone=zone))
     told["block"] = block
     told["block_exact"] = _print(block) == receipt.get("block_print")
     told["considered"] = [

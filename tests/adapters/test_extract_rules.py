@@ -87,7 +87,7 @@ def stated(text: str) -> list[tuple[str, str | None, str | None]]:
                                                 "nurse at St. Mary's hospital")),
         ("We live in Bonn", ("User lives in Bonn", "home", "Bonn")),
         ("I've been living in Madrid since 2019", ("User lives in Madrid", "home", "Madrid")),
-        ("I'm moving to Oslo next month", ("User is moving to Oslo", None, None)),
+        ("I'm moving to Oslo next month", ("User is moving to Oslo next month", None, None)),
         ("I'm from Brazil", ("User is from Brazil", "origin", "Brazil")),
         ("I speak Spanish and Dutch", ("User speaks Spanish and Dutch", None, None)),
         ("I'm learning Japanese", ("User is learning Japanese", None, None)),

@@ -165,6 +165,25 @@ def test_a_preference_that_ends_says_until_when_but_not_by_what_it_was_replaced(
     assert line(replaced) == "- [preference] Answers in verse."
 
 
+@pytest.mark.parametrize(
+    ("zone", "midnight"),
+    [
+        ("Europe/Berlin", "2026-05-21T00:00:00+02:00"),
+        ("Asia/Tokyo", "2026-05-21T00:00:00+09:00"),
+        ("Asia/Kolkata", "2026-05-21T00:00:00+05:30"),
+        ("America/New_York", "2026-05-21T00:00:00-04:00"),
+    ],
+)
+def test_a_day_is_shown_where_the_user_is(zone: str, midnight: str) -> None:
+    began = parse_rfc3339(midnight)
+    event = replace(fact("Renewed the passport"), valid_from=began)
+    assert line(event, zone) == "- [2026-05-21] Renewed the passport"
+    evening = replace(turn("I renewed it today"), valid_from=began + 23.9 * 3600)
+    assert line(evening, zone) == "- [2026-05-21] “I renewed it today”"
+    in_utc = "2026-05-21" if zone.startswith("America") else "2026-05-20"
+    assert line(event) == f"- [{in_utc}] Renewed the passport"
+
+
 def test_a_long_text_is_cut_at_a_word() -> None:
     shown = line(fact("word " * 1000))
 

@@ -492,6 +492,17 @@ async def test_one_that_is_late_is_left_out() -> None:
     assert (recalled.status, recalled.stage) == ("partial", "full")
 
 
+async def test_days_are_shown_in_the_requests_timezone_and_each_request_has_its_own() -> None:
+    midnight = NOW // DAY_S * DAY_S - 9 * 3600  # in Tokyo
+    trip = fact("trip", "Went to Nara", valid_from=midnight)
+    house = await House().knows(replace(trip, pinned=True), fact("walk", "Walked the dog"))
+    shown = [
+        (await house.recalls("When was I in Nara?", timezone=zone)).lines[0][:14]
+        for zone in ("Asia/Tokyo", None, "Asia/Tokyo")
+    ]
+    assert shown[0] == shown[2] > shown[1]
+
+
 # --- what is no longer so ----------------------------------------------------------------------
 
 

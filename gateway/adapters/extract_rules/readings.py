@@ -197,7 +197,7 @@ def moving(m: Match, _: Known) -> Found:
     place = PLACE_ENDS.sub("", m["value"]).strip(" ,")
     when = re.search(r"\b(?:next|this|in|on|tomorrow)\b.*$", m["value"], re.IGNORECASE)
     if place[:1].isupper():
-        text = f"User is moving to {place}"
+        text = f"User is moving to {place}{' ' + when[0] if when else ''}"  # the guards date it
         yield fact("profile", text, event_start=when[0] if when else None, importance=0.6)
 
 
