@@ -22,7 +22,6 @@ from gateway.cli.garbage import (
     SINCE_S,
     collected_by_the_loop,
     due,
-    next_pause,
 )
 
 
@@ -102,28 +101,19 @@ async def test_afterwards_python_collects_by_itself_again() -> None:
     assert gc.get_freeze_count() == 0
 
 
-def test_what_lived_on_is_looked_through_more_often_the_longer_a_look_takes() -> None:
-    assert next_pause(8.0, 8 * LOOK_S) == 1.0
-    assert next_pause(1.0, LOOK_S) == 1.0
-    assert next_pause(1.0, 0.0) == 2.0
-
-
-def test_it_is_looked_through_within_ten_seconds_and_never_more_often_than_what_is_new() -> None:
-    assert next_pause(SINCE_S, 0.0) == SINCE_S
-    assert next_pause(EVERY_S, 100 * LOOK_S) == EVERY_S
-
-
 @pytest.mark.parametrize(
-    ("since_s", "everything_s", "busy", "generation"),
+    ("lived_on_s", "since_s", "everything_s", "busy", "generation"),
     [
-        (1.9, ALL_S - 1, False, 0),
-        (2.0, ALL_S - 1, False, 1),
-        (2.0, ALL_S, True, 1),
-        (1.9, ALL_S, False, 2),
-        (EVERY_S, ALL_AT_LAST_S, True, 2),
+        (0.0, SINCE_S - 1, ALL_S - 1, False, 0),
+        (0.0, SINCE_S, ALL_S - 1, False, 1),
+        (0.9 * LOOK_S, EVERY_S, ALL_S - 1, True, 0),
+        (LOOK_S, EVERY_S, ALL_S - 1, True, 1),
+        (LOOK_S, EVERY_S, ALL_S, True, 1),
+        (0.0, EVERY_S, ALL_S, False, 2),
+        (0.0, EVERY_S, ALL_AT_LAST_S, True, 2),
     ],
 )
-def test_what_is_older_is_looked_through_seldom_and_where_nobody_waits(
-    since_s: float, everything_s: float, busy: bool, generation: int
+def test_what_lived_on_is_looked_through_before_that_takes_long_and_everything_seldom(
+    lived_on_s: float, since_s: float, everything_s: float, busy: bool, generation: int
 ) -> None:
-    assert due(since_s, everything_s, pause_s=2.0, busy=busy) == generation
+    assert due(lived_on_s, since_s, everything_s, busy=busy) == generation

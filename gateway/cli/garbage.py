@@ -12,7 +12,8 @@ loop's own thread does it.
 
 And it goes by how many more objects were made than freed. Where caches are full that is none: new
 memories come, others go, and when their turn came the new ones were half a million, for 70 ms. So
-they are looked through by the clock, and what lived on more or less often, by how long it takes.
+they are looked through by the clock, and what lived on before that would take longer than a few
+milliseconds: it takes no longer than it took to look through the same objects when they were new.
 """
 
 from __future__ import annotations
@@ -28,11 +29,10 @@ from gateway.flows.tasks import beside
 
 EVERY_S: Final = 0.1
 """How often what was made since the last time is looked through: 2 ms at 150 chats a second."""
-SINCE_S: Final = 10.0
-"""How often, at most, all that was made since the last such look is: failures leave circles that
-hold bodies, and live on until then."""
 LOOK_S: Final = 0.005
-"""What such a look may take: ten seconds of full load were a look of 80 ms, and everybody waits."""
+"""What a look at all that was made since the last such look may take, for everybody waits."""
+SINCE_S: Final = 10.0
+"""How often there is one at least: failures leave circles that hold bodies until then."""
 ALL_S, ALL_AT_LAST_S = 600.0, 3600.0
 """How often everything is, in a moment in which no answer is open, and where there is no such
 moment: 50 to 300 ms."""
@@ -56,30 +56,24 @@ def collected_by_the_loop(busy: Callable[[], bool]) -> Iterator[None]:
 async def _collect(busy: Callable[[], bool]) -> None:
     loop = asyncio.get_running_loop()
     since = everything = loop.time()
-    pause = EVERY_S
+    lived_on = 0.0
     while True:
         await asyncio.sleep(EVERY_S)
         now, began = loop.time(), thread_time()
-        generation = due(now - since, now - everything, pause_s=pause, busy=busy())
+        generation = due(lived_on, now - since, now - everything, busy=busy())
         gc.collect(generation)
-        if generation == 1:
-            pause = next_pause(pause, thread_time() - began)
-        if generation > 0:
-            since = now
+        if generation == 0:
+            lived_on += thread_time() - began
+            continue
+        lived_on, since = 0.0, now
         if generation == 2:
             everything = now
 
 
-def due(since_s: float, everything_s: float, *, pause_s: float, busy: bool) -> int:
-    """The oldest generation to look through, so long after the last looks at the middle one and at
+def due(lived_on_s: float, since_s: float, everything_s: float, *, busy: bool) -> int:
+    """The oldest generation to look through. `lived_on_s`: what looking through the new took since
+    the last look at what lived on; the others are the times since that, and since the last look at
     everything."""
     if everything_s >= (ALL_AT_LAST_S if busy else ALL_S):
         return 2
-    return 1 if since_s >= pause_s else 0
-
-
-def next_pause(pause_s: float, took_s: float) -> float:
-    """How long what lives on is left alone after a look at it: what there is to look through grows
-    with the time between."""
-    aimed = pause_s * LOOK_S / max(took_s, LOOK_S / 2)
-    return min(max(EVERY_S, aimed), SINCE_S)
+    return 1 if lived_on_s >= LOOK_S or since_s >= SINCE_S else 0
