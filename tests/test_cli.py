@@ -305,8 +305,9 @@ def test_ctrl_c_ends_it_as_well(gateway: GatewayProcess) -> None:
     assert "Traceback" not in gateway.log.read_text()
 
 
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGHUP])
 def test_an_open_stream_is_finished_before_the_end(
-    gateway: GatewayProcess, upstream: ScriptedUpstream
+    gateway: GatewayProcess, upstream: ScriptedUpstream, end: signal.Signals
 ) -> None:
     gate = Gate()
     first, last = b'data: {"choices": []}\n\n', b"data: [DONE]\n\n"
@@ -315,11 +316,22 @@ def test_an_open_stream_is_finished_before_the_end(
     with loopback.stream("POST", f"{gateway.base_url}/chat/completions", json=body) as answer:
         parts = answer.iter_raw()
         assert next(parts) == first
-        os.kill(gateway.pid, signal.SIGTERM)
+        os.kill(gateway.pid, end)
         until(lambda: loopback.get(f"{gateway.url}/readyz").status_code == 503)
         gate.open()
         assert b"".join(parts) == last
     assert gateway.stop() == 0
+
+
+async def test_who_was_started_to_outlive_its_terminal_does(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path)
+    app = GatewayApp(settings)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as `nohup` does
+    try:
+        with serving._signals(serving._Server(serving._uvicorn(app, settings), app)):
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_start_and_an_end_are_told_in_lines_of_one_form_and_each_thing_once(

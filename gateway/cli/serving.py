@@ -1,8 +1,8 @@
 """Running the gateway: one process, several on one port, or a worker; and ending them well.
 
 Everything is opened before the first connection is accepted, so that what stops a start is
-said in one line. SIGTERM and Ctrl-C: accept no more, let open streams finish within
-`server.grace_s`, hand over what was said, close every part.
+said in one line. SIGTERM, Ctrl-C and a terminal that closes (SIGHUP): accept no more, let open
+streams finish within `server.grace_s`, hand over what was said, close every part.
 """
 
 from __future__ import annotations
@@ -88,6 +88,13 @@ def worker(asked: argparse.Namespace) -> int:
         return _run(_work(settings, None))
     with _listen(settings, asked.port) as listener:
         return _run(_work(settings, listener))
+
+
+def _ends() -> list[signal.Signals]:
+    """What this process is told to end by. A hang-up is among them: whoever closed the terminal of
+    `make run` cut every answer off, and lost what was just said. Under `nohup` it stays ignored."""
+    nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return [signal.SIGTERM, signal.SIGINT, *([] if nohup else [signal.SIGHUP])]
 
 
 def _run(main: Any) -> int:
@@ -193,12 +200,12 @@ def _signals(server: _Server) -> Iterator[None]:
     """SIGTERM and Ctrl-C while uvicorn does not listen to them: before it serves, they end
     the start; after it, the end that has begun goes on (uvicorn raises them once more). In the
     milliseconds between "serving" and uvicorn's own handlers they end it well: one in five that
-    was told so on that word had exited with 1."""
+    was told so on that word had exited with 1. A hang-up is never listened to by uvicorn."""
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
 
     def told(number: int, frame: FrameType | None) -> None:
-        if not server.started:
+        if not server.started or number == signal.SIGHUP:
             server.handle_exit(number, frame)
             loop.call_soon_threadsafe(end_the_start)
 
@@ -206,7 +213,7 @@ def _signals(server: _Server) -> Iterator[None]:
         if not server.serves and task is not None:
             task.cancel()
 
-    before = {number: signal.signal(number, told) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, told) for number in _ends()}
     try:
         yield
     except asyncio.CancelledError:
@@ -272,7 +279,7 @@ def _supervise(settings: Settings, listener: socket.socket, asked: argparse.Name
     """Keep N processes accepting from one socket; one that dies is replaced, one that cannot
     start ends them all with its exit code."""
     ending = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _ends():
         signal.signal(number, lambda *_: ending.set())
     listener.listen(BACKLOG)
     code = 0
@@ -350,7 +357,7 @@ async def _work(settings: Settings, listener: socket.socket | None) -> int:
 
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _ends():
         loop.add_signal_handler(number, told.set)
     deployment = await open_deployment(settings, worker=True)
     async with _watched(deployment, listener):
