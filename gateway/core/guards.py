@@ -26,7 +26,7 @@ from gateway.core.extraction import (
     whole_number,
 )
 from gateway.core.memory import TYPES, Memory, Type
-from gateway.core.redaction import MARK, redact
+from gateway.core.redaction import MARK, redact, redact_named
 from gateway.core.suspicion import is_pasted, standing_order, suspicion, visible
 from gateway.core.timeline import Span, anchored, resolve
 from gateway.core.wording import folded, overlap, stands_in
@@ -130,7 +130,7 @@ def _believed(
     text = _text(raw, action)
     _no_example(text, turn, house)
     key, value = _key_and_value(raw)
-    _nothing_secret((text, value or ""), house)
+    _nothing_secret(text, key, value, house)
     span, ended, text = _when(raw, type_, text, turn, batch.timezone)
     if turn.role == "assistant" and "assistant" not in text.casefold():
         text = f"The assistant said: {text}"
@@ -229,9 +229,10 @@ def _no_example(text: str, turn: ExtractionTurn, house: House) -> None:
             raise _Refused("from_the_prompt")
 
 
-def _nothing_secret(parts: Sequence[str], house: House) -> None:
+def _nothing_secret(text: str, key: str | None, value: str | None, house: House) -> None:
     """A number told in two halves passes the door in two turns; a model puts it together."""
-    if any(redact(part, house.redact) != part for part in parts):
+    hidden = house.redact
+    if redact(text, hidden) != text or (value and redact_named(key, value, hidden) != value):
         raise _Refused("redacted")
 
 

@@ -40,6 +40,17 @@ def redact(text: str, kinds: Collection[str]) -> str:
     return text
 
 
+def redact_named(name: str | None, value: str, kinds: Collection[str]) -> str:
+    """A value as it may be kept that stands beside a name of its own: of "hunter2" alone nobody
+    could tell that it is one, of "wifi_password: hunter2" anyone can."""
+    clean = redact(value, kinds)
+    if not name:
+        return clean
+    before = f"{name.replace('_', ' ')}: "
+    whole = redact(before + clean, kinds)
+    return whole.removeprefix(before) if whole.startswith(before) else clean
+
+
 def redact_exchange(exchange: Exchange, kinds: Collection[str]) -> Exchange:
     """The exchange as it may be kept; the same object where there was nothing to remove."""
     turns = tuple(
@@ -55,6 +66,29 @@ def _mark(what: str) -> str:
 
 # --- numbers with a check digit --------------------------------------------------------------
 
+# What a phone or a web page writes for a space, a hyphen or a digit: a number that is copied from
+# one has no-break spaces between its groups, Japanese keyboards write wide digits, Persian cards
+# are told in Persian ones. One sign for one: what is found is at the same place in the text.
+_ALIKE = str.maketrans(
+    {
+        **dict.fromkeys("\u00a0\u1680\u202f\u205f\u3000\u200b\u2060\ufeff", " "),
+        **dict.fromkeys(map(chr, range(0x2000, 0x200B)), " "),
+        **dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212\uff0d", "-"),
+        **{chr(wide): chr(wide - 0xFEE0) for wide in range(0xFF10, 0xFF5B)},
+        **{chr(ord(zero) + n): str(n) for zero in "\u0660\u06f0\u0966\u09e6" for n in range(10)},
+    }
+)
+_DIGIT = re.compile(r"\d")
+# Behind four digits; its dot comes first, so that a text without any is passed over quickly.
+_DOTTED = re.compile(r"\.(?<=\d{4}\.)(?<![\d.]\d{4}\.)\d{4}\.\d{4}\.\d{4}(?!\.?\d)")
+
+
+def _plain(text: str) -> str:
+    """The text with such signs as the ones that patterns know."""
+    plain = text if text.isascii() else text.translate(_ALIKE)
+    return _DOTTED.sub(lambda m: m[0].replace(".", " "), plain) if "." in plain else plain
+
+
 # A card may be followed by its expiry ("… 1111 12/27") and preceded by a count: every
 # beginning of a run of digits is tried, and every end within it.
 _CARD = re.compile(r"(?<![\d.])[2-6](?:[ -]?\d){12,18}(?!\d)")
@@ -68,9 +102,11 @@ _IBAN = re.compile(r"\b[A-Za-z]{2}\d{2}(?:[ -]?[A-Za-z0-9]){11,30}")
 
 
 def _digits(text: str) -> int:
-    """How many digits a text has, as far as that is quickly told: beyond ASCII more than enough.
-    Nearly no text has as many as a number has, and this look takes a tenth of the time."""
-    return len(text) - len(text.encode().translate(None, b"0123456789")) if text.isascii() else 99
+    """How many digits a text has. Nearly no text has as many as a number has, and this look takes
+    a tenth of the time."""
+    if text.isascii():
+        return len(text) - len(text.encode().translate(None, b"0123456789"))
+    return len(_DIGIT.findall(text))
 
 
 def _cards(text: str) -> str:
@@ -129,7 +165,8 @@ def _replaced(
     """Replace what `end_of` finds at the beginning of each candidate."""
     parts: list[str] = []
     at = kept = 0
-    while found := pattern.search(text, at):
+    plain = _plain(text)
+    while found := pattern.search(plain, at):
         end = end_of(found[0])
         if end is None:
             at = found.start() + 1
@@ -157,16 +194,23 @@ _TOKENS = re.compile(
       | pypi- [A-Za-z0-9_\-]{40,}          | gsk_ [A-Za-z0-9]{20,}
       | SG\. [A-Za-z0-9_\-]{16,} \. [A-Za-z0-9_\-]{16,}
       | mgl?_ [A-Za-z0-9_\-.]{16,}          | dop_v1_ [a-f0-9]{40,}
+      | xai- [A-Za-z0-9]{20,}              | GOCSPX- [A-Za-z0-9_\-]{20,}
       | eyJ [A-Za-z0-9_\-]{8,} \. [A-Za-z0-9_\-]{8,} \. [A-Za-z0-9_\-]*
     )""",
     re.VERBOSE,
 )
+_BOT = re.compile(r"(?<![A-Za-z0-9])\d{8,10}:AA[A-Za-z0-9_\-]{32,}")
 _USERINFO = re.compile(
     r"(?P<before>\b[a-z][a-z0-9+.\-]{1,20}://[^\s/:@]{0,100}:)[^\s/@]{1,200}(?=@)"
 )
-_BEARER = re.compile(r"(?P<before>\bBearer\s{1,3})[A-Za-z0-9_\-.=/+]{16,}", re.IGNORECASE)
+_BEARER = re.compile(
+    r"(?P<before>\b(?:Bearer|Authorization[\"']?:\s?[\"']?Basic)\s{1,3})[A-Za-z0-9_\-.=/+]{16,}",
+    re.IGNORECASE,
+)
+# Variables of an environment have a name before it: MISTRAL_API_KEY, aws_secret_access_key.
 _NAMED_KEY = re.compile(
-    r"(?P<before>\b(?:api|access|secret|private|auth|client)[ _\-]?(?:key|token|secret)s?\b"
+    r"(?P<before>(?<![^\W_])(?:api|access|account|secret|private|auth|client)[ _\-]?"
+    r"(?:key|token|secret)s?\b"
     r"[\"']?\s{0,3}(?:is|=|:|:=)\s{0,3}[\"']?)(?P<value>[A-Za-z0-9_\-./+=]{12,})",
     re.IGNORECASE,
 )
@@ -176,9 +220,11 @@ def _keys(text: str) -> str:
     mark = _mark("key")
     text = _PEM.sub(mark, text)
     text = _TOKENS.sub(mark, text)
+    if ":AA" in text:
+        text = _BOT.sub(mark, text)
     if "://" in text:
         text = _USERINFO.sub(lambda m: m["before"] + mark, text)
-    if _may_hold(text, ("bearer",)):
+    if _may_hold(text, ("bearer", "basic")):
         text = _BEARER.sub(lambda m: m["before"] + mark, text)
     if not _may_hold(text, ("key", "token", "secret")):
         return text
@@ -206,12 +252,15 @@ _PASSWORD_WORDS = (
     "security code",
 )
 _PASSWORD = re.compile(
-    r"""(?P<before> \b
-        (?: pass(?:word|phrase|code|wort) | pwd | passwd | kennwort | contraseña | contrasena
-          | senha | mot\ de\ passe | (?:pin|cvv|cvc|pin\ code|security\ code)
-        ) \b
+    r"""(?P<before>
+        (?: (?<![^\W_]) (?: pass(?:word|phrase|code|wort) | pwd | passwd )  # DB_PASSWORD
+          | (?<=_) pass
+          | \b (?: kennwort | contraseña | contrasena | senha | mot\ de\ passe
+              | pin | cvv | cvc | pin\ code | security\ code )
+        ) \b ["']?
         [^\S\n]{0,3} (?:\([^)\n]{0,40}\)\s)? (?:(?:for|to|of)\ [^\n.,;:=]{1,40}?\ )?
-        (?P<link> is\ now | is | are | was | ist | est | es | é | := | = | : ) [^\S\n]{0,3}
+        (?P<link> is\ now | is | are | was | ist | lautet | est | es | é | è | := | = | : )
+        [^\S\n]{0,3}
     )
     (?P<value> "[^"\n]{1,100}" | '[^'\n]{1,100}' | `[^`\n]{1,100}` | [^\s"'`]{2,100} )""",
     re.VERBOSE | re.IGNORECASE,
@@ -227,6 +276,12 @@ _NO_PASSWORD = frozenset({
     "very", "weak", "what", "wrong", "your",
 })
 # fmt: on
+# Words that no space stands beside; the password itself is in letters of a keyboard.
+_PASSWORD_ABROAD = re.compile(
+    r"(?P<before>(?:密码|密碼|口令|パスワード|暗証番号|비밀번호|암호|парол[ья])[^\S\n]?"
+    r"(?:是|为|為|は|는|은|이|[-—–=:：])[^\S\n]{0,3})(?P<value>[!-~]{4,100})",
+    re.IGNORECASE,
+)
 _CLAUSE_END = re.compile(r"\s*(?:$|[.,;!?)\]\n]|and\b|but\b|so\b|please\b|for\b)", re.IGNORECASE)
 
 
@@ -248,7 +303,8 @@ def _passwords(text: str) -> str:
             return m[0]
         return m["before"] + _mark("password") + ("" if quoted else value[len(bare) :])
 
-    return _PASSWORD.sub(checked, text)
+    text = _PASSWORD.sub(checked, text)
+    return text if text.isascii() else _PASSWORD_ABROAD.sub(checked, text)
 
 
 # --- by setting ----------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from gateway.core.memory import (
     Type,
     Via,
 )
-from gateway.core.redaction import redact
+from gateway.core.redaction import redact, redact_named
 from gateway.core.tombstone import history_with, tombstone
 from gateway.core.wording import stands_in
 from gateway.flows import receipts
@@ -148,7 +148,7 @@ def _from_draft(id: str, draft: Draft, settings: AppSettings, *, via: Via, at: I
         type=draft.type,
         text=redact(draft.text, hidden),
         key=draft.key,
-        value=None if draft.value is None else redact(draft.value, hidden),
+        value=None if draft.value is None else redact_named(draft.key, draft.value, hidden),
         importance=draft.importance,
         pinned=draft.pinned,
         created_at=created_at,
@@ -204,8 +204,11 @@ def _corrected(
     memory: Memory, changes: Mapping[str, Any], settings: AppSettings, *, via: Via, now: Instant
 ) -> Memory:
     hidden = settings.privacy.redact
+    beside = {"value": changes.get("key", memory.key)}
     clean = {
-        name: cleaned(value, hidden) if name in ("text", "value", "metadata") else value
+        name: cleaned(value, hidden, beside.get(name))
+        if name in ("text", "value", "metadata")
+        else value
         for name, value in changes.items()
     }
     if memory.kind == "turn" and (fact_only := {"type", "key", "value"} & clean.keys()):

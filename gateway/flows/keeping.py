@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from gateway.config import AppSettings, seconds_of
 from gateway.core.errors import Unprocessable
 from gateway.core.memory import Instant, Memory, Type
-from gateway.core.redaction import redact
+from gateway.core.redaction import redact, redact_named
 from gateway.flows.handover import OFF_THE_LOOP_CHARS
 
 T = TypeVar("T")
@@ -59,14 +59,17 @@ def end_as(
     return end_of(type_, memory.pinned, settings, now) if usual else end
 
 
-def cleaned(value: Any, hidden: Collection[str]) -> Any:
-    """Metadata without what must never be stored."""
+def cleaned(value: Any, hidden: Collection[str], name: str | None = None) -> Any:
+    """Metadata without what must never be stored; `name` is that of the field it stands in."""
     if isinstance(value, str):
-        return redact(value, hidden)
+        return redact_named(name, value, hidden)
     if isinstance(value, Mapping):
-        return {name: cleaned(part, hidden) for name, part in value.items()}
+        return {redact(n, hidden): cleaned(part, hidden, n) for n, part in value.items()}
     if isinstance(value, list):
-        return [cleaned(part, hidden) for part in value]
+        return [cleaned(part, hidden, name) for part in value]
+    if isinstance(value, int) and not isinstance(value, bool):
+        shown = str(value)  # a card's number is one without quotation marks, too
+        return value if (clean := redact(shown, hidden)) == shown else clean
     return value
 
 
@@ -76,14 +79,14 @@ def without(memory: Memory, hidden: Collection[str]) -> Memory:
     return replace(
         memory,
         text=redact(memory.text, hidden),
-        value=None if memory.value is None else redact(memory.value, hidden),
+        value=None if memory.value is None else redact_named(memory.key, memory.value, hidden),
         metadata=cleaned(memory.metadata, hidden),
         source=replace(memory.source, quote=None if quote is None else redact(quote, hidden)),
         history=tuple(
             replace(
                 v,
                 text=redact(v.text, hidden),
-                value=None if v.value is None else redact(v.value, hidden),
+                value=None if v.value is None else redact_named(v.key, v.value, hidden),
             )
             for v in memory.history
         ),

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from gateway.core.exchange import Exchange, Turn
-from gateway.core.redaction import MARK, redact, redact_exchange
+from gateway.core.redaction import MARK, redact, redact_exchange, redact_named
 
 DEFAULT = ("card", "iban", "key", "password")
 ALL = (*DEFAULT, "government_id", "email", "phone")
@@ -43,6 +43,26 @@ ALL = (*DEFAULT, "government_id", "email", "phone")
         ("password: abc and more", "password", "password: {} and more"),
         ("das Passwort ist geheim!", "password", "das Passwort ist {}!"),
         ("my pin is 1234", "password", "my pin is {}"),
+        ("my card: 4111\u00a01111\u00a01111\u00a01111.", "card", "my card: {}."),
+        ("4111\u202f1111\u202f1111\u202f1111", "card", "{}"),
+        ("4111\u20131111\u20131111\u20131111", "card", "{}"),
+        ("4111.1111.1111.1111.", "card", "{}."),
+        ("カードは４１１１１１１１１１１１１１１１です", "card", "カードは{}です"),
+        ("کارت ۴۱۱۱ ۱۱۱۱ ۱۱۱۱ ۱۱۱۱", "card", "کارت {}"),
+        ("DE89\u00a03704\u00a00044\u00a00532\u00a00130\u00a000", "iban", "{}"),
+        ("ＤＥ８９３７０４００４４０５３２０１３０００", "iban", "{}"),
+        ("MISTRAL_API_KEY=abcd1234efgh5678", "key", "MISTRAL_API_KEY={}"),
+        ("aws_secret_access_key = wJalrXUtnFEMI/K7MDENG", "key", "aws_secret_access_key = {}"),
+        ("Authorization: Basic dXNlcjpwYXNzd29yZA==", "key", "Authorization: Basic {}"),
+        ("123456789:AAEabcdefghijklmnopqrstuvwxyz_12345", "key", "{}"),
+        ('{"password": "S3cr3t!"}', "password", '{"password": {}}'),
+        ("DB_PASSWORD=S3cr3tPass\nPORT=1", "password", "DB_PASSWORD={}\nPORT=1"),
+        ("SMTP_PASS: hunter2", "password", "SMTP_PASS: {}"),
+        ("Mein Passwort lautet Geheim123.", "password", "Mein Passwort lautet {}."),
+        ("la mia password è Gatto123", "password", "la mia password è {}"),
+        ("我的密码是abc12345,谢谢", "password", "我的密码是{},谢谢"),
+        ("パスワードはhunter2です", "password", "パスワードは{}です"),
+        ("мой пароль: qwerty12", "password", "мой пароль: {}"),
         ("SSN 536-90-4399", "government_id", "SSN {}"),
         ("nino AB 12 34 56 C", "government_id", "nino {}"),
         ("RSSMRA85T10A562S", "government_id", "{}"),
@@ -76,10 +96,24 @@ def test_a_secret_is_replaced_by_a_mark_that_names_it(text: str, kind: str, left
         "my pin is on the table",
         "on 2026-05-22 10:00 at 3.5 percent",
         "the skeleton of a risk-averse person",
+        "3.1415.9265.3589.7932",
+        "from 2010\u20132014",
+        "led_pin = 13",
+        'the "password" is required',
+        "密码是什么?",
+        "パスワードはGoogleに保存する",
     ],
 )
 def test_what_only_looks_like_one_stays(text: str) -> None:
     assert redact(text, ALL) == text
+
+
+def test_a_value_is_read_with_the_name_that_it_stands_beside() -> None:
+    assert redact_named("wifi_password", "hunter2", DEFAULT) == "[removed: password]"
+    assert redact_named("door_pin", "4821", DEFAULT) == "[removed: password]"
+    assert redact_named("card", "4111111111111111", DEFAULT) == "[removed: card number]"
+    assert redact_named("password_manager", "KeePass 2", DEFAULT) == "KeePass 2"
+    assert redact_named(None, "hunter2", DEFAULT) == "hunter2"
 
 
 def test_an_exchange_is_redacted_turn_by_turn() -> None:

@@ -226,6 +226,26 @@ async def test_secrets_are_taken_out_before_they_are_stored(gateway: House) -> N
         assert "4111" not in answer.text
 
 
+async def test_a_secret_that_its_name_gives_away_is_taken_out_too(gateway: House) -> None:
+    beside = {"card": 4111111111111111, "wifi": {"password": "hunter2"}, "floor": 4}
+    async with ana(gateway) as client:
+        memory = await made(
+            client, fact("The wifi is slow", key="wifi_password", value="hunter2", metadata=beside)
+        )
+        assert memory["value"] == "[removed: password]"
+        assert memory["metadata"] == {
+            "card": "[removed: card number]",
+            "wifi": {"password": "[removed: password]"},
+            "floor": 4,
+        }
+        answer = await client.patch(f"/v1/memories/{memory['id']}", json={"value": "hunter3"})
+        assert "hunter" not in answer.text
+        line = (await client.get("/v1/memories/export")).json()
+        again = {**line, "value": "hunter4", "metadata": beside}
+        await client.post("/v1/memories/import", content=json.dumps(again))
+        assert "hunter" not in (await client.get("/v1/memories/export")).text
+
+
 # --- once --------------------------------------------------------------------------------------
 
 
