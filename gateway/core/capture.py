@@ -113,7 +113,7 @@ def answer_marks(request: ChatRequest, answer: Answer, key: bytes = b"") -> tupl
     conversation. After the last message; and as the first of a window, where this request may
     be such a client's, or where the answer is known by itself (each mark costs shared state some
     100 bytes for a month)."""
-    words = " ".join(strip_blocks(answer.text or answer.refusal or "").split())
+    words = " ".join(_answered(answer).split())
     if not words or answer.tool_calls:
         return ()
     this = _hash(key, "assistant", words, "", "")
@@ -226,7 +226,11 @@ def exchange_of(
 
 def answered(answer: Answer) -> str:
     """The words of an answer that are kept: without thoughts and without blocks of ours."""
-    return capped(_without_thoughts(strip_blocks(answer.text or answer.refusal or "")).strip())
+    return capped(_answered(answer))
+
+
+def _answered(answer: Answer) -> str:
+    return _without_thoughts(strip_blocks(answer.text or answer.refusal or "")).strip()
 
 
 def _ends_in_result(request: ChatRequest) -> bool:
@@ -266,12 +270,17 @@ def capped(text: str, limit: int = MAX_TURN_CHARS) -> str:
 
 
 _THOUGHTS = re.compile(r"\s*<(think|thinking|reasoning)>.*?(?:</\1>|\Z)", re.DOTALL)
+_THOUGHTS_END = "\n</think>\n"
 
 
 def _without_thoughts(text: str) -> str:
-    """Some models write their reasoning before the answer, in tags."""
+    """Some models write their reasoning before the answer, in tags. Of those whose prompt holds the
+    opening tag already (the chat template of DeepSeek-R1 ends in it) the closing one alone comes."""
     match = _THOUGHTS.match(text)
-    return text[match.end() :] if match else text
+    if match:
+        return text[match.end() :]
+    before, end, after = text.partition(_THOUGHTS_END)
+    return after if end and "<think>" not in before else text
 
 
 # --- messages ----------------------------------------------------------------------------
@@ -314,8 +323,12 @@ def _words(message: Message) -> str:
 
 
 def _print(message: Message, key: bytes) -> str:
-    """What a message is, apart from white space and how it is written down."""
-    words = " ".join(_words(message).split())
+    """What a message is, apart from white space and how it is written down. Of an answer without
+    its thoughts, which many clients do not send back."""
+    words = _words(message)
+    if message.role == "assistant":
+        words = _without_thoughts(words)
+    words = " ".join(words.split())
     calls = "calls" if message.tool_calls else ""
     return _hash(key, message.role, words, calls, message.tool_call_id or "", *message.attachments)
 

@@ -99,6 +99,16 @@ def test_an_answer_that_is_sent_back_has_the_marks_that_were_foretold() -> None:
     assert answer_marks(chat(user("c")), Answer()) == ()
 
 
+def test_an_answer_that_comes_back_without_its_thoughts_is_known() -> None:
+    thoughtful = "<think>hm\nhm</think>\n\nan answer"
+    foretold = answer_marks(chat(user("c")), Answer(text=thoughtful))
+
+    for sent_back in (thoughtful, "an answer"):
+        found = marks(chat(user("c"), assistant(sent_back), user("e")))
+        assert found[1] == foretold[0]
+        assert found == marks(chat(user("c"), assistant("an answer"), user("e")))
+
+
 LONG = "an answer that goes on and on, so that nobody gives the same one in another conversation"
 
 
@@ -268,6 +278,12 @@ def test_thoughts_written_before_an_answer_are_left_out() -> None:
 
     assert said(request, 3) == [("user", "a"), ("assistant", "b"), ("user", "c <think>x</think>")]
     assert answered(Answer(text="<think>never closed")) == ""
+
+
+def test_thoughts_whose_opening_tag_stands_in_the_prompt_are_left_out() -> None:
+    assert answered(Answer(text="Okay, so he asks\nfor b.\n</think>\n\nb")) == "b"
+    for words in ("The tag is called </think> and closes.", "First <think>\nx\n</think>\nthen y"):
+        assert answered(Answer(text=words)) == words
 
 
 def test_without_shared_state_the_last_users_words_are_new() -> None:
