@@ -274,8 +274,8 @@ _THOUGHTS_END = "\n</think>\n"
 
 
 def _without_thoughts(text: str) -> str:
-    """Some models write their reasoning before the answer, in tags. Where the prompt holds the opening
-    tag already (DeepSeek-R1's chat template ends in it) the closing one alone comes."""
+    """Some models write their reasoning before the answer, in tags. Where the prompt holds the
+    opening tag already (DeepSeek-R1's template ends in it) the closing one alone comes."""
     match = _THOUGHTS.match(text)
     if match:
         return text[match.end() :]
