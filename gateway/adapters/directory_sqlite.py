@@ -39,6 +39,10 @@ CACHED: Final = 20_000
 ENDED_TOLD: Final = 10_000
 """Dropped tenants that are told: this process alone asks, every other second."""
 ERASURES_KEPT: Final = 10_000
+ERASURES_OF_ONE: Final = 100
+"""One who erases again and again takes the place of their own receipts, not of everyone's: a
+restored backup goes by them."""
+_APP, _USER = "json_extract(record, '$.app')", "json_extract(record, '$.user')"
 
 _PRAGMAS = (
     "PRAGMA locking_mode = EXCLUSIVE",
@@ -46,7 +50,7 @@ _PRAGMAS = (
     "PRAGMA secure_delete = ON",
     "PRAGMA synchronous = FULL",
 )
-_TABLES = """
+_TABLES = f"""
 BEGIN EXCLUSIVE;
 CREATE TABLE IF NOT EXISTS person (
   app TEXT NOT NULL, user TEXT NOT NULL, tenant TEXT NOT NULL UNIQUE, key BLOB NOT NULL,
@@ -56,6 +60,7 @@ CREATE TABLE IF NOT EXISTS link (
 CREATE INDEX IF NOT EXISTS link_user ON link (app, user);
 CREATE TABLE IF NOT EXISTS erased (
   n INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, record TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS erased_of ON erased ({_APP}, {_USER});
 CREATE TABLE IF NOT EXISTS gateway_key (
   id TEXT PRIMARY KEY, hash TEXT NOT NULL, app TEXT NOT NULL, created_at REAL NOT NULL,
   label TEXT NOT NULL, requests_per_minute INTEGER, tokens_per_minute INTEGER, revoked_at REAL);
@@ -76,6 +81,8 @@ WITH RECURSIVE down (user) AS (
   SELECT identity FROM link WHERE app = ?1 AND user = ?2
   UNION SELECT identity FROM link JOIN down ON link.user = down.user WHERE app = ?1)
 SELECT user FROM down ORDER BY user"""
+_DROP_BUT = """
+DELETE FROM erased WHERE n IN (SELECT n FROM erased {} ORDER BY n DESC LIMIT -1 OFFSET ?)"""
 _KEY_FIELDS = ", ".join(field.name for field in fields(GatewayKey))
 
 T = TypeVar("T")
@@ -192,11 +199,20 @@ class SqliteDirectory:
         )
         return [Person(*row) for row in rows]
 
-    async def erased(self, record: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
-        """The newest ten thousand."""
-        if record is not None:
-            await self._do(_keep_erasure, str(record["id"]), orjson.dumps(dict(record)).decode())
-        rows = await self._rows("SELECT record FROM erased ORDER BY n DESC", ())
+    async def keep_erasure(self, record: Mapping[str, Any]) -> None:
+        """Of all the newest ten thousand stay, of one person the newest hundred."""
+        await self._do(_keep_erasure, dict(record))
+
+    async def erasure(self, id: str) -> dict[str, Any] | None:
+        rows = await self._rows("SELECT record FROM erased WHERE id = ?", (id,))
+        return orjson.loads(rows[0][0]) if rows else None
+
+    async def erased(self, *, unfinished: bool = False) -> list[dict[str, Any]]:
+        rows = await self._rows(
+            "SELECT record FROM erased"
+            " WHERE NOT ?1 OR NOT json_extract(record, '$.completed') ORDER BY n DESC",
+            (unfinished,),
+        )
         return [orjson.loads(text) for (text,) in rows]
 
     # --- gateway keys and the audit ------------------------------------------------------------
@@ -380,16 +396,16 @@ def _link(db: sqlite3.Connection, identity: Person, person: Person) -> None:
         )
 
 
-def _keep_erasure(db: sqlite3.Connection, id: str, record: str) -> None:
+def _keep_erasure(db: sqlite3.Connection, record: dict[str, Any]) -> None:
+    of = record.get("app"), record.get("user")
     with db:
         db.execute(
             "INSERT INTO erased (id, record) VALUES (?1, ?2)"
             " ON CONFLICT (id) DO UPDATE SET record = ?2",
-            (id, record),
+            (record["id"], orjson.dumps(record).decode()),
         )
-        db.execute(
-            "DELETE FROM erased WHERE n <= (SELECT max(n) FROM erased) - ?", (ERASURES_KEPT,)
-        )
+        db.execute(_DROP_BUT.format(f"WHERE {_APP} = ? AND {_USER} = ?"), (*of, ERASURES_OF_ONE))
+        db.execute(_DROP_BUT.format(""), (ERASURES_KEPT,))
 
 
 def _append(db: sqlite3.Connection, row: tuple[Any, ...], ended: Instant | None) -> None:

@@ -38,12 +38,12 @@ async def erase(services: Services, person: Person, *, now: Instant) -> dict[str
         "completed": False,
     }
     # First of all: whatever happens from here on, it is known what there is to be finished.
-    await services.directory.erased(record)
+    await services.directory.keep_erasure(record)
     for owner in owners:
         await services.directory.drop(owner)
     counts, left = await _removed(services, owners)
     record |= {"counts": counts, "completed": not left, "left": sorted(left)}
-    await services.directory.erased(record)
+    await services.directory.keep_erasure(record)
     return public(record)
 
 
@@ -98,15 +98,15 @@ async def finish(services: Services, record: Mapping[str, Any]) -> dict[str, Any
             counts[name] = counts.get(name, 0) + count
     done = {**record, "counts": counts, "completed": not left, "left": sorted(left)}
     if done != record:
-        await services.directory.erased(done)
+        await services.directory.keep_erasure(done)
     return done
 
 
 async def finish_all(services: Services) -> int:
     """Complete the erasures that could not be completed when they were asked for; how many
     are still open. What cannot be asked now is tried again with the next call."""
-    records = await services.directory.erased()
-    done = [await finish(services, record) for record in records if not record["completed"]]
+    records = await services.directory.erased(unfinished=True)
+    done = [await finish(services, record) for record in records]
     return sum(not record["completed"] for record in done)
 
 
@@ -141,9 +141,9 @@ async def _counted(services: Services, tenant: str) -> dict[str, int]:
 
 async def find(services: Services, person: Person, id: str) -> dict[str, Any]:
     """One erasure receipt of this person, under any of their names. Raises NotFound."""
-    for record in await services.directory.erased():
-        if record["id"] == id and record["app"] == person.app and person.user in record["users"]:
-            return record
+    record = await services.directory.erasure(id)
+    if record is not None and record["app"] == person.app and person.user in record["users"]:
+        return record
     raise NotFound(f"no erasure {id[:80]!r} of this user", param="id", code="erasure_not_found")
 
 

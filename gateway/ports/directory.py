@@ -90,9 +90,17 @@ class Directory(Protocol):
         """
         ...
 
-    async def erased(self, record: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
-        """Erasure receipts, newest first; with `record`, keep one more (or a later state of
-        the one with its `id`)."""
+    async def keep_erasure(self, record: Mapping[str, Any]) -> None:
+        """Keep an erasure's receipt, or a later state of the one with its `id`. Of one person
+        and of all the newest stay."""
+        ...
+
+    async def erasure(self, id: str) -> dict[str, Any] | None:
+        """The erasure receipt with this id."""
+        ...
+
+    async def erased(self, *, unfinished: bool = False) -> list[dict[str, Any]]:
+        """Erasure receipts, newest first; of thousands, so that a user's call asks for one."""
         ...
 
     async def ping(self) -> None: ...

@@ -274,15 +274,32 @@ async def test_the_erased_are_not_listed_among_people(directory: Directory) -> N
 async def test_erasure_receipts_are_kept_newest_first(house: House) -> None:
     for n in range(3):
         house.clock.now += 1
-        found = await house.directory.erased({"id": f"era_{n}", "completed": n == 0})
+        await house.directory.keep_erasure({"id": f"era_{n}", "completed": n == 0})
+    found = await house.directory.erased()
     assert [record["id"] for record in found] == ["era_2", "era_1", "era_0"]
-    found = await house.directory.erased({"id": "era_1", "completed": True})
+    await house.directory.keep_erasure({"id": "era_1", "completed": True})
+    found = await house.directory.erased()
     assert [(r["id"], r["completed"]) for r in found] == [
         ("era_2", False),
         ("era_1", True),
         ("era_0", True),
     ]
-    assert await house.directory.erased() == found
+    assert await house.directory.erased(unfinished=True) == found[:1]
+    assert await house.directory.erasure("era_1") == found[1]
+    assert await house.directory.erasure("era_9") is None
+
+
+async def test_who_erases_often_takes_the_place_of_their_own_receipts_alone(house: House) -> None:
+    def erasure(id: str, user: str) -> dict[str, Any]:
+        return {"id": id, "app": "default", "user": user, "completed": True}
+
+    await house.directory.keep_erasure(erasure("era_ann", "ann"))
+    for n in range(103):
+        house.clock.now += 1
+        await house.directory.keep_erasure(erasure(f"era_{n}", "bob"))
+    ids = [record["id"] for record in await house.directory.erased()]
+    assert ids == [*(f"era_{n}" for n in reversed(range(3, 103))), "era_ann"]
+    assert await house.directory.erasure("era_2") is None
 
 
 # --- gateway keys and the audit ---------------------------------------------------------------

@@ -19,6 +19,7 @@ Keys (names of users are hashed in them; `h` is a hash of app and user):
     dir:ended          stream  tenants that were dropped, for a week: each process lets go of
                                what it holds of them
     dir:erased         hash    receipts of erasures by id; dir:erased:order zset, newest last
+    dir:erased:of:<h>  zset    those of one person, newest last
     dir:keys           hash    gateway keys by id, hashed
     dir:audit          stream  the audit: appended to, trimmed by age, never rewritten
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-import orjson
 from redis.exceptions import ResponseError
 
+from gateway.adapters.directory_redis.erasures import Erasures
 from gateway.adapters.directory_redis.keystore import KeyStore
 from gateway.adapters.directory_redis.wire import (
     CACHED,
@@ -23,6 +22,7 @@ from gateway.adapters.directory_redis.wire import (
     PAGE,
     PATIENCE_S,
     fields_of,
+    hashed,
     keeps_a_log,
     unavailable,
 )
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 ENDED_MS: Final = 7 * 86_400_000
 """How long it is told which tenants were dropped: the time of a process that was cut off."""
-ERASURES_KEPT: Final = 10_000
 LOCK_MS: Final = 10_000
 LOCK_TRIES: Final = 40
 LOCK_WAIT_S: Final = 0.05
@@ -59,7 +58,7 @@ class _Known:
     until: float
 
 
-class RedisDirectory(KeyStore):
+class RedisDirectory(Erasures, KeyStore):
     """Implements ports.Directory and ports.KeyStore on a ready client, which its maker also
     closes."""
 
@@ -124,7 +123,7 @@ class RedisDirectory(KeyStore):
             owner = replace(owner, key=b"")
         await self._ask("SADD", "dir:apps", person.app)
         await self._ask("ZADD", f"dir:people:{person.app}", 0, person.user)
-        await self._ask("SET", _tenant(owner.tenant), _hashed(person))
+        await self._ask("SET", _tenant(owner.tenant), hashed(person))
         claim = (person.app, person.user, owner.tenant, owner.key)
         tenant, key = await self._run(_CLAIM, _person(person), *claim)
         if tenant.decode() == owner.tenant:
@@ -325,24 +324,6 @@ class RedisDirectory(KeyStore):
             after = users[-1]
         return found
 
-    async def erased(self, record: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
-        """The newest ten thousand."""
-        if record is not None:
-            id = str(record["id"])
-            await self._ask("HSET", "dir:erased", id, orjson.dumps(dict(record)))
-            await self._ask("ZADD", "dir:erased:order", "NX", self._clock(), id)
-            excess = await self._members("ZRANGE", "dir:erased:order", 0, -ERASURES_KEPT - 1)
-            if excess:
-                await self._ask("HDEL", "dir:erased", *excess)
-                await self._ask("ZREM", "dir:erased:order", *excess)
-        ids = await self._members("ZREVRANGE", "dir:erased:order", 0, -1)
-        found = [
-            text
-            for start in range(0, len(ids), PAGE)
-            for text in await self._ask("HMGET", "dir:erased", *ids[start : start + PAGE])
-        ]
-        return [orjson.loads(text) for text in found if text is not None]
-
     # --- what is kept for a moment ---------------------------------------------------------
 
     def _cached(self, key: Person | str) -> Owner | None:
@@ -371,17 +352,12 @@ class RedisDirectory(KeyStore):
         return [name.decode() for name in await self._ask(*command)]
 
 
-def _hashed(person: Person) -> str:
-    name = f"{person.app}\0{person.user}".encode()
-    return hashlib.blake2b(name, digest_size=16).hexdigest()
-
-
 def _person(person: Person) -> str:
-    return f"dir:person:{_hashed(person)}"
+    return f"dir:person:{hashed(person)}"
 
 
 def _linked(person: Person) -> str:
-    return f"dir:linked:{_hashed(person)}"
+    return f"dir:linked:{hashed(person)}"
 
 
 def _tenant(tenant: str) -> str:

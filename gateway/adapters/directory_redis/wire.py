@@ -7,6 +7,7 @@ answered from memory while Redis is away would count there as Redis's own answer
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -15,6 +16,7 @@ from gateway.adapters.redis_script import FAILURES, Script
 from gateway.config import Settings
 from gateway.core.breaker import LATE_S, Breaker
 from gateway.core.errors import DirectoryUnavailable
+from gateway.core.identity import Person
 from gateway.ports import Clock
 
 if TYPE_CHECKING:
@@ -137,3 +139,9 @@ def unavailable(exc: Exception) -> DirectoryUnavailable:
         f"Redis, as directory of users, does not answer ({type(exc).__name__}); check redis.url",
         code="directory_unavailable",
     )
+
+
+def hashed(person: Person) -> str:
+    """What stands for a person in the names of keys."""
+    name = f"{person.app}\0{person.user}".encode()
+    return hashlib.blake2b(name, digest_size=16).hexdigest()
