@@ -196,8 +196,9 @@ def exchange_of(
 
     None: nothing is new (a retry, a regeneration), the request was refused (the client was
     told, and its words will come again), or the answer ends in tool calls (the exchange is
-    kept once, at the loop's final answer). A call that the request itself forced is final; and
-    where the upstream keeps the request, its words may not come again: they are kept at once.
+    kept once, at the loop's final answer). Where the request itself forced the call, nothing may
+    follow it, and where the upstream keeps the request, its words may not come again: what the user
+    said is kept at once.
 
     The id comes from the session and the marks up to the user's turn, so that a retry is the
     same exchange, and a tool loop is one. Where the user's turn was kept before (a forced call
@@ -206,6 +207,8 @@ def exchange_of(
     if answer.status >= 400 or not (answer.final or request.forced_tool or request.kept):
         return None
     turns = new_turns(request, fresh, now)
+    if not (answer.final or request.kept or any(turn.role == "user" for turn in turns)):
+        return None  # results of forced calls: they are kept with what comes of them
     said = answered(answer)
     if not turns and not (said and fresh and _ends_in_result(request)):
         return None

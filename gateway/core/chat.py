@@ -80,8 +80,8 @@ class ChatRequest(Noted):
     `new_system` is where a system message of our own can be put, `conversation` and
     `previous_response_id` are the upstream's own state that the request builds on, `kept` says
     that it becomes part of it: the result of a call may then come without what was asked.
-    `forced_tool` says that the caller wants one named tool called, as structured output is
-    often asked for: the call is the answer then, and no tool loop follows.
+    `forced_tool` says that the caller wants a tool called, whatever the model would, as structured
+    output is often asked for: the call is the answer then, and perhaps no tool loop follows.
     Noted on it: who said what (`core/capture`).
     """
 
@@ -134,7 +134,7 @@ def read_chat(body: bytes) -> ChatRequest:
         user=text_of(body, members.get("user")),
         safety_identifier=text_of(body, members.get("safety_identifier")),
         new_system=Slot("message", messages.start + 1),
-        forced_tool=names_a_tool(members),
+        forced_tool=forces_a_call(members),
     )
 
 
@@ -222,11 +222,20 @@ def required_role(body: bytes, members: Mapping[str, Span]) -> str:
     return role
 
 
-def names_a_tool(members: Mapping[str, Span]) -> bool:
-    choice = members.get("tool_choice")
-    return choice is not None and (
-        isinstance(choice.value, dict) and choice.value.get("type") == "function"
-    )
+def forces_a_call(members: Mapping[str, Span]) -> bool:
+    """One named tool, or any ("required"; Mistral's word is "any"): also as agents' frameworks ask
+    for structured output, which give the answer's shape as one tool among others. `function_call`
+    is what `tool_choice` was called before."""
+    span, before = members.get("tool_choice"), members.get("function_call")
+    choice = span.value if span is not None else None
+    if not isinstance(choice, dict):
+        return choice in ("required", "any") or (
+            before is not None and isinstance(before.value, dict)
+        )
+    if choice.get("type") == "allowed_tools":  # of chat in an object of its own
+        inner = choice.get("allowed_tools")
+        return (inner if isinstance(inner, dict) else choice).get("mode") == "required"
+    return choice.get("type") in ("function", "custom")
 
 
 def _fingerprint(part: Mapping[str, Any]) -> str:

@@ -21,7 +21,7 @@ from gateway.core.chat import (
     NotForUs,
     Slot,
     content_of,
-    names_a_tool,
+    forces_a_call,
     read_content,
     read_model,
     read_parts,
@@ -68,7 +68,7 @@ def read_responses(body: bytes) -> ChatRequest:
         conversation=conversation,
         previous_response_id=previous,
         kept=_is_kept(members),
-        forced_tool=names_a_tool(members),
+        forced_tool=forces_a_call(members),
     )
 
 

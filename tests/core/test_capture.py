@@ -359,6 +359,12 @@ def test_a_call_that_the_request_forced_is_the_answer() -> None:
     assert [t.role for t in exchange.turns] == ["user"]
 
 
+def test_results_of_forced_calls_wait_for_what_comes_of_them() -> None:
+    calls = Answer(tool_calls=(ToolCall("c2", "f", "{}"),), finish_reason="tool_calls")
+
+    assert kept(chat(user("a"), CALL, RESULT, tool_choice="required"), calls, fresh=2) is None
+
+
 def test_what_follows_a_forced_call_is_an_exchange_of_its_own() -> None:
     first = kept(chat(user("a")), Answer(text="b"), fresh=1)
     then = kept(chat(user("a"), CALL, RESULT), Answer(text="Mild."), fresh=2)

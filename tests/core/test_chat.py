@@ -185,6 +185,38 @@ def test_a_named_tool_choice_is_seen() -> None:
     assert not read_chat(body_of({"role": "user"}, tool_choice="auto")).forced_tool
 
 
+TOOLS = [{"type": "function", "function": {"name": "answer"}}]
+
+
+@pytest.mark.parametrize(
+    ("more", "forced"),
+    [
+        ({"tool_choice": "required"}, True),
+        ({"tool_choice": "any"}, True),
+        ({"tool_choice": {"type": "custom", "custom": {"name": "answer"}}}, True),
+        ({"tool_choice": {"type": "allowed_tools", "mode": "required", "tools": TOOLS}}, True),
+        (
+            {
+                "tool_choice": {
+                    "type": "allowed_tools",
+                    "allowed_tools": {"mode": "required", "tools": TOOLS},
+                }
+            },
+            True,
+        ),
+        ({"function_call": {"name": "answer"}}, True),
+        ({"tool_choice": "none"}, False),
+        ({"tool_choice": None}, False),
+        ({"tool_choice": ["required"]}, False),
+        ({"tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": TOOLS}}, False),
+        ({"tool_choice": {"type": "file_search"}}, False),
+        ({"function_call": "auto"}, False),
+    ],
+)
+def test_a_call_may_be_forced_in_other_words(more: dict[str, Any], forced: bool) -> None:
+    assert read_chat(body_of({"role": "user"}, **more)).forced_tool is forced
+
+
 def test_ten_megabytes_of_image_are_read_at_memory_speed() -> None:
     data = base64.b64encode(bytes(7_500_000)).decode()
     part = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}}

@@ -278,6 +278,22 @@ async def test_a_tool_loop_recalls_once_and_is_handed_over_once(
     assert said[0].turns[-1].text == "Apples."
 
 
+async def test_what_is_said_to_an_agent_that_answers_by_calls_alone_is_kept(
+    gateway: House, upstream: ScriptedUpstream
+) -> None:
+    upstream.default = Say(tool_calls=(ToolCall("final_result", '{"reply":"Noted."}', "c1"),))
+    history: list[dict[str, Any]] = []
+    for words in ("I am allergic to peanuts.", "My sister is called Paula."):
+        history.append(user(words))
+        answer = await chat(gateway, *history, body={"tools": TOOLS, "tool_choice": "required"})
+        history.append(answer.json()["choices"][0]["message"])
+        history.append({"role": "tool", "tool_call_id": "c1", "content": "Final result processed."})
+    said = await gateway.handed_over()
+    texts = [turn.text for exchange in said for turn in exchange.turns if turn.role == "user"]
+    assert texts == ["I am allergic to peanuts.", "My sister is called Paula."]
+    assert len({exchange.session for exchange in said}) == 1
+
+
 @pytest.mark.parametrize("link", ["previous_response_id", "conversation", "whole", "not stored"])
 async def test_what_led_to_a_call_is_kept_though_its_result_comes_without_it(
     gateway: House, upstream: ScriptedUpstream, link: str
