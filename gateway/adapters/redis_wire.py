@@ -154,13 +154,23 @@ class RedisWire:
                     host, port = where.get("host", "localhost"), where.get("port", 6379)
                     made = loop.create_connection(lambda: _Link(loop, timeout_s), host, port)
                 _, link = await made
-                for command in self._greeting():
-                    await link.ask(hiredis.pack_command(command))  # type: ignore[arg-type]  # its stub means any length
+                await self._greet(link)
         except TimeoutError as exc:
             raise redis_errors.TimeoutError("connecting took too long") from exc
         except OSError as exc:
             raise redis_errors.ConnectionError(f"{exc.strerror or type(exc).__name__}") from exc
         return link
+
+    async def _greet(self, link: _Link) -> None:
+        """Say who asks, and of which database. Where that is refused, or cut short, nobody will
+        use the connection: left open, each try with a password that was changed kept one more,
+        until neither side had any left."""
+        try:
+            for command in self._greeting():
+                await link.ask(hiredis.pack_command(command))  # type: ignore[arg-type]  # its stub means any length
+        except BaseException:
+            link.close()
+            raise
 
     def _greeting(self) -> list[_Command]:
         where = self._where

@@ -156,6 +156,23 @@ async def test_nobody_there_is_a_connection_error(tmp_path: object) -> None:
     assert all(isinstance(each, exceptions.ConnectionError) for each in told)
 
 
+async def test_a_password_that_is_refused_leaves_no_connection_behind(redis: Redis) -> None:
+    path: str = redis.connection_pool.connection_kwargs["path"]
+    stranger = RedisWire(f"unix://:wrong@{path}", timeout_s=5)
+    await redis.execute_command("ACL", "SETUSER", "default", ">right")
+    try:
+        before = len(await redis.client_list())
+        for _ in range(10):
+            with pytest.raises(exceptions.RedisError):
+                await stranger.ping()
+        async with asyncio.timeout(5):
+            while len(await redis.client_list()) > before:
+                await asyncio.sleep(0.01)
+    finally:
+        await redis.execute_command("ACL", "SETUSER", "default", "nopass")
+        await stranger.aclose()
+
+
 async def test_a_closed_client_says_so(url: str) -> None:
     wire = RedisWire(url, timeout_s=1)
     await wire.ping()
