@@ -141,7 +141,7 @@ class EmbeddedRedis:
                 return
             self._process = self._launch(server, lock)
         except OSError as exc:
-            raise QueueUnavailable(f"{server} cannot be run: {exc.strerror}") from exc
+            raise _not_run(server, exc) from exc
         finally:
             os.close(lock)  # the child's copy keeps it
         await self._until_it_serves(self._process)
@@ -247,9 +247,12 @@ class EmbeddedRedis:
         starting empty: everything queued would seem lost."""
         if not (self._dir / "appendonlydir").is_dir():
             return
-        told = subprocess.run(  # noqa: S603 - our own choice of program, no shell
-            [server, "--version"], capture_output=True, text=True, check=False
-        )
+        try:
+            told = subprocess.run(  # noqa: S603 - our own choice of program, no shell
+                [server, "--version"], capture_output=True, text=True, check=False
+            )
+        except OSError as exc:
+            raise _not_run(server, exc) from exc
         version = told.stdout.partition("v=")[2].partition(" ")[0]
         if version.partition(".")[0].isdigit() and int(version.partition(".")[0]) < 7:
             raise SettingsError(
@@ -397,6 +400,11 @@ class EmbeddedRedis:
             with contextlib.suppress(OSError):
                 socket.parent.rmdir()
             (self._dir / "socket-dir").unlink(missing_ok=True)
+
+
+def _not_run(server: str, exc: OSError) -> QueueUnavailable:
+    """Also a machine that has no memory for one more program just now: what killed the last one."""
+    return QueueUnavailable(f"{server} cannot be run: {exc.strerror}")
 
 
 def _locked(fd: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import shutil
 import signal
@@ -252,6 +253,35 @@ async def test_a_killed_server_is_started_again_at_the_same_place(directory: Pat
         await server.stop()
         await asyncio.wait_for(watch, 10)
     assert server.pid is None
+
+
+async def test_a_machine_that_has_no_room_for_a_program_now_is_tried_again_later(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = EmbeddedRedis(directory)
+    await server.start()
+    (directory / "appendonlydir").mkdir(exist_ok=True)  # as of Redis 7, whose version is asked for
+    asked, refused = subprocess.run, 0
+
+    def run(*command: object, **options: object) -> object:
+        nonlocal refused
+        refused += 1
+        if refused <= 2:
+            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+        told: object = asked(*command, **options)  # type: ignore[call-overload]
+        told.stdout = told.stdout.replace("v=6", "v=7")  # type: ignore[attr-defined]
+        return told
+
+    monkeypatch.setattr(subprocess, "run", run)
+    watch = asyncio.create_task(server.keep_alive(every_s=0.01))
+    try:
+        killed = server.pid
+        assert killed is not None
+        os.kill(killed, signal.SIGKILL)
+        assert await until(lambda: server.pid not in (None, killed))
+    finally:
+        await server.stop()
+        await asyncio.wait_for(watch, 10)
 
 
 async def test_a_torn_end_of_the_log_is_cut_and_not_fatal(directory: Path) -> None:
