@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -169,6 +170,23 @@ async def test_an_acknowledged_write_survives_a_killed_process_and_the_next_call
     assert pid_of(store) != first
     found = await store.search(ANNA, Probe("tea", Where(), limit=200))
     assert len(found.memories) == 100
+
+
+async def test_a_process_that_cannot_be_started_just_now_is_a_store_that_is_away(
+    store: QdrantEdgeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    monkeypatch.setattr("gateway.adapters.qdrant.process.RESTART_S", 0.0)
+    os.kill(pid_of(store), signal.SIGKILL)
+    with pytest.raises(StoreUnavailable):
+        await store.count(ANNA.tenant)
+    with monkeypatch.context() as full:
+        full.setattr(subprocess, "Popen", no_room)
+        with pytest.raises(StoreUnavailable, match="cannot be started"):
+            await store.count(ANNA.tenant)
+    assert await store.count(ANNA.tenant) == 0
 
 
 async def test_a_call_under_way_when_the_process_dies_fails_as_unavailable(

@@ -13,6 +13,7 @@ import itertools
 import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, cast
 
@@ -95,19 +96,31 @@ class ShardProcess:
         if self._child is not None:
             self._child.kill()  # its socket is closed: it is ending, or hangs
             log("store").error("store_process_ended", code=self._child.wait(), restarted=True)
+        try:
+            ours = self._start_child()
+        except OSError as exc:  # no memory for one more process, or no descriptor, just now
+            raise StoreUnavailable(
+                f"the memory store's process cannot be started: {exc.strerror}"
+            ) from exc
+        loop = asyncio.get_running_loop()
+        _, self._wire = await loop.create_connection(_Wire, sock=ours)
+        return self._wire
+
+    def _start_child(self) -> socket.socket:
+        """Start the process; our end of the socket that it reads."""
         ours, theirs = socket.socketpair()
-        with theirs:
+        with theirs, ExitStack() as unless_started:
+            unless_started.enter_context(ours)
             # A session of its own: Ctrl-C is for the gateway, which ends it in order.
-            self._child = subprocess.Popen(  # noqa: S603, ASYNC220  # our own module; 2 ms
+            self._child = subprocess.Popen(  # noqa: S603  # our own module; 2 ms
                 [sys.executable, "-P", "-c", _MAIN, _ROOT, str(theirs.fileno()), str(self._path)],
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,  # commands print JSON there
                 start_new_session=True,
             )
-        loop = asyncio.get_running_loop()
-        _, self._wire = await loop.create_connection(_Wire, sock=ours)
-        return self._wire
+            unless_started.pop_all()
+        return ours
 
 
 class _Wire(asyncio.Protocol):
