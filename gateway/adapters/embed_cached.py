@@ -95,9 +95,5 @@ class CachedEmbedder:
             self._bytes -= _size(oldest)
 
 
-def _key(text: str) -> bytes:
-    return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=16).digest()
-
-
 def _size(vector: array[float]) -> int:
     return len(vector) * vector.itemsize + ENTRY_OVERHEAD

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
+from gateway.adapters.spool.file import CHUNK
 from gateway.core.errors import QueueUnavailable, StoreUnavailable
 from gateway.core.memory import Entry, Memory, Probe, Source, Where
 from gateway.flows.sweep import drain_spool, sweep
@@ -102,6 +106,25 @@ async def test_spooled_exchanges_go_to_the_queue_once_it_is_back(shop: Workshop)
     assert await shop.services.spool.count() == 0
     pending = await queue.pending(owner)
     assert [e.turns[0].text for e in pending] == ["Thing 0", "Thing 1", "Thing 2"]
+
+
+async def test_while_redis_is_away_what_waits_on_disk_is_not_read_whole_each_time(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner, queue = await shop.owner(), shop.services.queue
+    for n in range(2 * CHUNK):
+        await shop.services.spool.append(owner, shop.exchange(f"Thing {n}", at=shop.now + n))
+    read, pread = [], os.pread
+
+    def counted(fd: int, size: int, at: int) -> bytes:
+        read.append(found := pread(fd, size, at))
+        return found
+
+    monkeypatch.setattr(os, "pread", counted)
+    shop.put_in(queue=_Broken(queue, "put", QueueUnavailable("away")))
+    await drain_spool(shop.services)
+    waiting = shop.settings.data_dir / "spool" / "exchanges.spool"
+    assert sum(map(len, read)) < 0.6 * waiting.stat().st_size
 
 
 async def test_a_part_that_is_away_does_not_stop_the_others(shop: Workshop) -> None:
