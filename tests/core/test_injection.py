@@ -275,6 +275,14 @@ def test_texts_of_a_megabyte_are_rendered_at_once() -> None:
     assert time.perf_counter() - start < 5.0  # 0.2 s on the machine it was written on
 
 
+@pytest.mark.parametrize("torn", ["<{}memory-gateway", "<{}/ memory-gateway", "memory-gateway <{}"])
+def test_a_marker_torn_apart_by_a_megabyte_of_white_space_is_looked_at_once(torn: str) -> None:
+    text = torn.format(" " * 2**20)
+    start = time.process_time()
+    assert strip_blocks(text) == text
+    assert time.process_time() - start < 2.0  # 5 ms; 30 kB of it once took a second
+
+
 # --- taking it out again -----------------------------------------------------------------
 
 
