@@ -25,6 +25,12 @@ FAILURES: Final = (RedisError, RedisClusterException, OSError)
 raises what redis-py does not count among its own errors."""
 
 
+def probe(namespace: str = "") -> tuple[str | int, ...]:
+    """A write that changes nothing: of a string that is not there, nothing is set. A server that is
+    full, or a replica now, answers PING, and refuses this as it refuses what is handed to it."""
+    return "SETRANGE", f"{namespace}{{p0}}:probe", 0, ""
+
+
 class Script:
     """A script of `lua/`, and the hash that Redis keeps it under."""
 
@@ -51,6 +57,7 @@ async def answered(asked: Awaitable[T]) -> T:
         return await asked
     except FAILURES as exc:
         raise StateUnavailable(
-            f"Redis, as shared state, does not answer ({type(exc).__name__}); check redis.url",
+            f"Redis, as shared state, does not answer as it should ({type(exc).__name__}); see that"
+            " it runs, has room, and that redis.url (or redis.state_url) is right",
             code="state_unavailable",
         ) from exc

@@ -38,7 +38,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from gateway.adapters.redis_script import Script, answered
+from gateway.adapters.redis_script import Script, answered, probe
 from gateway.core.errors import OwnerGone, Unreadable
 from gateway.core.identity import Owner, partition_of
 from gateway.core.memory import Instant
@@ -266,7 +266,7 @@ class RedisState:
         return left
 
     async def ping(self) -> None:
-        await self._ask("PING")
+        await self._ask(*probe())
 
     async def close(self) -> None:
         """Nothing: the client is closed by whoever made it."""

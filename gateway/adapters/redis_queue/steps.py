@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from gateway.adapters.redis_script import FAILURES
+from gateway.adapters.redis_script import FAILURES, probe
 from gateway.core.errors import LeaseLost, QueueUnavailable
 from gateway.core.identity import PARTITIONS, partition_of
 from gateway.core.memory import Instant
@@ -46,6 +46,7 @@ class Steps:
         self._no_script = NoScriptError
         self._script = Path(__file__).parents[1].joinpath("lua", "queue.lua").read_bytes()
         self._sha = hashlib.sha1(self._script, usedforsecurity=False).hexdigest()
+        self._probe = probe(f"{namespace}:")
         self._due_keys = [f"{namespace}:{{p{n}}}:due" for n in range(PARTITIONS)]
 
     async def of(self, tenant: str, step: str, *args: Any) -> Any:
@@ -118,7 +119,7 @@ class Steps:
         return await self._translated(ask())
 
     async def ping(self) -> None:
-        await self._translated(self._client.ping())
+        await self._translated(self._client.execute_command(*self._probe))
 
     async def _evaluate(self, keys: Sequence[str], step: str, *args: Any) -> Any:
         try:
