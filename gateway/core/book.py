@@ -85,6 +85,7 @@ class Book:
         self.vectors: dict[str, Vector] = {}
         self.made: Counter[str] = Counter()
         self.long_gone = forgotten
+        self.ended_in: dict[str, str] = {}  # memories, by the turns that ended them
         self.forgotten: dict[str, Instant] = {}
         self.unkept: set[str] = set()  # ids of exchanges and of turns
         self.notes: Counter[str] = Counter()
@@ -94,6 +95,7 @@ class Book:
     def end(self, held: Memory, fact: Fact, *, until: Instant, by: str | None) -> None:
         if fact.turn.at - held.created_at < DAY_S:
             self.notes["superseded_soon"] += 1
+        self.ended_in[held.id] = fact.turn.turn_id
         self.change(
             replace(
                 held,

@@ -12,8 +12,9 @@ from dataclasses import replace
 
 from gateway.core.book import Book, Likeness
 from gateway.core.guards import Fact
-from gateway.core.memory import Memory
+from gateway.core.memory import Instant, Memory
 from gateway.core.slots import slot_of
+from gateway.core.timeline import DAY_S
 from gateway.core.tombstone import history_with
 from gateway.core.wording import says_more
 
@@ -85,6 +86,24 @@ class Chains(Book):
             history=history_with(held, "refined"),
         )
         self.change(self._with_its_key(reworded, held, fact))
+
+    def redated(self, held: Memory, fact: Fact) -> Memory:
+        """What is known with the dates of a fact that says it more exactly ("on Thursday at 3");
+        what it gives none of stays."""
+        expires = held.expires_at if fact.ttl_days is None else self.expiry(fact)
+        if fact.span is None:
+            return replace(held, expires_at=expires)
+        only_its_end = fact.ended and fact.span.start == fact.turn.at
+        coming = self.is_to_come(fact) and not self.is_planned(held, fact)
+        holds_now = coming and slot_of(held.type, held.key) is not None
+        start = held.valid_from if only_its_end or holds_now else fact.span.start
+        end = fact.span.end if fact.ended else held.valid_to
+        return replace(
+            held,
+            valid_from=start,
+            valid_to=end if end is not None and end > start else None,
+            expires_at=expires,
+        )
 
     def _with_its_key(self, changed: Memory, held: Memory, fact: Fact) -> Memory:
         """A key that a memory is given when it is told again ("I have moved to Porto", once
@@ -219,4 +238,17 @@ class Chains(Book):
 
     def _dated(self, fact: Fact, held: Memory) -> bool:
         explicit = fact.span is not None and held.valid_from != held.created_at
-        return explicit and self.start(fact) != held.valid_from
+        return explicit and self.start(fact) != held.valid_from and not self.is_planned(held, fact)
+
+    def is_planned(self, held: Memory, fact: Fact) -> bool:
+        """An event, a task's next step, or what is still to come, is no value that held until the
+        next one: of an appointment that is moved the later telling counts, sooner or later."""
+        return held.type in ("interaction", "task_state") or held.valid_from > fact.turn.at
+
+    def is_to_come(self, fact: Fact) -> bool:
+        return self.start(fact) > fact.turn.at + DAY_S
+
+    def over(self, held: Memory, fact: Fact) -> Instant:
+        """When the one that the fact replaces was over: a plan with its being changed."""
+        start = self.start(fact)
+        return min(start, fact.turn.at) if self.is_planned(held, fact) else start

@@ -37,6 +37,8 @@ MAX_FACTS = 100
 """Facts of one batch; also how many of its proposals are looked at, ten times over."""
 MAX_KEY, MAX_VALUE, MAX_QUOTE = 64, 200, 1000
 MAX_TTL_DAYS = 3650
+NO_KEYS = frozenset({"null", "none", "nil", "n_a", "undefined"})
+"""What models write as text for no key. Taken as one, each such fact would end the one before."""
 EXAMPLE_LIKENESS = 0.8
 
 
@@ -248,9 +250,9 @@ def _key_and_value(raw: Mapping[str, Any]) -> tuple[str | None, str | None]:
     if not isinstance(key, str):
         return None, None
     key = re.sub(r"[\s\-./:]+", "_", folded(visible(key))).strip("_")
-    if not re.fullmatch(r"[^\W_]\w*", key) or len(key) > MAX_KEY:
+    if not re.fullmatch(r"[^\W_]\w*", key) or len(key) > MAX_KEY or key in NO_KEYS:
         return None, None
-    if not isinstance(value, str):
+    if not isinstance(value, str) or value.strip().casefold() == "null":
         return key, None
     value = " ".join(visible(value).split())
     return key, value if 0 < len(value) <= MAX_VALUE else None

@@ -21,7 +21,6 @@ from gateway.core.exchange import Exchange
 from gateway.core.guards import Fact
 from gateway.core.memory import Instant, Memory, Vector
 from gateway.core.slots import asks_to_forget, slot_of
-from gateway.core.timeline import DAY_S
 from gateway.core.tombstone import Forgotten
 from gateway.core.wording import same_text, says_the_same
 
@@ -69,12 +68,13 @@ class _Reconciler(Chains):
             self._set_aside(fact)
             return
         target = self.present(fact.target)
+        replaced = target is not None and self._was_replaced_beside(fact)
         if fact.action in ("retract", "duplicate"):
-            if target is None:
+            if target is None or (replaced and fact.action == "duplicate"):
                 self.note("target_gone")
             elif fact.action == "duplicate":
                 self.seen_again(target, fact)
-            elif fact.target is not None and self._took_its_place(target, fact):
+            elif fact.target is not None and replaced:
                 self._retract_replaced(fact.target, fact)
             else:
                 self._retract(target, fact)
@@ -83,9 +83,11 @@ class _Reconciler(Chains):
             self._not_again(fact, target)
         elif (expires_at := self.expiry(fact)) is not None and expires_at <= self.now:
             self.note("expired")
+        elif fact.action == "refine" and replaced:
+            self.note("target_gone")
         elif fact.action == "refine" and target is not None:
             self._refine(target, fact, likeness)
-        elif fact.action == "supersede" and target is not None:
+        elif fact.action == "supersede" and target is not None and not replaced:
             self._supersede(target, fact, likeness)
         else:
             self._add(fact, likeness)
@@ -116,14 +118,10 @@ class _Reconciler(Chains):
             self.end(target, fact, until=self.start(fact), by=None)
             self.notes["fact.retract"] += 1
 
-    def _took_its_place(self, memory: Memory, fact: Fact) -> bool:
-        """Whether this value was told beside the fact, in the place of the one it names."""
-        return (
-            fact.target is not None
-            and memory.id != fact.target.id
-            and memory.created_at == fact.turn.at
-            and memory.source.exchange_id == self.exchanges[fact.turn.exchange_id].origin
-        )
+    def _was_replaced_beside(self, fact: Fact) -> bool:
+        """Whether another fact of this turn has replaced what this one names already: of "I work at
+        Bosch now and live in Bonn" each is told of its own, and neither replaces the other."""
+        return fact.target is not None and self.ended_in.get(fact.target.id) == fact.turn.turn_id
 
     def _retract_replaced(self, named: Memory, fact: Fact) -> None:
         """ "I work at Bosch now, I left Siemens": Bosch has ended Siemens already, and stays."""
@@ -192,9 +190,13 @@ class _Reconciler(Chains):
                 self.into_the_past(fact, before=target)
         else:
             self.reword(target, fact, likeness)
+            self.change(self.redated(self.now_known[target.id], fact))
             self.notes["fact.refine"] += 1
 
     def _supersede(self, target: Memory, fact: Fact, likeness: Likeness) -> None:
+        planned = self.is_planned(target, fact)
+        if planned and self.is_to_come(fact) and fact.type in ("profile", "preference"):
+            fact = replace(fact, key=None, value=None)  # as it was announced
         same = self.same(fact, likeness)
         if same is not None and same.id == target.id:
             self.seen_again(target, fact)
@@ -202,18 +204,18 @@ class _Reconciler(Chains):
             self.aside(fact, target)
         elif not self.is_newer(fact, target):
             self.into_the_past(fact, before=target)
-        elif self.start(fact) > fact.turn.at + DAY_S:
+        elif self.is_to_come(fact) and not planned:
             self.announce(fact)
         elif same is not None:
             self.seen_again(same, fact)
-            self.end(target, fact, until=self.start(fact), by=same.id)
+            self.end(target, fact, until=self.over(target, fact), by=same.id)
         elif (held := self.occupant(fact)) is not None and self.outranked(fact, held):
             self.aside(fact, held)
         else:
             made = self.make(fact, supersedes=target.id, vector=likeness.vector)
-            self.end(target, fact, until=made.valid_from, by=made.id)
+            self.end(target, fact, until=self.over(target, fact), by=made.id)
             if held is not None and held.id != target.id:
-                self.end(held, fact, until=made.valid_from, by=made.id)
+                self.end(held, fact, until=self.over(held, fact), by=made.id)
             self.notes["fact.supersede"] += 1
 
     def _add(self, fact: Fact, likeness: Likeness) -> None:
@@ -248,9 +250,9 @@ class _Reconciler(Chains):
             self.seen_again(held, fact, likeness)
         elif self.outranked(fact, held):
             self.aside(fact, held)
-        elif self.start(fact) > fact.turn.at + DAY_S:
+        elif self.is_to_come(fact) and not self.is_planned(held, fact):
             self.announce(fact)
         else:
             made = self.make(fact, supersedes=held.id, vector=likeness.vector)
-            self.end(held, fact, until=made.valid_from, by=made.id)
+            self.end(held, fact, until=self.over(held, fact), by=made.id)
             self.notes["fact.supersede"] += 1

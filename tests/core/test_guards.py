@@ -85,6 +85,10 @@ def test_a_fact_that_passes_is_typed_and_tied_to_its_turn() -> None:
         ("drop table;", "x", (None, None)),
         (None, "Berlin", (None, None)),
         (["home"], "Berlin", (None, None)),
+        ("null", "null", (None, None)),
+        ("None", "Berlin", (None, None)),
+        ("N/A", "Berlin", (None, None)),
+        ("home", "null", ("home", None)),
     ],
 )
 def test_keys_and_values_are_brought_into_shape_or_left_out(

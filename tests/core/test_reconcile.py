@@ -477,3 +477,139 @@ def test_what_is_to_be_forgotten_goes_alone_where_its_successor_is_told_beside_i
     for new_first in (False, True):
         there = _job_changed("I work at Bosch, forget Siemens", new_first=new_first)
         assert {value: m.status for value, m in there.items()} == {"Bosch": "active"}, new_first
+
+
+# --- what is to come -------------------------------------------------------------------------
+
+
+def day(n: int) -> Span:
+    return Span(NOW + n * DAY_S, NOW + (n + 1) * DAY_S)
+
+
+@pytest.mark.parametrize("moved_to", [3, 20, -2])
+def test_an_appointment_that_is_moved_is_no_longer_where_it_was(moved_to: int) -> None:
+    asked: dict[str, Any] = {"type": "interaction"}
+    old = learned("User sees the dentist on day 9", said(1), span=day(9), **asked)
+    new = fact(
+        f"User sees the dentist on day {moved_to}",
+        said(2, at=NOW + 10),
+        action="supersede",
+        target=old,
+        span=day(moved_to),
+        **asked,
+    )
+    there = applied(planned([new], [old], said(2, at=NOW + 10)), [old])
+    (held,) = [m for m in there.values() if m.status == "active"]
+    assert (held.text, held.supersedes) == (new.text, old.id)
+    assert there[old.id].valid_to == there[old.id].valid_from, "it never took place"
+
+
+@pytest.mark.parametrize("action", ["add", "supersede"])
+def test_where_a_task_stands_is_what_was_told_of_it_last_whenever_its_next_step_is(
+    action: Any,
+) -> None:
+    asked: dict[str, Any] = {"type": "task_state", "key": "apollo"}
+    there: dict[str, Memory] = {}
+    for n, (text, span) in enumerate(
+        [("is in testing", None), ("launches on day 9", day(9)), ("was launched", day(8))], start=1
+    ):
+        at = NOW + n * 10
+        held = next((m for m in there.values() if m.status == "active"), None)
+        told = fact(
+            f"Apollo {text}",
+            said(n, at=at),
+            action=action if held else "add",
+            target=held if action == "supersede" else None,
+            span=span,
+            **asked,
+        )
+        known = list(there.values())
+        there = applied(planned([told], known, said(n, at=at), now=at + 60), known)
+        assert [m.text for m in there.values() if m.status == "active"] == [told.text]
+    assert all(m.metadata == {"project": "apollo"} for m in there.values())
+
+
+def test_a_move_that_is_put_off_leaves_one_that_is_announced_and_the_present_home() -> None:
+    keyed: dict[str, Any] = {"key": "home"}
+    rome = learned("User lives in Rome", said(1), value="Rome", **keyed)
+    porto = replace(
+        learned("User moves to Porto on day 9", said(2), span=day(9)), created_at=NOW + 5
+    )
+    later = fact(
+        "User moves to Porto on day 40",
+        said(3, at=NOW + 10),
+        action="supersede",
+        target=porto,
+        span=day(40),
+        value="Porto",
+        **keyed,
+    )
+    there = applied(planned([later], [rome, porto], said(3, at=NOW + 10)), [rome, porto])
+    held = {m.text: m.key for m in there.values() if m.status == "active"}
+    assert held == {"User lives in Rome": "home", later.text: None}
+
+
+def test_a_refinement_brings_its_dates_and_its_time_to_live() -> None:
+    asked: dict[str, Any] = {"type": "interaction"}
+    old = learned("User sees the dentist", said(1), span=day(9), **asked)
+    ask = said(2, at=NOW + 10)
+    exact = Span(NOW + 5 * DAY_S + 900, NOW + 5 * DAY_S + 2700)
+    on_day = {"action": "refine", "target": old, "span": exact, "ended": True, "ttl_days": 20}
+    new = fact("User sees the dentist on day 5 at 3", ask, **asked, **on_day)
+    (memory,) = applied(planned([new], [old], ask), [old]).values()
+    assert (memory.valid_from, memory.valid_to) == (exact.start, exact.end)
+    assert memory.expires_at == NOW + 10 + 20 * DAY_S
+    bare = fact("User sees the dentist, Dr. Weiß", ask, action="refine", target=memory, **asked)
+    (again,) = applied(planned([bare], [memory], ask), [memory]).values()
+    assert (again.valid_from, again.valid_to, again.expires_at) == (
+        memory.valid_from,
+        memory.valid_to,
+        memory.expires_at,
+    )
+
+
+def test_a_refinement_that_says_until_when_leaves_since_when() -> None:
+    held = learned("User lives in Rome", said(1, at=NOW - 9 * DAY_S), key="home")
+    ask = said(2)
+    until = Span(NOW, NOW + 30 * DAY_S)
+    new = fact("User lives in Rome until day 30", ask, action="refine", target=held, key="home")
+    new = replace(new, span=until, ended=True)
+    (memory,) = applied(planned([new], [held], ask), [held]).values()
+    assert (memory.valid_from, memory.valid_to) == (held.valid_from, until.end)
+
+
+# --- one target, several facts ---------------------------------------------------------------
+
+
+def test_two_facts_that_replace_one_stand_beside_each_other() -> None:
+    old = learned("User works and lives in Rome", said(1))
+    ask = said(2, at=NOW + 10)
+    texts = ["User works at Bosch", "User lives in Bonn"]
+    facts = [fact(text, ask, action="supersede", target=old) for text in texts]
+    there = applied(planned(facts, [old], ask), [old])
+    assert sorted(m.text for m in there.values() if m.status == "active") == sorted(texts)
+    assert there[old.id].status == "superseded"
+
+
+def test_a_value_that_was_known_before_is_not_replaced_beside_what_it_replaces() -> None:
+    both, tea = learned("User likes tea and jam", said(1)), learned("User likes tea", said(2))
+    ask = said(3, at=NOW + 10)
+    facts = [
+        fact(text, ask, action="supersede", target=both)
+        for text in ("User likes tea", "User likes honey")
+    ]
+    there = applied(planned(facts, [both, tea], ask), [both, tea])
+    active = sorted(m.text for m in there.values() if m.status == "active")
+    assert active == ["User likes honey", "User likes tea"]
+
+
+@pytest.mark.parametrize("action", ["refine", "duplicate"])
+def test_what_replaced_a_value_is_not_reworded_as_the_one_that_it_replaced(action: Any) -> None:
+    old = learned("User lives in Rome", said(1))
+    ask = said(2, at=NOW + 10)
+    facts = [
+        fact("User lives in Bonn", ask, action="supersede", target=old),
+        fact("User lived in Rome until now", ask, action=action, target=old),
+    ]
+    there = applied(planned(facts, [old], ask), [old])
+    assert [m.text for m in there.values() if m.status == "active"] == ["User lives in Bonn"]
