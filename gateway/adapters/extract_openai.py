@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -49,8 +50,16 @@ FORMS: Final[tuple[dict[str, Any] | None, ...]] = (
 """Ways to ask for JSON, the strictest first."""
 
 FORM_REFUSED: Final = frozenset({400, 404, 415, 422, 501})
-"""Statuses that upstreams give to a response format they do not have. Only together with
-its name in the message: a 400 has many other reasons."""
+"""Statuses that upstreams give to a response format they do not have, with its name in the
+message: a 400 has many other reasons."""
+UNSAID: Final = frozenset({400, 415, 422, 501})
+"""Of those, statuses with which some refuse a form and do not name it ("Unknown name
+additionalProperties", "Bad Request"): a weaker form is tried, and learned if it is taken."""
+ABOUT_THE_BATCH: Final = re.compile(
+    r"context|length|too (?:long|large|many|big)|maximum|exceed|tokens?\b"
+    r"|polic|filter|safety|flagged"
+)
+"""A refusal of what was asked, not of how: another form would be refused as well."""
 FORM_WORDS: Final = (
     "response_format",
     "response format",
@@ -138,17 +147,32 @@ class OpenAIExtractor:
 
     async def _ask(self, system: str, request: str) -> str:
         """The text of one answer, in the strictest form that this upstream takes."""
+        form = self._form
+        unsaid: _FormRefused | None = None
         while True:
-            form = self._form
             try:
-                return self._text_of(await self._completion(system, request, FORMS[form]))
+                body = await self._completion(system, request, FORMS[form])
             except _FormRefused as refused:
-                # Another call of this process may have learned it meanwhile.
-                if self._form == form:
-                    self._form = form + 1
-                    log("extraction").info(
-                        "response_format_not_taken", model=self._model, status=refused.status
-                    )
+                form += 1
+                if refused.named:
+                    self._learn(form, refused.status)
+                else:
+                    unsaid = unsaid or refused
+            except ExtractorUnavailable:
+                if unsaid is None:
+                    raise
+                # Refused in every form: it was not the form.
+                raise self._refused(unsaid.cause) from unsaid.cause
+            else:
+                if unsaid is not None:
+                    self._learn(form, unsaid.status)
+                return self._text_of(body)
+
+    def _learn(self, form: int, status: int) -> None:
+        # Another call of this process may have learned it meanwhile.
+        if self._form < form:
+            self._form = form
+            log("extraction").info("response_format_not_taken", model=self._model, status=status)
 
     async def _completion(self, system: str, request: str, form: dict[str, Any] | None) -> bytes:
         import openai
@@ -167,12 +191,11 @@ class OpenAIExtractor:
                     **extra,
                 )
         except openai.APIStatusError as exc:
-            if (
-                form is not None
-                and exc.status_code in FORM_REFUSED
-                and any(word in _message(exc).casefold() for word in FORM_WORDS)
-            ):
-                raise _FormRefused(exc.status_code) from exc
+            said = _message(exc).casefold()
+            named = any(word in said for word in FORM_WORDS)
+            unsaid = exc.status_code in UNSAID and not ABOUT_THE_BATCH.search(said)
+            if form is not None and ((named and exc.status_code in FORM_REFUSED) or unsaid):
+                raise _FormRefused(exc, named=named) from exc
             raise self._refused(exc) from exc
         except (openai.OpenAIError, ValueError) as exc:
             raise self._unreachable(exc) from exc
@@ -264,9 +287,13 @@ class OpenAIExtractor:
 
 
 class _FormRefused(Exception):
-    def __init__(self, status: int) -> None:
-        super().__init__(status)
-        self.status = status
+    """`named` where the refusal says that it is about the form."""
+
+    def __init__(self, cause: Any, *, named: bool) -> None:
+        super().__init__(cause.status_code)
+        self.cause = cause
+        self.status: int = cause.status_code
+        self.named = named
 
 
 def _read(answer: str) -> tuple[list[Any] | None, list[str]]:

@@ -94,6 +94,34 @@ async def test_a_refusal_of_something_else_is_no_refusal_of_the_form(
     assert formats(model) == ["json_schema"]
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        refusal(400, "Bad Request"),
+        refusal(422, "Unknown name additionalProperties"),
+        Raw(b"", status=501),
+    ],
+)
+async def test_a_form_that_is_refused_without_its_name_is_learned_by_what_is_taken(
+    model: ScriptedModel, extractor: OpenAIExtractor, answer: Raw
+) -> None:
+    model.answers = [answer, answer, [HOME], [HOME]]
+    assert await extractor.extract(BATCH) == [HOME]
+    assert await extractor.extract(BATCH) == [HOME]
+    assert formats(model) == ["json_schema", "json_object", None, None]
+
+
+async def test_what_is_refused_in_every_form_was_not_refused_for_its_form(
+    model: ScriptedModel, extractor: OpenAIExtractor
+) -> None:
+    model.answers = [refusal(400, "Bad Request")] * 3 + [[HOME]]
+    with pytest.raises(ExtractorUnavailable) as caught:
+        await extractor.extract(BATCH)
+    assert (caught.value.counts_as_try, caught.value.code) == (True, "400")
+    assert await extractor.extract(BATCH) == [HOME]
+    assert formats(model) == ["json_schema", "json_object", None, "json_schema"]
+
+
 async def test_an_answer_that_is_no_json_is_asked_for_once_more_with_what_was_wrong(
     model: ScriptedModel, extractor: OpenAIExtractor
 ) -> None:
