@@ -155,6 +155,8 @@ async def test_an_absent_redis_is_unavailable_and_never_an_empty_answer() -> Non
             directory.links(ANN),
             directory.people(),
             directory.erased(),
+            directory.erasure("era_1"),
+            directory.keep_erasure({"id": "era_1"}),
             directory.ping(),
             keys.find("0" * 12),
             keys.all(),

@@ -100,7 +100,7 @@ async def test_what_was_on_disk_when_the_process_was_killed_takes_effect_once(
 @pytest.mark.parametrize(
     "steps",
     [
-        ["erase: after directory.erased"],
+        ["erase: after directory.keep_erasure"],
         ["erase: after directory.drop"],
         ["erase: after queue.erase"],
         ["erase: before store.erase", "sweep: before store.erase"],
