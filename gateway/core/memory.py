@@ -7,6 +7,7 @@ that ranking can subtract them. They become RFC 3339 text only at the edge (`rfc
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -185,14 +186,20 @@ def rfc3339(at: Instant) -> str:
 
 
 def parse_rfc3339(text: str) -> Instant:
-    """Read RFC 3339 text; a time without an offset is taken as UTC.
+    """Read RFC 3339 text; a time without an offset is taken as UTC, a leap second as the one after
+    it (clocks that count seconds since the epoch have none).
 
     Raises ValueError where it is no such time or lies outside the years 2 to 9998 (so that it
     can be told in any zone).
     """
-    moment = datetime.fromisoformat(text.upper())  # "t" and "z" may be written small
+    # "t" and "z" may be written small.
+    written, leaps = _LEAP_SECOND.subn(r"\g<1>59", text.upper())
+    moment = datetime.fromisoformat(written)
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     if not 2 <= moment.year <= 9998:
         raise ValueError(f"{text!r} lies outside the years 2 to 9998")
-    return round(moment.timestamp(), 6)
+    return round(moment.timestamp() + leaps, 6)
+
+
+_LEAP_SECOND = re.compile(r"(T\d\d:\d\d:)60(?!\d)")

@@ -71,7 +71,8 @@ def to_public(memory: Memory, owner: Owner) -> dict[str, Any]:
                 "via": source.via,
             }
         ),
-        "metadata": dict(memory.metadata),
+        # Of what was forgotten it holds the prints (`core/tombstone`), which are nobody's to see.
+        "metadata": {} if memory.status == "forgotten" else dict(memory.metadata),
     }
     return _present(shown)
 
@@ -201,7 +202,8 @@ class _Row:
             return parse_rfc3339(value if isinstance(value, str) else "")
         except (ValueError, OverflowError):
             raise self._wrong(
-                name, "an RFC 3339 time is needed, such as 2026-05-23T09:00:00Z"
+                name,
+                "an RFC 3339 time of the years 2 to 9998 is needed, such as 2026-05-23T09:00:00Z",
             ) from None
 
     def share(self, name: str, default: float) -> float:

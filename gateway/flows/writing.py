@@ -119,10 +119,11 @@ async def stale(services: Services, tenant: str) -> None:
 
 
 async def _neighbours(services: Services, owner: Owner, memories: Sequence[Memory]) -> list[Memory]:
-    """Stored turns of the same sessions that lend their words to new ones, or take theirs."""
+    """Stored turns of the same sessions that lend their words to new ones, or take theirs; also of
+    one that counts no longer, whose words leave theirs."""
     oldest: dict[str, Instant] = {}
     for memory in memories:
-        if memory.kind == "turn" and memory.session is not None and memory.status == "active":
+        if memory.kind == "turn" and memory.session is not None:
             at = oldest.get(memory.session, memory.created_at)
             oldest[memory.session] = min(at, memory.created_at)
     fresh = {memory.id for memory in memories}
@@ -146,7 +147,7 @@ def _beside(fresh: set[str], turns: Sequence[Memory]) -> set[str]:
     """Ids of the turns whose windows hold a fresh one."""
     sessions: dict[str, list[Memory]] = {}
     for turn in turns:
-        if turn.kind == "turn" and turn.session is not None and turn.status == "active":
+        if turn.kind == "turn" and turn.session is not None:
             sessions.setdefault(turn.session, []).append(turn)
     found: set[str] = set()
     for line in sessions.values():

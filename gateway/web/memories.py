@@ -12,6 +12,7 @@ import hashlib
 from typing import Any
 
 import orjson
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -236,11 +237,20 @@ async def search(request: Request, caller: Caller) -> Response:
 
 async def read(request: Request, caller: Caller) -> Response:
     """One memory."""
-    id = request.path_params["id"]
+    id = _memory_of(request)
     owner = await caller.owner_of(id)
     memory = await browse.read(caller.services, owner, id, now=caller.now)
     await caller.audit_look("read", memory=id)
     return JSONResponse(to_public(memory, owner))
+
+
+def _memory_of(request: Request) -> str:
+    """The memory that the path names. A call of its own is none that is unknown: who reads
+    `/v1/memories/search` is told (405) that it takes a POST."""
+    id: str = request.path_params["id"]
+    if id in portable.CALLS:
+        raise HTTPException(405)
+    return id
 
 
 async def history(request: Request, caller: Caller) -> Response:
@@ -257,6 +267,7 @@ async def history(request: Request, caller: Caller) -> Response:
 
 async def correct(request: Request, caller: Caller) -> Response:
     """Change what is wrong; the old version stays in the history."""
+    id = _memory_of(request)
     body = check(schemas.MemoryChange, await read_json(request, caller))
     changes = body.model_dump(exclude_unset=True)
     for name in ("text", "importance", "pinned", "status", "valid_from", "metadata", "type"):
@@ -266,7 +277,6 @@ async def correct(request: Request, caller: Caller) -> Response:
         raise BadRequest(
             "nothing to change: name at least one of " + ", ".join(sorted(curate.CORRECTABLE))
         )
-    id = request.path_params["id"]
     owner = await caller.owner_of(id)
     memory = await curate.correct(
         caller.services,
@@ -283,7 +293,7 @@ async def correct(request: Request, caller: Caller) -> Response:
 
 async def forget(request: Request, caller: Caller) -> Response:
     """Forget one memory."""
-    id = request.path_params["id"]
+    id = _memory_of(request)
     await curate.forget(caller.services, await caller.owner_of(id), id, now=caller.now)
     await caller.audit("forget", memory=id)
     return Response(status_code=204)

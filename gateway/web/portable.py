@@ -22,7 +22,9 @@ from gateway.web.callers import Caller
 from gateway.web.claims import STEPS
 from gateway.web.context import read_body
 
-RESERVED: Final = frozenset({"search", "export", "import", *STEPS})
+CALLS: Final = frozenset({"search", "export", "import"})
+"""Calls of their own below `/v1/memories`."""
+RESERVED: Final = CALLS | STEPS
 """Names below `/v1/memories` that are no memory's."""
 
 

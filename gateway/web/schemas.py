@@ -38,7 +38,9 @@ def _time(value: Any) -> Any:
     try:
         return parse_rfc3339(value if isinstance(value, str) else "")
     except (TypeError, ValueError, OverflowError):
-        raise ValueError("a time in RFC 3339 such as 2026-05-23T09:00:00+02:00 is needed") from None
+        raise ValueError(
+            "a time in RFC 3339 of the years 2 to 9998 is needed, such as 2026-05-23T09:00:00+02:00"
+        ) from None
 
 
 def _said(value: str) -> str:

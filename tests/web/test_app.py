@@ -100,6 +100,16 @@ async def test_a_method_that_is_not_there_is_405_and_says_which_are(gateway: Hou
     assert "it takes DELETE, GET, HEAD, POST" in shaped(answer)["message"]
 
 
+async def test_a_call_of_its_own_is_no_memory_that_is_unknown(gateway: House) -> None:
+    calls = {"search": "POST", "import": "POST", "export": "GET, HEAD"}
+    async with gateway.client(x_memory_user="ana") as client:
+        for name, allowed in calls.items():
+            for method in {"GET", "PATCH", "DELETE"} - set(allowed.split(", ")):
+                answer = await client.request(method, f"/v1/memories/{name}", json={"text": "x"})
+                assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+                assert f"it takes {allowed}" in shaped(answer)["message"]
+
+
 async def test_a_websocket_is_clearly_refused(gateway: House, upstream: ScriptedUpstream) -> None:
     async with gateway.client(
         connection="Upgrade", upgrade="websocket", sec_websocket_version="13", sec_websocket_key="x"

@@ -93,6 +93,27 @@ async def test_a_turn_has_no_type_and_ends_with_its_retention(gateway: House) ->
     assert turn["expires_at"] == rfc3339(gateway.now + 30 * DAY)
 
 
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("2016-12-31t23:59:59z", "2016-12-31T23:59:59Z"),
+        ("2016-12-31T23:59:60Z", "2017-01-01T00:00:00Z"),
+        ("2017-01-01T05:29:60.5+05:30", "2017-01-01T00:00:00.500000Z"),
+        ("2016-12-31 23:59:59-00:00", "2016-12-31T23:59:59Z"),
+        ("2016-12-31T23:59:59.123456789Z", "2016-12-31T23:59:59.123456Z"),
+    ],
+)
+async def test_a_time_may_be_spelled_in_each_way_of_rfc_3339(
+    gateway: House, written: str, meant: str
+) -> None:
+    async with ana(gateway) as client:
+        memory = await made(client, fact(created_at=written))
+        line = {**memory, "id": "mem_1", "created_at": written}
+        await client.post("/v1/memories/import", json=line)
+        assert memory["created_at"] == meant
+        assert {m["created_at"] for m in await listed(client)} == {meant}
+
+
 async def test_what_was_said_long_ago_is_kept_as_long_as_what_is_said_today(
     gateway: House,
 ) -> None:
@@ -270,6 +291,7 @@ async def test_a_repeated_call_undoes_no_correction_and_brings_nothing_back(
         await client.delete(f"/v1/memories/{gone['id']}")
         again = await made(client, [fact("a"), fact("b")], **key)
         assert [m["text"] for m in again] == ["corrected", ""]
+        assert again[1]["metadata"] == {}
         assert await texts(client) == ["corrected"]
 
 
@@ -652,6 +674,26 @@ async def test_the_words_of_a_forgotten_turn_leave_its_neighbours(gateway: House
             ids.append(turn["id"])
         assert len(await found(client, "accordion")) == 3
         await client.delete(f"/v1/memories/{ids[1]}")
+        assert await found(client, "accordion") == []
+
+
+@pytest.mark.parametrize("status", ["superseded", "quarantined"])
+async def test_the_words_of_a_turn_that_counts_no_longer_leave_its_neighbours(
+    gateway: House, status: str
+) -> None:
+    async with ana(gateway) as client:
+        ids = []
+        for text in ("Hello.", "The accordion is in the attic.", "Good."):
+            gateway.now += 1
+            turn = await made(client, {"text": text, "kind": "turn", "session": "s"})
+            ids.append(turn["id"])
+        path = f"/v1/memories/{ids[1]}"
+        await client.patch(path, json={"status": status})
+        assert await found(client, "accordion") == []
+        await client.patch(path, json={"status": "active"})
+        assert len(await found(client, "accordion")) == 3
+        await client.patch(path, json={"status": status})
+        await client.delete(path)
         assert await found(client, "accordion") == []
 
 
