@@ -28,6 +28,7 @@ import uvloop
 from prometheus_client.multiprocess import mark_process_dead
 
 from gateway import config
+from gateway.adapters.data_dir import make_private
 from gateway.asgi import Asgi, GatewayApp
 from gateway.cli import Failed
 from gateway.cli.garbage import collected_by_the_loop
@@ -281,6 +282,7 @@ def _supervise(settings: Settings, listener: socket.socket, asked: argparse.Name
     ending = threading.Event()
     for number in _ends():
         signal.signal(number, lambda *_: ending.set())
+    make_private(settings.data_dir)  # for the note below; of a first start it was not made yet
     listener.listen(BACKLOG)
     code = 0
     with (

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -34,12 +36,26 @@ def admin_token(settings: Settings) -> str:
 
 
 def _kept(path: Path) -> str:
-    with suppress(FileNotFoundError):
-        if token := path.read_text("ascii").strip():
-            return token
-    token = secrets.token_urlsafe(32)
-    _write_private(path, token.encode() + b"\n")
-    return token
+    with _alone(path.parent):
+        with suppress(FileNotFoundError):
+            if token := path.read_text("ascii").strip():
+                return token
+        token = secrets.token_urlsafe(32)
+        _write_private(path, token.encode() + b"\n")
+        return token
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Of several processes on one directory (`--workers`, a worker beside a gateway) one at a time:
+    each drew a token at a first start, and all but the last refused the one that was kept."""
+    fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):  # a file system that locks no directories: as well as it goes
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
 
 
 def _write_private(path: Path, content: bytes) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.cli.running import Running, find
 from gateway.lab.scripted_upstream import ScriptedUpstream
 from tests import loopback
 from tests.gateway_process import GatewayProcess, until
@@ -30,6 +31,19 @@ def test_several_processes_share_one_port_and_one_that_dies_is_replaced(
         children = _children(gateway.pid)
         assert gateway.stop() == 0
         assert not any(Path(f"/proc/{child}").exists() for child in children)
+
+
+def test_several_processes_are_found_by_commands_from_their_first_start_on(
+    tmp_path: Path, upstream: ScriptedUpstream
+) -> None:
+    with GatewayProcess(tmp_path / "data", upstream.base_url, server__workers=2, **AWAY) as gateway:
+        assert find(gateway.data_dir) == Running(gateway.url, gateway.pid)
+        token = (gateway.data_dir / "admin.token").read_text().strip()
+        for _ in range(8):  # whichever process answers
+            asked = loopback.get(
+                f"{gateway.url}/admin/v1/queue", headers={"authorization": f"Bearer {token}"}
+            )
+            assert asked.status_code == 503  # Redis is away; it is not the token that is wrong
 
 
 def test_processes_end_with_the_one_that_keeps_them(
