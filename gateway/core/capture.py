@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.core.answer import Answer
 from gateway.core.chat import ChatRequest, Message
@@ -31,11 +31,13 @@ __all__ = [
     "exchange_of",
     "fresh_by_shape",
     "is_housekeeping",
+    "is_over",
     "marks",
     "marks_and_alone",
     "new_turns",
     "query_text",
     "response_mark",
+    "settled",
     "user_turn_mark",
 ]
 
@@ -204,7 +206,7 @@ def exchange_of(
     same exchange, and a tool loop is one. Where the user's turn was kept before (a forced call
     whose loop went on), all marks count. `found`: the marks, where they are known already.
     """
-    if answer.status >= 400 or not (answer.final or request.forced_tool or request.kept):
+    if answer.status >= 400 or not is_over(request, answer):
         return None
     turns = new_turns(request, fresh, now)
     if not (answer.final or request.kept or any(turn.role == "user" for turn in turns)):
@@ -225,6 +227,25 @@ def exchange_of(
         finish_reason=answer.finish_reason,
         receipt_id=receipt_id,
     )
+
+
+def is_over(request: ChatRequest, answer: Answer) -> bool:
+    """Whether this answer ends what is kept as one exchange: not where a call leads on."""
+    return answer.final or request.forced_tool or request.kept
+
+
+def settled(
+    request: ChatRequest, found: tuple[str, ...], fresh: int
+) -> tuple[ChatRequest, tuple[str, ...], int]:
+    """The request without what the user said last, its marks, and how much of it is new.
+
+    What follows the user's words makes them final, whatever answered them: agents that answer by a
+    call (n8n's give the answer's shape as a tool) keep its words alone, and would end no exchange.
+    """
+    said = _said_in(request).messages
+    left = fresh_by_shape(request)
+    before = replace(request, messages=said[: len(said) - left])
+    return before, found[: len(found) - left], max(0, fresh - left)
 
 
 def answered(answer: Answer) -> str:

@@ -229,11 +229,16 @@ def _exchange(
     """What is seen from now on, the request's last message at its end; and the exchange."""
     marks = visit.marks or capture.marks(request, owner.key)
     conversation = visit.conversation
+    session = session_of(visit, owner, marks)
+    fresh = capture.fresh_by_shape(request) if conversation is None else conversation.fresh
+    if not capture.is_over(request, answer) and answer.outcome == "complete":
+        request, marks, fresh = capture.settled(request, marks, fresh)
+        answer = replace(answer, text="", refusal=None, tool_calls=(), finish_reason=None)
     exchange = capture.exchange_of(
         request,
         answer,
-        session=session_of(visit, owner, marks),
-        fresh=capture.fresh_by_shape(request) if conversation is None else conversation.fresh,
+        session=session,
+        fresh=fresh,
         now=visit.now,
         timezone=visit.who.options.timezone,
         receipt_id=visit.report.receipt_id,

@@ -22,6 +22,7 @@ from gateway.core.capture import (
     new_turns,
     query_text,
     response_mark,
+    settled,
     user_turn_mark,
 )
 from gateway.core.chat import ChatRequest, read_chat
@@ -357,6 +358,17 @@ def test_a_call_that_the_request_forced_is_the_answer() -> None:
     exchange = kept(forced, calls, fresh=1)
     assert exchange is not None
     assert [t.role for t in exchange.turns] == ["user"]
+
+
+def test_what_was_said_before_the_users_last_words_is_settled() -> None:
+    first = chat(system("s"), user("a"), CALL, RESULT)
+    then = chat(system("s"), user("a"), CALL, RESULT, user("b"), user("c"), CALL, RESULT)
+    before, found, fresh = settled(then, marks(then), 7)
+
+    assert (found, fresh) == (marks(first), 3)
+    assert said(before, fresh) == said(first, 3)
+    assert settled(then, marks(then), 4)[2] == 0
+    assert settled(first, marks(first), 3)[1:] == ((), 0)
 
 
 def test_results_of_forced_calls_wait_for_what_comes_of_them() -> None:

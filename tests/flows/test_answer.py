@@ -294,6 +294,28 @@ async def test_what_is_said_to_an_agent_that_answers_by_calls_alone_is_kept(
     assert len({exchange.session for exchange in said}) == 1
 
 
+@pytest.mark.parametrize("shown_as", ["words", "calls"])
+async def test_of_an_agent_that_may_answer_by_a_call_all_but_the_last_words_are_kept(
+    gateway: House, upstream: ScriptedUpstream, shown_as: str
+) -> None:
+    upstream.default = Say(tool_calls=(ToolCall("final_answer", '{"reply":"Noted."}', "c1"),))
+    history: list[dict[str, Any]] = []
+    for words in ("I am allergic to peanuts.", "My sister is called Paula.", "Which snack?"):
+        history.append(user(words))
+        answer = await chat(gateway, *history, body={"tools": TOOLS})
+        call = answer.json()["choices"][0]["message"]
+        result = {"role": "tool", "tool_call_id": "c1", "content": "sent"}
+        history += [assistant("Noted.")] if shown_as == "words" else [call, result]
+    said = await gateway.handed_over()
+    texts = [[turn.text for turn in exchange.turns if turn.role == "user"] for exchange in said]
+    assert texts == [["I am allergic to peanuts."], ["My sister is called Paula."]]
+    assert len({exchange.session for exchange in said}) == 1
+    upstream.default = Say("Apples.")
+    await chat(gateway, *history[:-1], result, body={"tools": TOOLS})
+    turns = [turn.text for turn in (await gateway.handed_over())[-1].turns]
+    assert (turns[0], turns[-1]) == ("Which snack?", "Apples.")
+
+
 @pytest.mark.parametrize("link", ["previous_response_id", "conversation", "whole", "not stored"])
 async def test_what_led_to_a_call_is_kept_though_its_result_comes_without_it(
     gateway: House, upstream: ScriptedUpstream, link: str
