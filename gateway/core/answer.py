@@ -14,6 +14,7 @@ from math import isfinite
 from typing import Any, Protocol
 
 from gateway.core.exchange import Outcome
+from gateway.core.responses import CALLS, OUTPUTS
 from gateway.core.scan import whole
 
 MAX_TEXT_CHARS = 4 * 2**20
@@ -171,6 +172,8 @@ class ChatAnswer:
             elif content:
                 for text in _part_texts(content):
                     self._text.add(text)
+            if not content and isinstance(said.get("audio"), dict):  # spoken: its words beside it
+                self._text.add(said["audio"].get("transcript"))
             self._refusal.add(said.get("refusal"))
             if said.get("tool_calls"):
                 self._tool_calls(list(_objects(said["tool_calls"])))
@@ -304,10 +307,7 @@ class ResponsesAnswer:
             self.error |= bool(value.get("error")) or value.get("status") == "failed"
 
     def _item(self, item: Any, *, done: bool) -> None:
-        if not isinstance(item, dict) or item.get("type") not in (
-            "function_call",
-            "custom_tool_call",
-        ):
+        if not isinstance(item, dict) or _kind(item) not in CALLS:
             return
         call = self._call(item.get("id") or item.get("call_id"))
         if call is None:
@@ -331,18 +331,16 @@ class ResponsesAnswer:
         texts, refusals = _Text(), _Text()
         calls: list[ToolCall] = []
         for item in _objects(response.get("output")):
-            kind = item.get("type")
+            kind, id = _kind(item), _name(item.get("call_id"))
             if kind == "message":
                 for part in _objects(item.get("content")):
                     texts.add(part.get("text"))
                     refusals.add(part.get("refusal"))
-            elif kind in ("function_call", "custom_tool_call") and len(calls) < MAX_TOOL_CALLS:
+            elif kind in CALLS and len(calls) < MAX_TOOL_CALLS:
                 arguments = item.get("arguments") or item.get("input")
-                calls.append(
-                    ToolCall(
-                        _name(item.get("call_id")), _name(item.get("name")) or "", _text(arguments)
-                    )
-                )
+                calls.append(ToolCall(id, _name(item.get("name")) or "", _text(arguments)))
+            elif kind in OUTPUTS:  # of a shell of the upstream's own: nobody is asked for it
+                calls = [call for call in calls if call.id != id]
         if not (texts or refusals or calls):
             texts, refusals = self._text, self._refusal
             calls = [call.done() for call in self._calls.values()]
@@ -375,6 +373,10 @@ def _reason(response: Mapping[str, Any], calls: list[ToolCall]) -> str | None:
 
 
 # --- odd shapes ----------------------------------------------------------------------------
+
+
+def _kind(item: Mapping[str, Any]) -> str:
+    return str(item.get("type"))
 
 
 def _objects(value: Any) -> Iterator[dict[str, Any]]:

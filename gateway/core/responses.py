@@ -2,8 +2,8 @@
 
 `instructions` stands for the first system message, a string input for a user message, and
 of a list's items those that are said or done by someone are messages: `message` items,
-function calls (assistant) and their outputs (tool). Reasoning items, references and the
-calls of the upstream's own tools are not looked at.
+calls that the client is to answer (assistant) and their outputs (tool). Reasoning items,
+references and the calls of the upstream's own tools are not looked at.
 
 A new block goes into a new `instructions` member where there is none: the upstream does not
 carry instructions over with `previous_response_id`, so blocks do not pile up in its state.
@@ -36,8 +36,9 @@ __all__ = ["read_responses"]
 _ITEM = object_reader({"content": read_content, "output": read_content})
 _READERS = {"input": array_reader(_ITEM)}
 
-CALLS = frozenset({"function_call", "custom_tool_call"})
-OUTPUTS = frozenset({"function_call_output", "custom_tool_call_output"})
+_BY_CALL_ID = ("function", "custom_tool", "computer", "local_shell", "shell", "apply_patch")
+CALLS = frozenset({*(f"{tool}_call" for tool in _BY_CALL_ID), "mcp_approval_request"})
+OUTPUTS = frozenset({*(f"{tool}_call_output" for tool in _BY_CALL_ID), "mcp_approval_response"})
 
 
 def read_responses(body: bytes) -> ChatRequest:
@@ -114,7 +115,7 @@ def _item(body: bytes, item: Span) -> Message | None:
         raise NotForUs("an input item that is no object")
     members: Mapping[str, Span] = item.value
     kind = text_of(body, members.get("type")) or "message"
-    call_id = text_of(body, members.get("call_id"))
+    call_id = text_of(body, members.get("call_id") or members.get("approval_request_id"))
     if kind in CALLS:
         return Message("assistant", "", None, True, call_id, item.start, item.end)
     if kind in OUTPUTS:

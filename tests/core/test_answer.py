@@ -78,6 +78,13 @@ def test_content_in_parts_is_read_without_thoughts() -> None:
     assert chat({"content": parts}).text == "Hi"
 
 
+def test_of_what_is_spoken_the_transcript_is_read() -> None:
+    spoken = [{"audio": {"id": "a"}}, *({"audio": {"transcript": t}} for t in ("Hel", "lo"))]
+
+    assert chat(*spoken, {"audio": {"data": "AAAA", "expires_at": 1}}).text == "Hello"
+    assert chat({"content": "Hello", "audio": {"transcript": "Hello"}}).text == "Hello"
+
+
 def test_parallel_tool_calls_are_put_together_by_index() -> None:
     assert calls(
         [call(index=0, id="a", name="f")],
@@ -237,6 +244,24 @@ def test_a_response_in_one_piece_is_read() -> None:
     assert answer.text == "Hello"
     assert answer.tool_calls == (ToolCall("c1", "f", "{}"),)
     assert answer.finish_reason == "tool_calls"
+
+
+@pytest.mark.parametrize("kind", ["computer", "local_shell", "shell", "apply_patch"])
+def test_whatever_the_client_is_to_do_is_a_call_until_its_output_is_there(kind: str) -> None:
+    call = {"type": f"{kind}_call", "id": "x1", "call_id": "c1", "action": {}}
+    output = {"type": f"{kind}_call_output", "call_id": "c1", "output": []}
+
+    for items, final in (([call], False), ([call, output], True)):
+        reader = ResponsesAnswer()
+        reader.body({**WHOLE, "output": items})
+        assert reader.answer("complete", 200).final is final
+
+
+def test_an_approval_that_is_asked_for_is_a_call() -> None:
+    reader = ResponsesAnswer()
+    reader.body({**WHOLE, "output": [{"type": "mcp_approval_request", "id": "m1", "name": "f"}]})
+
+    assert not reader.answer("complete", 200).final
 
 
 def test_an_incomplete_response_ended_for_its_length() -> None:

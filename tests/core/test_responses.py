@@ -59,6 +59,22 @@ def test_items_of_input_are_messages_where_someone_says_or_does_something() -> N
     assert request.messages[3].tool_call_id == "c1"
 
 
+@pytest.mark.parametrize(
+    ("output", "text"),
+    [
+        ({"type": "local_shell_call_output", "call_id": "c1", "output": "40%"}, "40%"),
+        ({"type": "shell_call_output", "call_id": "c1", "output": [{"stdout": "40%"}]}, ""),
+        ({"type": "computer_call_output", "call_id": "c1", "output": {"image_url": "x"}}, ""),
+        ({"type": "apply_patch_call_output", "call_id": "c1", "status": "completed"}, ""),
+        ({"type": "mcp_approval_response", "approval_request_id": "c1", "approve": True}, ""),
+    ],
+)
+def test_what_the_client_did_for_the_model_is_a_result(output: dict[str, Any], text: str) -> None:
+    (done,) = read_responses(body_of(input=[output])).messages
+
+    assert (done.role, done.text, done.tool_call_id) == ("tool", text, "c1")
+
+
 def test_what_the_upstream_keeps_is_named() -> None:
     request = read_responses(
         body_of(input="hi", previous_response_id="resp_1", conversation={"id": "conv_1"})
