@@ -398,6 +398,24 @@ def test_a_file_of_the_data_that_may_not_be_read_stops_the_start_with_a_line_tha
     assert "cannot be used" in out
 
 
+def test_a_path_that_nobody_can_look_at_is_said_in_one_line(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Below another user's folder, say. Here a name that is too long for any, for root may look
+    anywhere."""
+    nowhere = str(tmp_path / ("x" * 300))
+    code, _, err = run("backup", nowhere)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "cannot be written: File name too long" in err
+    monkeypatch.setenv("GATEWAY_DATA_DIR", nowhere)
+    code, _, err = run("users", "list")
+    assert (code, err.count("\n")) == (2, 1)
+    code, out, _ = run("doctor")
+    assert code == 1
+    assert "FAILED  data directory  " in out
+    assert "cannot be looked at: File name too long" in out
+
+
 def test_a_port_that_is_taken_is_said_in_one_line(run: Run) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

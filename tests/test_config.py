@@ -159,6 +159,13 @@ def test_the_file_below_the_working_directory_is_read_unless_another_is_named(
     assert load(_file(tmp_path, "[server]\nport = 2\n"), environ={}).server.port == 2
 
 
+def test_a_folder_of_settings_that_may_not_be_entered_is_refused(tmp_path: Path) -> None:
+    """Another user's, say. Here a name that is too long for any, for root may enter everything."""
+    (tmp_path / "config").symlink_to("x" * 300)
+    with pytest.raises(SettingsError, match=r"config/gateway\.toml cannot be read: File name too"):
+        load(environ={})
+
+
 def test_the_data_directory_has_a_variable_of_its_own() -> None:
     assert load(environ={"GATEWAY_DATA_DIR": "/var/lib/gateway"}).data_dir == Path(
         "/var/lib/gateway"

@@ -57,6 +57,14 @@ class DataDirLock:
             self._fd = None
 
 
+def is_directory(path: Path) -> bool:
+    """Whether it is one, as far as this user can tell: not below what may not be entered."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
 def make_private(path: Path) -> None:
     """Make a directory that only this user may enter; one that exists is left as it is.
 

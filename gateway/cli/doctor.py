@@ -109,7 +109,13 @@ async def _all(asked: argparse.Namespace) -> list[Check]:
 def _data_dir(settings: Settings) -> Iterator[Check]:
     path = settings.data_dir
     name = "data directory"
-    if not path.exists():
+    try:
+        made = path.exists()
+    except OSError as exc:
+        mend = "set GATEWAY_DATA_DIR to one that this user may write"
+        yield Check(name, "failed", f"{path} cannot be looked at: {exc.strerror}", mend)
+        return
+    if not made:
         yield Check(name, "ok", f"{path.absolute()} (will be made at the first start)")
     elif not path.is_dir():
         yield Check(name, "failed", f"{path} is no directory", "set GATEWAY_DATA_DIR to one")

@@ -26,6 +26,7 @@ from gateway.core.extraction import PROMPT
 ENV_PREFIX = "GATEWAY_"
 SECTION_SEPARATOR = "__"
 FILE_VERSION = 1
+_NO_FILE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 APP_NAME = r"[A-Za-z0-9_.-]{1,64}"
 
 
@@ -56,12 +57,12 @@ def load(
 def _read_file(path: Path | None, env: Mapping[str, str]) -> dict[str, Any]:
     named = path or (Path(env["GATEWAY_CONFIG"]) if env.get("GATEWAY_CONFIG") else None)
     chosen = named or Path("config/gateway.toml")
-    if named is None and not chosen.is_file():
-        return {}
     try:
         # With or without the mark that editors on Windows put before what they save.
         values = tomllib.loads(chosen.read_text("utf-8-sig"))
     except OSError as exc:
+        if named is None and isinstance(exc, _NO_FILE):
+            return {}
         raise SettingsError(
             f"settings file {chosen} cannot be read: {exc.strerror}. Name an existing file with"
             " --config or GATEWAY_CONFIG",

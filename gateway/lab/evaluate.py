@@ -20,6 +20,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from gateway.adapters.data_dir import is_directory
 from gateway.adapters.rerank_fastembed import DEFAULT_MODEL as DEFAULT_RERANKER
 from gateway.adapters.rerank_fastembed import FastembedReranker
 from gateway.config import AppSettings, Settings
@@ -271,7 +272,7 @@ async def open_embedder(settings: Settings) -> AsyncIterator[Embedder]:
     """The embedder of these settings, loaded. Raises EmbedderUnavailable, SettingsError."""
     with tempfile.TemporaryDirectory() as scratch:
         # Models are looked for where the gateway keeps its own, so that none is fetched twice.
-        data_dir = settings.data_dir if settings.data_dir.is_dir() else Path(scratch)
+        data_dir = settings.data_dir if is_directory(settings.data_dir) else Path(scratch)
         embedder, _ = await choose_embedder(
             settings, None, metrics=Metrics(), data_dir=data_dir, threads=os.cpu_count()
         )

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import orjson
 
+from gateway.adapters.data_dir import is_directory
 from gateway.adapters.embed_auto import AutoEmbedder
 from gateway.adapters.embed_cached import CachedEmbedder
 from gateway.adapters.embed_fastembed.embedder import DEFAULT_MODEL, FastembedEmbedder, installed
@@ -168,10 +169,10 @@ def _local(
     retry: bool = True,
 ) -> tuple[FastembedEmbedder, str]:
     asked = settings.embedding
-    if asked.model_path is not None and not asked.model_path.is_dir():
+    if asked.model_path is not None and not is_directory(asked.model_path):
         raise SettingsError(
-            f"embedding.model_path: {asked.model_path} is no directory; name the one that holds"
-            " model.onnx and tokenizer.json",
+            f"embedding.model_path: {asked.model_path} is no directory that this user may enter;"
+            " name the one that holds model.onnx and tokenizer.json",
             param="embedding.model_path",
         )
     name = asked.model or (recorded.name if recorded else DEFAULT_MODEL)

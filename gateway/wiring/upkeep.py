@@ -135,7 +135,11 @@ async def back_up(
 def _check_place(data_dir: Path, directory: Path) -> None:
     if not directory.is_absolute() or directory.is_relative_to(data_dir.absolute()):
         raise Unprocessable("a backup needs an absolute path outside the data directory")
-    if directory.exists():
+    try:
+        taken = directory.exists()
+    except OSError as exc:  # nobody may look there, or the name is too long for one
+        raise Unprocessable(f"{directory} cannot be written: {exc.strerror}") from exc
+    if taken:
         raise Unprocessable(f"{directory} exists; a backup is written to a new directory")
 
 

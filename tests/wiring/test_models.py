@@ -120,11 +120,12 @@ async def test_fastembed_that_is_not_installed_stops_the_start(
         await choose(embedding__provider="fastembed")
 
 
+@pytest.mark.parametrize("name", ["x", "x" * 300], ids=["absent", "impossible"])
 async def test_a_model_path_that_is_no_directory_stops_the_start(
-    choose: Choose, tmp_path: Path
+    choose: Choose, tmp_path: Path, name: str
 ) -> None:
     with pytest.raises(SettingsError, match="is no directory"):
-        await choose(embedding__provider="fastembed", embedding__model_path=str(tmp_path / "x"))
+        await choose(embedding__provider="fastembed", embedding__model_path=str(tmp_path / name))
 
 
 # --- auto ----------------------------------------------------------------------------------
