@@ -139,6 +139,7 @@ class QueueSettings(Section):
     max_pending: int = Field(1_000_000, ge=1)
     max_bytes: int = Field(2 * 2**30, ge=2**20)
     max_user_pending: int = Field(1000, ge=1)
+    max_user_bytes: int = Field(64 * 2**20, ge=2**20)
     spool_max_bytes: int = Field(256 * 2**20, ge=2**20)
     lease_s: Seconds = 60.0
     max_tries: int = Field(5, ge=1, le=100)

@@ -922,6 +922,32 @@ async def test_one_user_cannot_fill_the_queue(house: House, ann: Owner, bob: Own
     assert await queue.put(ann, exchange("x3"), now=1010.0)
 
 
+async def test_one_user_cannot_take_everyones_bytes(house: House, ann: Owner, bob: Owner) -> None:
+    queue = house.queue(QueueSettings(max_user_bytes=2**20))
+    long = "t" * 600_000
+    await queue.put(ann, exchange("x1", text=long), now=1000.0)
+    with pytest.raises(OverBudget, match=r"queue\.max_user_bytes: 1048576"):
+        await queue.put(ann, exchange("x2", text=long), now=1000.0)
+    lease = await leased(queue, 1010.0)
+    await queue.keep_plan(lease, PLAN)
+    await queue.bury(lease, reason="refused each time", now=1010.0)
+    with pytest.raises(OverBudget, match=r"queue\.max_user_bytes"):  # a dead letter is kept, too
+        await queue.put(ann, exchange("x2", text=long), now=1010.0)
+    assert await queue.put(bob, exchange("x2", text=long), now=1020.0)
+    await queue.retry(now=1010.0)
+    await queue.done(await leased(queue, 1010.0), now=1010.0)
+    assert await queue.put(ann, exchange("x2", text=long), now=1010.0)
+
+
+async def test_an_exchange_longer_than_a_users_share_is_taken_where_nothing_waits(
+    house: House, ann: Owner
+) -> None:
+    queue = house.queue(QueueSettings(max_user_bytes=2**20))
+    assert await queue.put(ann, exchange("x1", text="t" * 2_000_000), now=1000.0)
+    await queue.erase(ann.tenant)
+    assert await queue.count(ann.tenant) == 0
+
+
 async def test_the_queue_holds_no_more_exchanges_than_are_set(house: House) -> None:
     queue, other = house.queue(QueueSettings(max_pending=3)), house.queue()
     for n in range(3):

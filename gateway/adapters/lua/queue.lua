@@ -17,6 +17,14 @@ local function key(kind, tenant) return B .. kind .. ':' .. tenant end
 local function text(number) return string.format('%.17g', number) end
 local function bump(name, by) if by ~= 0 then call('HINCRBY', B .. 'counts', name, by) end end
 
+-- Bytes of a user's exchanges and plans, whatever their state, and of the partition's.
+local function weigh(tenant, by)
+  bump('bytes', by)
+  if by ~= 0 and call('INCRBY', key('size', tenant), by) <= 0 then
+    call('DEL', key('size', tenant))
+  end
+end
+
 local function words(s)
   local out = {}
   for word in string.gmatch(s, '%S+') do out[#out + 1] = word end
@@ -207,10 +215,10 @@ end
 local steps = {}
 
 -- First of the answer: 1 accepted, 2 replaced one whose answer was not complete, 3 not taken: such a
--- one was distilled already, or is decided, 0 known already, -1 erased, -2 full. Where it was
--- accepted: its number, and the stamps of before and of now.
+-- one was distilled already, or is decided, 0 known already, -1 erased, -2 too many of this user
+-- wait, -3 they take too many bytes. Where it was accepted: its number, and the stamps of before and of now.
 function steps.put(tenant, id, at, now, chars, complete, sealed,
-                   idle, wait, most_chars, most, user_most, seen_s, seen_most)
+                   idle, wait, most_chars, most, user_most, user_bytes, seen_s, seen_most)
   if call('EXISTS', key('gone', tenant)) == 1 then return { -1 } end
   local exchanges, waiting = key('exchange', tenant), key('waiting', tenant)
   local seen, cut, rule = key('seen', tenant), key('cut', tenant), key('rule', tenant)
@@ -247,6 +255,8 @@ function steps.put(tenant, id, at, now, chars, complete, sealed,
     end
     local held = tonumber(call('HGET', key('batch', tenant), 'n') or 0)
     if call('ZCARD', waiting) + held >= tonumber(user_most) then return { -2 } end
+    local weight = tonumber(call('GET', key('size', tenant)) or 0)
+    if weight > 0 and weight + #sealed > tonumber(user_bytes) then return { -3 } end
     sequence = next_number()
     call('ZADD', key('accepted', tenant), now, id)
     note(seen)
@@ -266,7 +276,7 @@ function steps.put(tenant, id, at, now, chars, complete, sealed,
   else
     call('HSET', rule, 'stamp', stamp)
   end
-  bump('bytes', #record - old_bytes)
+  weigh(tenant, #record - old_bytes)
   schedule(tenant, tonumber(now), true)
   return { old and 2 or 1, sequence, before, stamp }
 end
@@ -335,7 +345,7 @@ function steps.keep_plan(tenant, token, plan)
   if not holds(tenant, token) then return 0 end
   local batch = key('batch', tenant)
   if call('HSETNX', batch, 'plan', plan) == 1 then
-    bump('bytes', #plan)
+    weigh(tenant, #plan)
     return 1
   end
   return call('HGET', batch, 'plan') == plan and 1 or 0
@@ -350,7 +360,7 @@ function steps.done(tenant, token, now)
   call('HDEL', exchanges, unpack(ids))
   call('DEL', batch)
   bump('leased', -#ids)
-  bump('bytes', -bytes)
+  weigh(tenant, -bytes)
   ended(token, 'done')
   schedule(tenant, tonumber(now))
   return 1
@@ -517,7 +527,7 @@ function steps.erase(tenant, gone_s)
   bump('dead', -dead)
   bump('bytes', -bytes)
   for _, kind in ipairs({ 'exchange', 'waiting', 'accepted', 'seen', 'cut', 'rule', 'batch',
-                          'returned', 'letters' }) do
+                          'returned', 'letters', 'size' }) do
     call('UNLINK', key(kind, tenant))
   end
   call('ZREM', B .. 'due', tenant)
@@ -530,7 +540,7 @@ function steps.count(tenant)
   local n = call('HLEN', key('exchange', tenant))
   if n > 0 then return n end
   return call('EXISTS', key('waiting', tenant), key('accepted', tenant), key('batch', tenant),
-              key('returned', tenant), key('letters', tenant))
+              key('returned', tenant), key('letters', tenant), key('size', tenant))
 end
 
 -- Of many partitions at once: when the first user of each falls due, '' where nobody waits.

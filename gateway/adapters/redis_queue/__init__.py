@@ -21,6 +21,7 @@ Keys, all below `<namespace>:{p<n>}:`, n being the tenant's partition: one slot 
                             stamp, which names what is pending and changes whenever that does
     batch:<t>       hash    ids, token, until (0: given back), retry_at, tries, first, plan
     returned:<t>    list    dead letters that were retried, to be batches again as they were
+    size:<t>        string  bytes of exchanges and plans, whatever their state
     letters:<t>     hash    dead letter → JSON; and its plan
     seen:<t>        zset    id → when it was accepted; forgotten after `SEEN_S`
     cut:<t>         zset    the same of those whose answer was not complete, and has not come since
@@ -132,6 +133,7 @@ class RedisQueue:
             rule.max_batch_tokens * CHARACTERS_A_TOKEN,
             rule.max_batch_exchanges,
             self._settings.max_user_pending,
+            self._settings.max_user_bytes,
             SEEN_S,
             SEEN_MOST,
         )
@@ -141,6 +143,12 @@ class RedisQueue:
             raise OverBudget(
                 f"queue.max_user_pending: {self._settings.max_user_pending} exchanges of this"
                 " user wait already. See that a worker runs and its extractor answers"
+            )
+        if code == -3:
+            raise OverBudget(
+                f"queue.max_user_bytes: {self._settings.max_user_bytes} bytes of this user would be"
+                " exceeded (dead letters included). See that a worker runs and its extractor"
+                " answers, and retry what is dead"
             )
         if code == 3:
             return await self.put(owner, completing(exchange), now=now)
