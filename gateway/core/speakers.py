@@ -26,17 +26,19 @@ def by_speaker(text: str, memories: Sequence[Memory]) -> list[float]:
     Where turns carry several names, those that the question names; where they carry roles
     alone (or one name: a client's for its user), the user's own, as what a user says of
     themselves is what their questions are about; but the assistant's where the question is what
-    it said.
+    it said. Where all are theirs, it tells none from another: counted for each, it made the weak
+    look half as good as the best, and "Who is my boss?" brought 28 of 40 memories.
     """
     names = named_speakers(memories)
     if len(names) < 2:
         asked = "assistant" if _ASKS_ASSISTANT.search(fold(text[:MAX_QUERY_CHARS])) else "user"
-        return [
+        by_them = [
             1.0
             if m.kind == "fact" or (m.speaker if m.speaker in _ROLES else m.source.role) == asked
             else 0.0
             for m in memories
         ]
+        return by_them if 0.0 in by_them else [0.0] * len(memories)
     wanted = mentioned(text, names)
     if not wanted:
         return [0.0] * len(memories)

@@ -23,7 +23,7 @@ def test_a_part_of_nought_is_not_told_unless_it_always_is() -> None:
 def test_each_part_has_its_place() -> None:
     memories = [
         turn("t", "tea in May", session="s", days_ago=20),
-        turn("q", "tea?", session="s"),
+        turn("q", "tea?", session="s", role="assistant"),
         fact("f", "tea", covers=("t",), importance=0.9),
         fact("p", "tea", type="task_state", valid_to=NOW - DAY_S, days_ago=5),
     ]

@@ -5,12 +5,22 @@ from __future__ import annotations
 import pytest
 
 from gateway.core.memory import Memory
-from gateway.core.speakers import mentioned, named_speakers, without_names
-from tests.core.recall_memories import turn
+from gateway.core.speakers import by_speaker, mentioned, named_speakers, without_names
+from tests.core.recall_memories import fact, turn
 
 
 def speakers(*names: str | None) -> list[Memory]:
     return [turn(str(i), "x", speaker=name) for i, name in enumerate(names)]
+
+
+def test_the_users_own_words_count_where_the_assistants_stand_beside_them() -> None:
+    own, answer = turn("a", "x"), turn("b", "x", role="assistant")
+    assert by_speaker("Who is my boss?", [own, answer]) == [1.0, 0.0]
+    assert by_speaker("What did you recommend?", [own, answer]) == [0.0, 1.0]
+
+
+def test_who_said_it_tells_nothing_where_all_is_the_users_own() -> None:
+    assert by_speaker("Who is my boss?", [turn("a", "x"), fact("b", "x")]) == [0.0, 0.0]
 
 
 def test_roles_are_no_names() -> None:
