@@ -38,7 +38,7 @@ _ENDINGS_IN = {last: [e for e in _ENDINGS if e[-1] == last] for last in {e[-1] f
 # Words that say how something is asked and not what about, in the languages that the lexicon
 # stems most often. Only words that carry nothing anywhere: "die", "man" and "son" are missing on
 # purpose, as they are words of substance in a neighbour language.
-_STOP_WORDS = """
+_ENGLISH = """
 a about above after again all also am an and any are as at be because been before being below
 between both but by called can could did do does doing done down during each few for from further
 get got had has have having he her here hers him his how i if in into is it its itself just kind
@@ -47,6 +47,8 @@ on once one only or other our ours out over own please really recall remember re
 says shall she should so some something sort still such tell than that the their theirs them then
 there these they thing things this those through to told too under until up upon us very was we
 were what when where which while who whom whose why will with would you your yours
+"""
+_OTHERS = """
 der das den dem des ein eine einen einem einer und oder aber ist sind war waren bin bist hat habe
 haben ich du er sie es wir ihr mich dich mir dir mein meine dein deine nicht kein keine was wer wie
 wo wann warum welche welcher welches mit von zu zum zur auf für im ins bei nach aus noch auch
@@ -122,6 +124,22 @@ def is_unspaced(term: str) -> bool:
     return _UNSPACED.search(term) is not None
 
 
+def may_be_english(text: str) -> bool:
+    """Whether a text is not plainly of another language: by its script, by its little words, or by
+    its accents where these do not tell. Words with a capital may be names ("Los Angeles")."""
+    text = text[:MAX_QUERY_CHARS].translate(_TYPOGRAPHY)
+    beyond = [] if text.isascii() else [c for c in text if c.isalpha() and not c.isascii()]
+    if beyond and 2 * sum(not _is_latin(c) for c in beyond) > sum(map(str.isalpha, text)):
+        return False
+    said = {_folded(word) for word in _WORD.findall(text) if word[0].islower()}
+    english, other = len(said & _IN_ENGLISH - _IN_OTHERS), len(said & _IN_OTHERS - _IN_ENGLISH)
+    return english > other if english != other else not beyond
+
+
+def _is_latin(letter: str) -> bool:
+    return unicodedata.name(letter, "").startswith("LATIN")
+
+
 def fold(text: str) -> str:
     """Lower case without accents; for ASCII the plain lower case, which is quick."""
     return _folded(text)
@@ -182,7 +200,8 @@ _TYPOGRAPHY = str.maketrans("‘’“”–—\u00a0", "''\"\"-- ")
 # Marks above and below letters of Latin, Greek and Cyrillic. Those of other scripts are vowels.
 _ACCENTS = re.compile("[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]+")
 
-_STOP = frozenset(_folded(_STOP_WORDS).split())
+_IN_ENGLISH, _IN_OTHERS = (frozenset(_folded(said).split()) for said in (_ENGLISH, _OTHERS))
+_STOP = _IN_ENGLISH | _IN_OTHERS
 
 
 def _pairs(word: str) -> list[str]:

@@ -124,6 +124,24 @@ def test_a_model_that_tells_nothing_apart_leaves_it_to_words() -> None:
     assert chance("What about taxes?", memories, nearest=0.9, scale=blind) < FLOOR
 
 
+@pytest.mark.parametrize(
+    "question",
+    [
+        "Привет",
+        "今天天气怎么样？",
+        "नमस्ते",
+        "مرحبا",
+        "Kannst du mir helfen?",
+        "¿Cómo estás, qué tal?",
+    ],
+)
+def test_a_scale_of_english_says_nothing_of_another_language(question: str) -> None:
+    memories = [turn("a", "Я играю в шахматы"), turn("b", "我喜欢喝茶"), turn("c", "Ich lese gern")]
+    assert chance(question, memories, nearest=0.7) < FLOOR
+    read_there_too = Scale(signal=MINILM.signal, noise=MINILM.noise)
+    assert chance(question, memories, nearest=0.7, scale=read_there_too) >= FLOOR
+
+
 def test_a_scale_is_measured_from_questions_and_their_answers() -> None:
     n = len(PROBES)
     axes = [[float(i == j) for j in range(n)] for i in range(n)]

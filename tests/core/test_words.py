@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.words import MAX_TERMS, fold, held, is_unspaced, stem, terms, words
+from gateway.core.words import (
+    MAX_TERMS,
+    fold,
+    held,
+    is_unspaced,
+    may_be_english,
+    stem,
+    terms,
+    words,
+)
 
 
 @pytest.mark.parametrize(
@@ -67,3 +76,32 @@ def test_any_text_has_words(text: str) -> None:
     found = terms(text)
     assert len(found) <= MAX_TERMS
     assert held(found, fold(text)) <= set(found)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("What is my dog called?", True),
+        ("my trip to Los Angeles", True),
+        ("Los Angeles?", True),
+        ("ok", True),
+        ("Miso 🙂", True),
+        ("", True),
+        ("When do I see Zoë at the café?", True),
+        ("“What’s my dog’s name?”", True),
+        ("Wie heißt mein Hund?", False),
+        ("Was trinke ich morgens?", False),
+        ("¿Dónde vive mi hermano?", False),
+        ("Où habite ma sœur ?", False),
+        ("Gdzie mieszkałem?", False),
+        ("Как зовут мою жену?", False),
+        ("我的狗叫什么名字", False),
+        ("Bosch 我的老板是谁", False),
+        ("أين أعمل؟", False),
+        ("मेरा भाई क्या करता है?", False),
+    ],
+)
+def test_another_language_is_known_by_script_little_words_or_accents(
+    text: str, expected: bool
+) -> None:
+    assert may_be_english(text) is expected
