@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 from gateway.core.answer import Answer
 from gateway.core.chat import ChatRequest, Message
-from gateway.core.exchange import Exchange, Turn
+from gateway.core.exchange import Exchange, Turn, speaker_of
 from gateway.core.housekeeping import is_housekeeping
 from gateway.core.injection import strip_blocks
 from gateway.core.memory import Instant
@@ -177,8 +177,8 @@ def new_turns(request: ChatRequest, fresh: int, now: Instant) -> tuple[Turn, ...
             messages.pop(0)
     kept = [(role, text, m.name) for m in messages for role, text in _turn(m)][-MAX_TURNS:]
     return tuple(
-        Turn(n=n, role=role, text=text, at=now, speaker=speaker)
-        for n, (role, text, speaker) in enumerate(kept)
+        Turn(n=n, role=role, text=text, at=now, speaker=speaker_of(name))
+        for n, (role, text, name) in enumerate(kept)
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from gateway.core.injection import strip_blocks
 from gateway.core.memory import Instant, Via
@@ -18,6 +18,9 @@ from gateway.core.noted import Noted
 
 Outcome = Literal["complete", "error", "cut_off"]
 """How the answer ended: in full, with an error, or before its end."""
+
+MAX_SPEAKER_CHARS: Final = 200
+"""Of a name that a client gives with a message; an import takes no longer one back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,11 @@ def completing(exchange: Exchange) -> Exchange:
     return replace(exchange, id=f"{exchange.id}.whole", completes=exchange.id)
 
 
+def speaker_of(name: str | None) -> str | None:
+    """Who says a turn, by the name that came with the message."""
+    return name[:MAX_SPEAKER_CHARS] if name is not None else None
+
+
 def turn_memory_id(exchange_id: str, n: int) -> str:
     """The id of the memory that keeps turn `n` of an exchange; the same at each redelivery."""
     digest = hashlib.blake2b(f"{exchange_id}\0{n}".encode(), digest_size=12).hexdigest()
@@ -94,7 +102,7 @@ def logged_exchange(
     """
     said = [
         # A log may have been written behind a gateway: what it injected is nobody's word.
-        (str(m["role"]), strip_blocks(_spoken(m.get("content"))).strip(), m.get("name"))
+        (str(m["role"]), strip_blocks(_spoken(m.get("content"))).strip(), speaker_of(m.get("name")))
         for m in messages
     ]
     said = [(role, text, name) for role, text, name in said if text and role not in _INSTRUCTIONS]

@@ -22,6 +22,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from gateway.core.errors import BadRequest
+from gateway.core.exchange import MAX_SPEAKER_CHARS
 from gateway.core.memory import Instant, Kind, Memory, Type, parse_rfc3339
 from gateway.core.tombstone import MAX_HISTORY
 from gateway.web.context import is_timezone
@@ -241,7 +242,7 @@ def check_sizes(memory: Memory) -> None:
         ("text", memory.text, MAX_TEXT),
         ("key", memory.key, 200),
         ("value", memory.value, 2000),
-        ("speaker", memory.speaker, 200),
+        ("speaker", memory.speaker, MAX_SPEAKER_CHARS),
         ("source.session", memory.session, 256),
         ("source.exchange_id", memory.source.exchange_id, 200),
         ("source.quote", memory.source.quote, MAX_TEXT),

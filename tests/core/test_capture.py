@@ -26,10 +26,11 @@ from gateway.core.capture import (
     user_turn_mark,
 )
 from gateway.core.chat import ChatRequest, read_chat
-from gateway.core.exchange import Exchange
+from gateway.core.exchange import Exchange, logged_exchange
 from gateway.core.injection import blocks, render, splice
 from gateway.core.memory import Memory
 from gateway.core.responses import read_responses
+from gateway.web.schemas import check_sizes
 
 NOW = 1_750_000_000.0
 
@@ -256,6 +257,16 @@ def test_speakers_images_and_tool_output() -> None:
         (1, "tool", None, NOW),
     ]
     assert len(turns[1].text) <= MAX_TOOL_CHARS + 10
+
+
+def test_of_a_speakers_name_no_more_is_kept_than_an_import_takes_back() -> None:
+    said = {"role": "user", "content": "I live in Porto", "name": "n" * 100_000}
+    [turn] = new_turns(chat(said), 1, NOW)
+    logged = logged_exchange([said], at=NOW, session=None, timezone=None)
+    assert logged is not None
+    for speaker in (turn.speaker, logged.turns[0].speaker):
+        memory = Memory("turn_1", "turn", "x", NOW, NOW, NOW, speaker=speaker)
+        check_sizes(memory)
 
 
 def test_a_huge_turn_keeps_its_start_and_its_end() -> None:
