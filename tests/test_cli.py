@@ -12,8 +12,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -603,6 +605,34 @@ def test_without_the_admin_token_a_command_says_what_to_do(
     code, _, err = run("queue", "status")
     assert code == 1
     assert "GATEWAY_ADMIN__TOKEN" in err
+
+
+@pytest.mark.parametrize("words", ["users list", "users export ana", "doctor"])
+@pytest.mark.parametrize("begins", [False, True])
+def test_a_gateway_that_ends_amid_a_command_is_said_in_one_line(
+    run: Run, data_dir: Path, monkeypatch: pytest.MonkeyPatch, words: str, begins: bool
+) -> None:
+    monkeypatch.setenv("GATEWAY_ADMIN__TOKEN", "secret")
+    data_dir.mkdir()
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+
+        def breaks() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    with connection:
+                        connection.recv(65_536)
+                        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\nhalf")
+
+        if begins:
+            listener.listen()
+            threading.Thread(target=breaks, daemon=True).start()
+        with announced(data_dir, f"http://127.0.0.1:{listener.getsockname()[1]}"):
+            code, out, err = run(*words.split())
+        listener.close()
+    assert code == 1
+    assert len([line for line in (out + err).splitlines() if "did not answer" in line]) == 1
 
 
 def test_the_admin_token_of_the_settings_is_used(

@@ -21,6 +21,7 @@ from typing import Any, Literal
 import httpx
 
 from gateway import config
+from gateway.cli import Failed
 from gateway.cli.running import Admin, Running, admin, find
 from gateway.cli.shown import show_json
 from gateway.config import Settings
@@ -184,6 +185,8 @@ async def _parts(settings: Settings, running: Running | None) -> AsyncIterator[C
                     yield _part(name, part)
                 elif running is not None:
                     yield _part(name, part, well="answers the gateway that runs")
+    except Failed as exc:
+        yield Check("gateway", "failed", str(exc), "is it ending?")
     except SettingsError as exc:
         yield Check("start", "failed", exc.message, "a start would stop with this")
     except GatewayError as exc:

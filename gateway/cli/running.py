@@ -98,31 +98,39 @@ class Admin:
 
     async def parts(self) -> Mapping[str, Any]:
         """What of the gateway is up and what is not, part by part (`/readyz`)."""
-        parts: Mapping[str, Any] = (await self._client.get("/readyz")).json()["parts"]
-        return parts
+        with self._answering():
+            parts: Mapping[str, Any] = (await self._client.get("/readyz")).json()["parts"]
+            return parts
 
     async def lines(self, path: str) -> AsyncIterator[bytes]:
         """The body of an answer as it comes."""
-        async with self._client.stream("GET", f"/admin/v1{path}") as answer:
-            if answer.status_code != 200:
-                await answer.aread()
-                raise _failed(answer)
-            async for part in answer.aiter_bytes():
-                yield part
+        with self._answering():
+            async with self._client.stream("GET", f"/admin/v1{path}") as answer:
+                if answer.status_code != 200:
+                    await answer.aread()
+                    raise _failed(answer)
+                async for part in answer.aiter_bytes():
+                    yield part
 
     async def _ask(self, method: str, path: str, **options: Any) -> httpx.Response:
+        with self._answering():
+            answer = await self._client.request(method, f"/admin/v1{path}", **options)
+        if answer.is_error:
+            raise _failed(answer)
+        return answer
+
+    @contextlib.contextmanager
+    def _answering(self) -> Iterator[None]:
+        """A gateway that is ending, or ends amid its answer, is said in a line."""
         import httpx
 
         try:
-            answer = await self._client.request(method, f"/admin/v1{path}", **options)
+            yield
         except httpx.HTTPError as exc:
             raise Failed(
                 f"the gateway at {self._client.base_url} did not answer ({type(exc).__name__});"
                 " try again, or stop it to work on its data directly"
             ) from exc
-        if answer.is_error:
-            raise _failed(answer)
-        return answer
 
 
 def _failed(answer: httpx.Response) -> Failed:
