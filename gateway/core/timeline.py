@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from functools import lru_cache
@@ -337,12 +338,15 @@ def _shifted(today: date, n: int, unit: str, zone: tzinfo) -> Span | None:
     return _year(today.year + n, zone)
 
 
-def _dated(month: int, day: int, year: str | None, today: date, zone: tzinfo) -> Span:
+def _dated(month: int, day: int, year: str | None, today: date, zone: tzinfo) -> Span | None:
     """A day of a month; without a year the one that is nearest to today."""
     if year:
         return _days(date(int(year), month, day), 1, zone)
-    near = [date(y, month, day) for y in (today.year - 1, today.year, today.year + 1)]
-    return _days(min(near, key=lambda d: abs((d - today).days)), 1, zone)
+    near = []
+    for around in (today.year - 1, today.year, today.year + 1):
+        with suppress(ValueError):  # most years have no 29 February
+            near.append(date(around, month, day))
+    return _days(min(near, key=lambda d: abs((d - today).days)), 1, zone) if near else None
 
 
 def _month_number(name: str) -> int:

@@ -77,6 +77,14 @@ def test_a_phrase_means_a_span_of_days(said: str, meant: str | None) -> None:
     assert (shown(span, BERLIN) if span else None) == meant
 
 
+@pytest.mark.parametrize("said", ["February 29", "29 February"])
+@pytest.mark.parametrize("told", ["2028-02-20", "2028-03-02", "2027-12-01"])
+def test_the_29_of_february_is_that_of_the_leap_year_nearby(said: str, told: str) -> None:
+    span = resolve(said, said_at=parse_rfc3339(f"{told}T12:00:00Z"), timezone=BERLIN)
+    assert span is not None
+    assert shown(span, BERLIN) == "2028-02-29"
+
+
 @pytest.mark.parametrize(
     "said",
     [
