@@ -64,8 +64,9 @@ def plain_key(key: str) -> str:
 # --- saying "forget" ---------------------------------------------------------------------------
 
 _FORGET = re.compile(
-    r"\b(?:forget|unlearn|erase|delete|remove|wipe|don'?t (?:remember|keep|store|save)"
-    r"|do not (?:remember|keep|store|save)|stop remembering|off the record"
+    r"\b(?:forget|unlearn|erase|delete|remove|wipe|do(?:n'?t| not) (?:want you to )?(?:remember"
+    r"|keep|store|save)|(?:clear|reset|empty) (?:your|the|all|my) (?:\w+ )?memor(?:y|ies)"
+    r"|stop remembering|off the record"
     r"|lösch\w*|efface\w*|supprim\w*|borr[ae]\w*|elimin[ae]\w*|cancell[ai]\w*|apag(?:a|ue)\w*"
     r"|verwijder\w*|usuń|ta bort|slet|sil)\b|удали|删除|刪除|삭제|消して|احذف|امسح|हटा",
     re.IGNORECASE,
@@ -80,13 +81,13 @@ def asks_to_forget(text: str) -> bool:
 
 _FORGETTING = re.compile(
     r"(?<!don't )(?<!not )(?<!never )\b(?:forget|unlearn|stop remembering|off the record"
-    r"|do(?:n'?t| not) remember|vergiss|vergesst|vergessen|oublie[rsz]?|olvid[ae]\w*"
-    r"|dimentic\w*|scorda\w*|esque[cç]\w*|vergeet|vergeten|zapomnij\w*|zapomeň\w*|glöm|glem|unohda"
+    r"|do(?:n'?t| not) (?:want you to )?remember|vergiss|vergesst|vergessen|oublie[rsz]?"
+    r"|olvid[ae]\w*|dimentic\w*|scorda\w*|esque[cç]\w*|vergeet|vergeten|zapomnij\w*|zapomeň\w*|glöm|glem|unohda"
     r"|unut(?:un(?:uz)?)?|uită|ξέχνα|ξέχασε|انس|انسى)\b"
-    r"|\b(?:erase|delete|remove|wipe|lösche?|effacez?|supprime[zr]?|borra\w*|elimin[ae]\w*"
-    r"|cancell\w*|apaga\w*|verwijder\w*|usuń)\b.{0,60}\b(?:memor\w*|remember\w*|about me"
-    r"|i (?:said|told)|you know|gedächtnis|über mich|gesagt|weißt|mémoire|sur moi|souven\w*"
-    r"|sobre m[ií]|te dije|ricord\w*|su di me|geheugen|over mij|pamięc\w*)\b"
+    r"|\b(?:erase|delete|remove|wipe|clear|reset|empty|lösche?|effacez?|supprime[zr]?|borra\w*"
+    r"|elimin[ae]\w*|cancell\w*|apaga\w*|verwijder\w*|usuń)\b.{0,60}\b(?:memor\w*|remember\w*"
+    r"|about me|i (?:said|told)|you know|gedächtnis|über mich|gesagt|weißt|mémoire|sur moi"
+    r"|souven\w*|sobre m[ií]|te dije|ricord\w*|su di me|geheugen|over mij|pamięc\w*)\b"
     r"|забудь|忘れて|忘记|忘記|忘掉|잊어|잊으|भूल जा",
     re.IGNORECASE,
 )

@@ -551,3 +551,127 @@ def test_a_favourite_has_one_key_whichever_way_it_is_spelt() -> None:
 
 def test_whose_friend_somebody_is_is_not_what_they_are_called() -> None:
     assert facts_in("My sister is Anna's friend") == []
+
+
+# --- forgotten and ended -----------------------------------------------------------------------
+
+TOLD = [
+    (1, "User's name is Ana", "name"),
+    (2, "User's dog is called Rex", "dog_name"),
+    (3, "User lives in Rome", "home"),
+    (4, "User works at Google", "employer"),
+    (5, "User is a nurse", "role"),
+    (6, "User likes jazz", "likes"),
+    (7, "User wants short answers", "answer_length"),
+    (8, "User is 30 years old", "age"),
+]
+ALL = [n for n, *_ in TOLD]
+
+
+def taken_back(text: str) -> list[int]:
+    return [f["target"] for f in facts_in(text, TOLD) if f["action"] == "retract"]
+
+
+@pytest.mark.parametrize(
+    ("text", "targets"),
+    [
+        ("Forget my name.", [1]),
+        ("Forget my dog's name.", [2]),
+        ("Please forget where I live", [3]),
+        ("Forget my job", [4, 5]),
+        ("Forget my preferences", [6, 7]),
+        ("Forget me.", ALL),
+        ("Please delete all data about me.", ALL),
+        ("Clear your memory", ALL),
+        ("I don't want you to remember my age.", [8]),
+        ("Vergiss meinen Namen.", [1]),
+        ("Vergiss bitte, wo ich wohne.", [3]),
+        ("Vergiss alles über mich.", ALL),
+        ("Vergiss alles, was du über mich weißt.", ALL),
+        ("Lösche alles über mich.", ALL),
+        ("Olvida dónde vivo", [3]),
+        ("Olvida todo lo que sabes de mí.", ALL),
+        ("Borra todo lo que sabes sobre mí.", ALL),
+        ("Oublie où j'habite", [3]),
+        ("Oublie mon nom", [1]),
+        ("Oublie tout.", ALL),
+        ("Lösche alle Kommentare", []),
+        ("Borra todo", []),
+        ("Supprime tout le code", []),
+        ("Clear the cache", []),
+        ("Delete me", []),
+        ("I'll never forget my job", []),
+    ],
+)
+def test_what_is_named_by_its_key_is_forgotten_and_nothing_like_it(
+    text: str, targets: list[int]
+) -> None:
+    assert taken_back(text) == targets
+
+
+@pytest.mark.parametrize(
+    ("text", "targets"),
+    [
+        ("I used to live in Rome.", [3]),
+        ("I used to live in Paris.", []),
+        ("i no longer live in paris", []),
+        ("No, I don't live in Rome.", [3]),
+        ("I don't work on Sundays.", []),
+        ("I left Google and joined Meta.", [4]),
+        ("I got fired from Google yesterday.", [4]),
+        ("I left Google a review.", []),
+        ("I left Rome this morning.", []),
+        ("Turns out I no longer work at Google.", [4]),
+        ("Ich habe bei Google gekündigt.", [4]),
+        ("Dejé Google.", [4]),
+        ("J'ai quitté Google.", [4]),
+        ("Ich habe mein Auto verlassen.", []),
+    ],
+)
+def test_what_was_given_up_ends_what_says_that_it_is(text: str, targets: list[int]) -> None:
+    assert taken_back(text) == targets
+
+
+def test_a_favourite_that_is_none_any_more_ends() -> None:
+    known = [(1, "User's favourite colour is blue", "favourite_colour")]
+    (fact,) = facts_in("My favorite color isn't blue anymore, it's green", known)
+    assert (fact["action"], fact["target"]) == ("retract", 1)
+    assert facts_in("My favourite colour isn't red", known) == []
+
+
+def test_of_things_that_were_liked_together_one_is_not_any_more() -> None:
+    facts = facts_in("I don't like coffee", [(1, "User likes tea, coffee and cake", "likes")])
+    assert [(f["action"], f["target"], f["text"]) for f in facts] == [
+        ("supersede", 1, "User dislikes coffee"),
+        ("supersede", 1, "User likes tea"),
+        ("supersede", 1, "User likes cake"),
+    ]
+
+
+def test_another_number_of_children_replaces_the_former() -> None:
+    known = [(1, "User has two kids", None), (2, "User has a dog", None)]
+    (fact,) = facts_in("I have three kids now", known)
+    assert (fact["action"], fact["target"], fact["text"]) == ("supersede", 1, "User has three kids")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("I'm 31 now.", ("User is 31 years old", "age", "31")),
+        ("Maintenant j'habite à Nantes.", ("User lives in Nantes", "home", "Nantes")),
+        ("Merk dir, dass ich in Köln wohne.", ("User lives in Köln", "home", "Köln")),
+        ("Vergiss nicht, dass ich Vegetarier bin", ("User is vegetarian", "diet", "vegetarian")),
+        ("I'm using React and this button does nothing", ("User uses React", "tool", "React")),
+    ],
+)
+def test_what_was_missed_or_read_with_what_follows_is_read(
+    text: str, expected: tuple[str, str | None, str | None]
+) -> None:
+    assert stated(text) == [expected]
+
+
+@pytest.mark.parametrize(
+    "text", ["I'm a doctor in this scenario.", "I prefer option B", "I like version 2"]
+)
+def test_what_is_played_or_chosen_among_offers_is_no_fact_about_the_user(text: str) -> None:
+    assert facts_in(text) == []

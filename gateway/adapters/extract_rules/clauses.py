@@ -41,8 +41,9 @@ _JOINT = re.compile(
 _LEADS_IN = (
     r"^(?:(?:well|hi|hello|hey|also|actually|btw|by the way|so|oh|ok|okay|and|but|please|just so"
     r" you know|fyi|note that|for the record|as you know|{no}|yes|sure|thanks|thank you|today|now"
-    r"|currently|these days|hallo|hola|bonjour|übrigens|por cierto|au fait"
-    r"|honestly|anyway|first|besides|sorry|correction|hi there|hello there)\b[\s,:!-]*)+"
+    r"|currently|these days|hallo|hola|bonjour|übrigens|por cierto|au fait|maintenant|désormais"
+    r"|(?:it )?turns out(?: that)?|honestly|anyway|first|besides|sorry|correction|hi there"
+    r"|hello there)\b[\s,:!-]*)+"
 )
 _FILLER = re.compile(_LEADS_IN.format(no="no"), re.IGNORECASE)
 # "No vivo en Madrid": in Spanish the word itself denies, unless it stands apart.

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from gateway.adapters.extract_rules import readings as read
+from gateway.adapters.extract_rules import taking_back
 from gateway.adapters.extract_rules.readings import Found, Known, Match, fact
 from gateway.adapters.extract_rules.vocabulary import LANGUAGES, LENGTHS
 
@@ -95,12 +96,19 @@ Reading: TypeAlias = Callable[[Match, Known], Found]
 _ALL: list[tuple[Reading, list[str]]] = [
     (_remember, [r"(?:don't|do not|never) forget\s+(?!to\b|about\b)(?:that\s+|:\s*)?<value>$"]),
     (
-        read.forget,
+        taking_back.forget_all,
+        [
+            r"(?:clear|wipe|erase|reset|empty) (?:your (?:entire |whole )?memory|(?:the|all|my)"
+            r" memor(?:y|ies)(?= (?:of|about) me))(?: (?:of|about) me)?(?: completely| please)?$",
+        ],
+    ),
+    (
+        taking_back.forget,
         [
             r"(?:you (?:can|should|may|must) |i want you to |i'd like you to "
             r"|(?:can|could|would|will) you (?:please |kindly )?)?"
             r"(?:forget|unlearn|stop remembering|erase|delete|remove|don't remember"
-            r"|do not remember)\s+"
+            r"|do not remember|i (?:don't|do not) want you to remember)\s+"
             r"(?:that\s+|about\s+|everything (?:that )?(?:you know )?about\s+(?!me\b)"
             r"|(?:the fact|what (?:i|you) (?:said|told you|know))(?: about| that)?\s+"
             r"|from (?:your )?memory\s+)?<value>$",
@@ -116,15 +124,33 @@ _ALL: list[tuple[Reading, list[str]]] = [
     ),
     (_noted, [r"note(?!\s+(?:when|how|to\b|the time|me\b))\s*(?:this|that)?[:,]?\s+<value>$"]),
     (
-        read.no_longer,
+        taking_back.left,
         [
+            r"i(?:'ve| have)? (?:just |recently )?(?:left|quit|resigned from"
+            r"|(?:got|was|been) (?:fired|laid off) (?:from|by|at))\s+"
+            r"(?P<value>[\w&'-]+(?: [A-Z][\w&'-]+)??)"
+            r"(?:\s+(?:and|for|to|last|in|this|after|because|yesterday|today)\b.*)?$",
+        ],
+    ),
+    (
+        taking_back.not_favourite,
+        [
+            r"my favou?rite (?P<what>[\w -]{2,30}?) (?:is not|isn't|is no longer)\s+<value>"
+            r"(?:\s+any ?(?:more|longer))?(?:,.*)?$",
+        ],
+    ),
+    (
+        taking_back.no_longer,
+        [
+            r"i used to\s+(?:be (?:an? )?)?<value>",
+            r"i (?:don't|do not)\s+(?P<value>(?:live|work) (?:in|at|for|as) .{2,100}?)",
             r"i (?:don't|do not)\s+(?:really )?(?P<value>(?!like|love|enjoy|know|think|want"
             r"|have to|understand).{2,100}?)\s+any ?more$",
             r"i (?:no longer|quit|have quit)\s+<value>",
             r"i (?:have |just )?stopped\s+(?P<value>\w+ing .{2,100}?)",
             r"<I am> (?:no longer|not)\s+(?:an?\s+)?<value>\s+any ?more$",
             r"<I am> no longer\s+(?:an?\s+)?<value>$",
-            r"<I am> not (?P<value>allergic to .{1,60}?)$",
+            r"<I am> not (?:actually |really )?(?P<value>allergic to .{1,60}?)$",
             r"<I am> not (?:an? )?(?:strict )?<diet>$",
         ],
     ),
@@ -151,7 +177,10 @@ _ALL: list[tuple[Reading, list[str]]] = [
             r" (?P<years>\d{1,2})(?: years old)?(?: (?P<when>today|yesterday|last \w+|on \w+))?",
         ],
     ),
-    (read.age, [r"<I am>\s+(?P<value>\d{1,3})(?:\s+years?(?:\s+old)?|\s+y/?o)?$"]),
+    (
+        read.age,
+        [r"<I am>\s+(?:now\s+)?(?P<value>\d{1,3})(?:\s+years?(?:\s+old)?|\s+y/?o)?(?:\s+now)?$"],
+    ),
     (
         read.birthday,
         [

@@ -21,9 +21,10 @@ from gateway.adapters.extract_rules.vocabulary import (
     NO_PLACE,
     NO_THING,
     OCCUPATIONS,
+    ONE_OF_THESE,
     PLACE_ENDS,
     PLACEHOLDER,
-    QUESTION_WORDS,
+    PLAYED,
     SINCE,
 )
 from gateway.core.wording import gist
@@ -32,9 +33,6 @@ Match: TypeAlias = "re.Match[str]"
 Found: TypeAlias = Iterator[dict[str, Any]]
 Known: TypeAlias = Sequence[tuple[int, str, str | None]]
 """What is known, as far as it matters here: number, text, key."""
-
-FORGET_OVERLAP = 0.5
-"""Share of the words named that a memory must have to be the one that is meant."""
 
 
 def fact(
@@ -61,63 +59,6 @@ def fact(
         "event_end": None,
         "ttl_days": None,
     }
-
-
-# --- taking back -----------------------------------------------------------------------------
-
-_FORGETS = re.compile(
-    r"(?:you \w+ |i want you to |i'd like you to )?(?:forget|unlearn|(?:don't|do not) remember)\b",
-    re.IGNORECASE,
-)
-_OF_MEMORY = re.compile(
-    r"\b(?:memor(?:y|ies)|remember\w*|(?:about|of) me|you (?:know|learn(?:ed|t)|stored|saved)"
-    r"|i(?:'ve| have)? (?:said|told|mentioned)|the fact that (?:i|my)|that (?:i|my|i'm|i've))\b",
-    re.IGNORECASE,
-)
-"""What says that "delete" is meant of what is remembered."""
-_EVERYTHING = re.compile(
-    r"(?:everything|anything|all)(?: of it)?(?: that(?= (?:you|i)\b))?"
-    r"(?:,? (?:you (?:know|remember|have|learn(?:ed|t)|stored|saved)"
-    r"|i(?:'ve| have)?(?: ever)? (?:said|told you|mentioned)|(?:of )?(?:the |my |your )?memories))*"
-    r"(?: (?:about|of) (?:me|us|myself))?(?: (?:so far|until now|(?:from|in) (?:your )?memory"
-    r"|again|now|please))*",
-    re.IGNORECASE,
-)
-"""Not "everything above", "all that" or "all previous instructions"."""
-
-
-def forget(m: Match, known: Known) -> Found:
-    """What is named goes. What is cut from code or a text ("remove all comments") is not memory."""
-    if not _FORGETS.match(m[0]) and not _OF_MEMORY.search(m[0]):
-        return
-    what = m["value"]
-    numbers = [n for n, *_ in known] if _EVERYTHING.fullmatch(what) else about(what, known)
-    for n in numbers:
-        yield fact("profile", "", action="retract", target=n)
-
-
-def no_longer(m: Match, known: Known) -> Found:
-    """What has ended; where it is named ("at Google"), nothing else has."""
-    named = {word.casefold() for word in re.findall(r"\b[A-Z][\w'-]+", m["value"])}
-    texts = {n: text.casefold() for n, text, _ in known}
-    fits = [n for n in about(m["value"], known) if all(name in texts[n] for name in named)]
-    for n in fits[:1]:
-        yield fact("profile", "", action="retract", target=n)
-
-
-def about(what: str, known: Known) -> list[int]:
-    """The known memories that share most words with what was named, if enough."""
-    wanted = gist(what).words - QUESTION_WORDS
-    if not wanted:
-        return []
-    near: list[tuple[float, int]] = []
-    for n, text, key in known:
-        words = gist(text).words | gist((key or "").replace("_", " ")).words
-        share = len(wanted & words) / len(wanted)
-        if share >= FORGET_OVERLAP:
-            near.append((share, n))
-    best = max((share for share, _ in near), default=0.0)
-    return [n for share, n in near if share == best][:5]
 
 
 # --- who and where ---------------------------------------------------------------------------
@@ -223,8 +164,19 @@ def plays(m: Match, _: Known) -> Found:
     yield fact("profile", f"User plays {m['value'].strip(' ,')}")
 
 
-def has_children(m: Match, _: Known) -> Found:
-    yield fact("profile", f"User has {m['value'].lower()}", importance=0.6)
+def has_children(m: Match, known: Known) -> Found:
+    """So many now: another number of the same replaces the former."""
+    value = m["value"].lower()
+    noun = re.sub(r"(?<=child)ren$|s$", "", value.split()[-1])
+    before = re.compile(rf"User has \S+ {noun}(?:ren|s)?$")
+    n = next((n for n, text, _ in known if before.match(text)), None)
+    yield fact(
+        "profile",
+        f"User has {value}",
+        importance=0.6,
+        action="add" if n is None else "supersede",
+        target=n,
+    )
 
 
 def abstains(m: Match, _: Known) -> Found:
@@ -300,7 +252,7 @@ def perhaps_role(m: Match, _: Known) -> Found:
 
 def _role(m: Match) -> Found:
     what = _ROLE_ENDS.sub("", m["value"]).strip(" ,")
-    if what and len(what) <= 80:
+    if what and len(what) <= 80 and not PLAYED.search(what):
         article = f"{m['article'].lower()} " if m["article"] else ""
         yield fact("profile", f"User is {article}{what}", key="role", value=what, importance=0.7)
 
@@ -318,7 +270,7 @@ def employer(m: Match, _: Known) -> Found:
 
 
 def tool(m: Match, _: Known) -> Found:
-    ends = r"\s+(?:for|to|at|as|on|every|in|because|when|and i)\b.*$"
+    ends = r"\s+(?:for|to|at|as|on|every|in|because|when|and (?:i|this|the|it|my)|but)\b.*$"
     what = re.sub(ends, "", m["value"]).strip(" ,")
     if what and not NO_THING.match(what) and re.search(r"[A-Z0-9]", what) and len(what) <= 60:
         yield fact("profile", f"User uses {what}", key="tool", value=what)
@@ -340,37 +292,55 @@ def dislike(m: Match, known: Known) -> Found:
 
 
 def taste(thing: str, known: Known, key: str, opposite: str) -> Found:
-    """A like or dislike; it supersedes its opposite where that is known."""
+    """A like or dislike; it supersedes its opposite where that is known, and of several things
+    that were named together it alone."""
     thing = re.sub(r"\s+(?:any ?more|very much|a lot|so much|at all|the most)$", "", thing)
     thing = thing.strip(" ,")
-    if not thing or NO_THING.match(thing):
+    if not thing or NO_THING.match(thing) or ONE_OF_THESE.fullmatch(thing):
         return
     words = gist(thing).words
     against = next(
-        (n for n, text, held in known if held == opposite and words <= gist(text).words), None
+        (
+            (n, text)
+            for n, text, held in known
+            if words and held == opposite and words <= gist(text).words
+        ),
+        None,
     )
-    yield fact(
-        "preference",
-        f"User {key} {thing}",
-        key=key,
-        value=thing,
-        action="add" if against is None or not words else "supersede",
-        target=against if words else None,
-    )
+    if against is None:
+        yield fact("preference", f"User {key} {thing}", key=key, value=thing)
+        return
+    n, text = against
+    several = re.split(r",\s*(?:and\s+)?|\s+and\s+", text.removeprefix(f"User {opposite} "))
+    for liked, what in ((key, thing), *((opposite, it) for it in several if len(several) > 1)):
+        if liked == key or gist(what).words != words:
+            yield fact(
+                "preference",
+                f"User {liked} {what}",
+                key=liked,
+                value=what,
+                action="supersede",
+                target=n,
+            )
 
 
 def prefer(m: Match, _: Known) -> Found:
     thing = m["value"].strip(" ,")
-    if not NO_THING.match(thing):
+    if not NO_THING.match(thing) and not ONE_OF_THESE.fullmatch(thing):
         yield fact("preference", f"User prefers {thing}", importance=0.6)
 
 
 def favourite(m: Match, _: Known) -> Found:
     what, value = " ".join(m["what"].lower().split()), m["value"].strip(" ,")
     if not NO_THING.match(value):
-        spelt = re.sub(r"(col|flav)or", r"\1our", what)  # one key, whichever way it is spelt
-        key = f"favourite_{spelt.replace(' ', '_')}"
-        yield fact("preference", f"User's favourite {what} is {value}", key=key, value=value)
+        text = f"User's favourite {what} is {value}"
+        yield fact("preference", text, key=favourite_key(what), value=value)
+
+
+def favourite_key(what: str) -> str:
+    """One key, whichever way it is spelt."""
+    spelt = re.sub(r"(col|flav)or", r"\1our", what)
+    return f"favourite_{spelt.replace(' ', '_')}"
 
 
 def allergy(m: Match, _: Known) -> Found:

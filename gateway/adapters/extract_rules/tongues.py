@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from gateway.adapters.extract_rules import readings as read
+from gateway.adapters.extract_rules import taking_back
 from gateway.adapters.extract_rules.readings import Found, Known, Match, fact
 from gateway.adapters.extract_rules.vocabulary import LANGUAGES, NO_HOMES, NO_PLACE
 
@@ -167,10 +168,16 @@ def _ended(*keys: str) -> Reading:
         what = _bare(m["value"])
         for form, name in _DIETS if "diet" in keys else ():
             what = name if re.fullmatch(form, what, re.IGNORECASE) else what
-        for n in read.about(what, [k for k in known if k[2] in keys])[:1]:
+        for n in taking_back.about(what, [k for k in known if k[2] in keys])[:1]:
             yield fact("profile", "", action="retract", target=n)
 
     return reading
+
+
+def _left(m: Match, known: Known) -> Found:
+    for n, text, key in known:
+        if key == "employer" and text.casefold().endswith(f" {_bare(m['value']).casefold()}"):
+            yield fact("profile", "", action="retract", target=n)
 
 
 def _other_language(m: Match, known: Known) -> Found:
@@ -200,16 +207,25 @@ def _named(m: Match, _: Known) -> Found:
         yield fact("profile", text, key=f"{who}_name", value=said[0], importance=0.6)
 
 
+_VERB_LAST = re.compile(r"(ich|mein\w* \w+) (.+) (\w+)$", re.IGNORECASE)
+"""As German has it after "dass": "ich in Köln wohne"."""
+
+
 def _remember(m: Match, known: Known) -> Found:
     what = m["value"].strip()
-    plain = list(facts_of(what, known))
+    plain = list(facts_of(what, known)) or list(facts_of(_VERB_LAST.sub(r"\1 \3 \2", what), known))
     yield from plain or [fact("profile", f"User asked to remember: {what}", importance=0.8)]
 
 
 def _forget(m: Match, known: Known) -> Found:
     words = [w for w in re.findall(r"[\w'-]+", m["value"]) if w.casefold() not in _SAID]
-    for n in read.about(" ".join(words), known):
+    for n in taking_back.meant(m["value"], known, " ".join(words)):
         yield fact("profile", "", action="retract", target=n)
+
+
+def _delete(m: Match, known: Known) -> Found:
+    """ "Lösche alles über mich": meant of memory where that is said."""
+    yield from taking_back.forget(m, known)
 
 
 _V = r"(?P<value>.{1,80}?)"
@@ -238,6 +254,14 @@ _ALL: list[tuple[Reading, list[str]]] = [
             rf"{_ORDER}(?:vergiss|vergesst|vergessen sie)(?: bitte)?,? {_V}",
             rf"{_ORDER}olvid[ae](?:te de| lo)? {_V}",
             rf"{_ORDER}oublie[sz]? {_V}",
+        ],
+    ),
+    (
+        _delete,
+        [
+            rf"{_ORDER}(?:lösche?|entferne?)(?: bitte)? {_V}",
+            rf"{_ORDER}(?:borra|elimina|bórrame) {_V}",
+            rf"{_ORDER}(?:efface|supprime)[sz]? {_V}",
         ],
     ),
     (
@@ -295,6 +319,14 @@ _ALL: list[tuple[Reading, list[str]]] = [
             rf"ich (?:wohne|lebe) nicht mehr in {_V}",
             rf"ya no vivo en {_V}",
             rf"je (?:n'habite|ne vis) plus (?:à|en|au|aux) {_V}",
+        ],
+    ),
+    (
+        _left,
+        [
+            rf"ich habe (?:bei )?{_V} (?:gekündigt|verlassen)",
+            rf"(?:he dejado|dejé|me fui de|renuncié a) {_V}",
+            rf"j'ai (?:quitté|démissionné de) {_V}",
         ],
     ),
     (

@@ -73,6 +73,16 @@ NO_NAME = frozenset({
     "tomorrow", "today", "tonight", "asap", "now", "soon", "anytime", "again", "please", "after",
     "before", "whenever", "stupid", "old", "egal", "unwichtig", "unbekannt",
 })
+ONE_OF_THESE = re.compile(
+    r"(?:option|version|variant|choice|answer|number|draft|design|solution|approach)s? (?:\w|\d+)",
+    re.IGNORECASE,
+)
+"""What was offered in this conversation: "I prefer option B"."""
+PLAYED = re.compile(
+    r"\bin (?:this|the|my) (?:scenario|story|game|scene|play|dream|novel|exercise|example|film"
+    r"|movie)\b",
+    re.IGNORECASE,
+)
 PLACEHOLDER = re.compile(r"[\[\]{}<>$_]|^(?:[xX]+|\W*)$")
 """What a template leaves to be filled in."""
 QUESTION_WORDS = frozenset(
