@@ -27,6 +27,7 @@ from gateway.core.noted import note_on
 __all__ = [
     "answer_marks",
     "answered",
+    "asked_anew",
     "capped",
     "exchange_of",
     "fresh_by_shape",
@@ -227,6 +228,17 @@ def exchange_of(
         finish_reason=answer.finish_reason,
         receipt_id=receipt_id,
     )
+
+
+def asked_anew(
+    request: ChatRequest, session: str, key: bytes = b"", found: Sequence[str] | None = None
+) -> str:
+    """The exchange that the user's words at the end of this request are, or were when they were
+    sent before; "" where the request ends otherwise."""
+    said = _said_in(request).messages
+    if not said or said[-1].role != "user":
+        return ""
+    return _exchange_id(request, session, len(said), key, found)
 
 
 def is_over(request: ChatRequest, answer: Answer) -> bool:

@@ -78,8 +78,8 @@ class Offer:
 
     `sticky` stands in the conversation's block; `standing`, `just_said` and `ranked` are new,
     best first. `relevant`: whether the ranked ones are about the question at all. `present`
-    are the texts that the request still contains, `session` the conversation that it is of.
-    Days are shown in `timezone`.
+    are the texts that the request still contains, `session` the conversation that it is of,
+    `exchange` the one that it may have been before. Days are shown in `timezone`.
     """
 
     question: str
@@ -90,6 +90,7 @@ class Offer:
     relevant: bool = True
     present: Sequence[str] = ()
     session: str | None = None
+    exchange: str = ""
     timezone: str | None = None
 
 
@@ -138,7 +139,7 @@ class _Chosen:
         self._stems = terms(offer.question)
         self._sticky: list[_Item] = []
         self._new: list[_Item] = []
-        self._told = Told(offer.present, offer.session)
+        self._told = Told(offer.present, offer.session, offer.exchange)
         self._ids: set[str] = set()
         self._tokens = 0
         self._spent: dict[int, int] = {}

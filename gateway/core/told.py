@@ -47,11 +47,14 @@ def said_in(memory: Memory) -> Said:
 
 class Told:
     """Grows with each memory that is chosen. `present` are the texts of the request, `session` is
-    the conversation that it belongs to."""
+    the conversation that it belongs to, `exchange` what it is remembered as ("": not known)."""
 
-    def __init__(self, present: Iterable[str], session: str | None = None) -> None:
+    def __init__(
+        self, present: Iterable[str], session: str | None = None, exchange: str = ""
+    ) -> None:
         self._present = _normalised(present)
         self._session = session
+        self._exchange = exchange
         # No normalised text has a line break in it: what is found, is found within one of them.
         self._all_present = "\n".join(self._present)
         self._told: list[frozenset[Hashable]] = []
@@ -84,7 +87,10 @@ class Told:
 
     def _is_present(self, memory: Memory) -> bool:
         """Whether the request still contains what this memory says: a turn's own text, or the
-        words that a fact rests on."""
+        words that a fact rests on. So does the answer that it had before: whoever asks anew wants
+        another one."""
+        if memory.kind == "turn" and self._exchange and memory.source.exchange_id == self._exchange:
+            return True
         if not self._present:
             return False
         said = memory.text if memory.kind == "turn" else memory.source.quote or ""

@@ -48,9 +48,9 @@ class Question:
     """What is asked, and in which surroundings.
 
     `before` is the turn before it; `present` are the texts that the request itself still
-    contains. `again`: this user turn was recalled for already (a tool loop), so the
-    block stays as it is. `placement`: where the block will stand, if not where it is set to. The
-    last three lower the settings.
+    contains; `exchange` is the one that it was, if its words came before. `again`: this user turn
+    was recalled for already (a tool loop), so the block stays as it is. `placement`: where the
+    block will stand, if not where it is set to. The last three lower the settings.
     """
 
     text: str
@@ -59,6 +59,7 @@ class Question:
     as_of: Instant | None = None
     timezone: str | None = None
     present: tuple[str, ...] = ()
+    exchange: str = ""
     again: bool = False
     kinds: tuple[Kind, ...] = ()
     types: tuple[Type, ...] = ()
@@ -239,6 +240,7 @@ class Asking:
                 relevant=relevance(self._text, found, ranked, scale=scale) >= memory.floor,
                 present=question.present,
                 session=session,
+                exchange=question.exchange,
                 timezone=question.timezone,
             ),
             self._budget(),

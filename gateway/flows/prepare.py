@@ -218,6 +218,10 @@ class _Way:
         visit, request = self._visit, self._request
         conversation, options = visit.conversation, visit.who.options
         text, before = capture.query_text(request)
+        exchange = ""
+        if conversation is not None and visit.owner is not None:
+            key = visit.owner.key
+            exchange = capture.asked_anew(request, conversation.session, key, visit.marks)
         return Question(
             text,
             before,
@@ -225,6 +229,7 @@ class _Way:
             as_of=options.as_of,
             timezone=options.timezone,
             present=tuple(message.text for message in request.messages),
+            exchange=exchange,
             placement=visit.room.placement,
             max_tokens=visit.room.max_tokens,
             deadline_ms=max(0.0, (self._end - self._loop.time()) * 1000),

@@ -157,6 +157,15 @@ def test_a_few_letters_are_present_only_as_a_whole_message() -> None:
     assert ids(choose(Offer("?", ranked=ranked(memory), present=["yesterday"]), AMPLE)) == ["t"]
 
 
+def test_the_answer_that_the_same_words_had_before_is_not_injected() -> None:
+    answer, other = turn("t", "Rex loves the beach."), turn("o", "Rex was ill in May.")
+    learnt = fact("f", "The dog is called Rex", quote="my dog Rex")
+    of_it = [replace(m, source=replace(m.source, exchange_id="exc_1")) for m in (answer, learnt)]
+    offer = Offer("?", ranked=ranked(*of_it, other), exchange="exc_1")
+    assert choose(offer, AMPLE).left_out == {"t": "present"}
+    assert ids(choose(replace(offer, exchange=""), AMPLE)) == ["f", "o", "t"]
+
+
 # --- a conversation's block ----------------------------------------------------------------------
 
 

@@ -384,6 +384,18 @@ async def test_a_question_that_is_asked_again_finds_what_was_learned_meanwhile(
     assert "allergic to peanuts" in sent(upstream, 1)
 
 
+async def test_an_answer_that_is_wanted_anew_does_not_come_back_as_memory(
+    gateway: House, upstream: ScriptedUpstream
+) -> None:
+    upstream.script(Say("Visit the museum of clocks in Dresden."), Say("Visit the harbour."))
+    asked = [user("Which museum of clocks in Dresden?")]
+    await chat(gateway, *asked)
+    await chat(gateway, *asked)
+    assert upstream.requests[0].body == upstream.requests[1].body
+    await chat(gateway, user("Dresden: which museum of clocks was that?"))
+    assert "Visit the museum of clocks" in sent(upstream)
+
+
 # --- injected once -------------------------------------------------------------------------------
 
 
