@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias
 
 from gateway.core.excerpt import Ref, as_injected, passage
-from gateway.core.injection import line, line_tokens
+from gateway.core.injection import is_dayless, line, line_tokens
 from gateway.core.memory import Memory
 from gateway.core.noted import note_on
 from gateway.core.scored import DATE, DENSE, FOCUS, LEXICAL, LINKS, OUTDATED, REPEATED, Scored
@@ -266,8 +266,7 @@ class _Chosen:
         ref = passage(memory, self._stems, brief=brief)
         if ref.start is not None:
             return self._rendered(ref, as_injected(memory, ref), group)
-        dayless = memory.type in STANDING_TYPES and memory.valid_to is None
-        if not often or not (dayless or self._offer.timezone is None):
+        if not often or not (is_dayless(memory) or self._offer.timezone is None):
             return self._rendered(ref, memory, group)
         noted: tuple[str, int] | None = getattr(memory, "note", None)
         if noted is None:

@@ -126,10 +126,11 @@ def line(memory: Memory, timezone: str | None = None) -> str:
     """One memory as the block shows it: what the model needs to tell what it is, and its text.
 
     Words in quotation marks were said, by the user where nobody is named; profile and preferences
-    are called so, with the day until which they hold where that is known; the rest are facts with
-    their days: those of `timezone`, in which "today" was read. The brackets are always there, so
-    that no text can put on a label. `estimate_tokens(line(m))` is what a memory costs; a longer
-    frame would leave room for fewer of them.
+    are called so, with the day from which they are to hold where it was still to come when they
+    were told, and the one until which they do where that is known; the rest are facts with their
+    days: those of `timezone`, in which "today" was read. The brackets are always there, so that no
+    text can put on a label. `estimate_tokens(line(m))` is what a memory costs; a longer frame would
+    leave room for fewer of them.
     """
     text = _shortened(_harmless(memory.text[: 8 * MAX_LINE_CHARS]))
     if memory.kind == "turn":
@@ -138,11 +139,31 @@ def line(memory: Memory, timezone: str | None = None) -> str:
             frame = f"{frame}, {who}" if frame else who
         return f"- [{frame or 'said'}] “{text}”"
     if memory.type in STANDING:
-        # What was replaced since ended by that: of it, a look into the past knows nothing yet.
-        until = _date(memory.valid_to, timezone) if memory.status == "active" else ""
-        frame = f"{memory.type}, until {until}" if until else memory.type
-        return f"- [{frame}] {text}{_structure(memory)}"
+        return f"- [{memory.type}{_bounds(memory, timezone)}] {text}{_structure(memory)}"
     return f"- [{_dates(memory, timezone) or 'fact'}] {text}"
+
+
+def is_dayless(memory: Memory) -> bool:
+    """Whether its line names no day, and so is the same in every timezone."""
+    return (
+        memory.type in STANDING
+        and memory.valid_to is None
+        and memory.valid_from <= memory.created_at
+    )
+
+
+def _bounds(memory: Memory, timezone: str | None) -> str:
+    """From when and until when a profile or preference holds, as far as its words alone would have
+    it followed at the wrong time ("Answers in Spanish", from January)."""
+    since = until = ""
+    if memory.valid_from > memory.created_at:
+        since = _date(memory.valid_from, timezone)
+        since = f", from {since}" if since > _date(memory.created_at, timezone) else ""
+    # What was replaced since ended by that: of it, a look into the past knows nothing yet.
+    if memory.valid_to is not None and memory.status == "active":
+        until = _date(memory.valid_to, timezone)
+        until = f", until {until}" if until else ""
+    return since + until
 
 
 def _structure(memory: Memory) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -44,7 +45,7 @@ from gateway.flows.keeping import (
 )
 from gateway.flows.over import mark
 from gateway.flows.repeating import answers_repeating, is_turn, waiting_that_say
-from gateway.flows.replacing import ended, held_slot, keyed, replacing
+from gateway.flows.replacing import ended, giving_way, held_slot, keyed, replacing
 from gateway.flows.writing import alone, store
 from gateway.ports import Services
 
@@ -298,13 +299,14 @@ async def bring_back(
         changed = dict(kept)
         if any(held_slot(memory, now) for memory in kept.values()):
             known = [held for held in await keyed(services, owner) if held.id not in kept]
-            holders: dict[tuple[str, str], Memory] = {}
+            holders: defaultdict[tuple[str, str], list[Memory]] = defaultdict(list)
             for memory in sorted([*known, *kept.values()], key=lambda m: m.created_at):
                 if (slot := held_slot(memory, now)) is None:
                     continue
-                if older := holders.get(slot):
+                for older in giving_way(holders[slot], memory):
                     changed[older.id] = ended(older, by=memory, now=now)
-                holders[slot] = memory
+                of_slot = [changed.get(older.id, older) for older in holders[slot]]
+                holders[slot] = [*(m for m in of_slot if m.status == "active"), memory]
         if changed:
             await store(services, owner, list(changed.values()))
     return len(kept)

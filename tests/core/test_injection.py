@@ -165,6 +165,20 @@ def test_a_preference_that_ends_says_until_when_but_not_by_what_it_was_replaced(
     assert line(replaced) == "- [preference] Answers in verse."
 
 
+def test_what_was_still_to_come_when_it_was_told_says_from_when_it_is_to_hold() -> None:
+    coming = fact("Answers in Spanish.", "preference")
+    coming = replace(coming, valid_from=parse_rfc3339("2026-06-01T00:00:00+02:00"))
+    lent = replace(coming, valid_to=parse_rfc3339("2026-06-08T00:00:00+02:00"))
+
+    assert line(coming) == "- [preference, from 2026-05-31] Answers in Spanish."
+    assert line(coming, "Europe/Berlin") == "- [preference, from 2026-06-01] Answers in Spanish."
+    assert line(lent, "Europe/Berlin") == (
+        "- [preference, from 2026-06-01, until 2026-06-08] Answers in Spanish."
+    )
+    told_that_day = replace(coming, created_at=coming.valid_from - 3600)
+    assert line(told_that_day) == "- [preference] Answers in Spanish."
+
+
 @pytest.mark.parametrize(
     ("zone", "midnight"),
     [
