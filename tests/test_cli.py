@@ -151,6 +151,54 @@ def _script() -> str:
     return str(Path(sys.executable).with_name("memory-gateway"))
 
 
+NOWHERE_TO_PRINT = {
+    "closed": ("users list >&-", 0, ""),
+    "all closed": ("users list <&- >&- 2>&-", 0, ""),
+    "no room": ("users list --json >/dev/full", 1, "cannot be written: No space left on device"),
+    "nobody reads": ("--help | true; exit ${PIPESTATUS[0]}", 1, ""),
+    "no room for help": ("--help >/dev/full", 1, "cannot be written: No space left on device"),
+}
+
+
+@pytest.mark.parametrize("how", NOWHERE_TO_PRINT)
+def test_where_nothing_can_be_printed_there_is_no_traceback(how: str, data_dir: Path) -> None:
+    words, code, says = NOWHERE_TO_PRINT[how]
+    done = _in_a_shell(words, data_dir)
+    assert done.returncode == code
+    assert says in done.stderr
+    assert done.stderr.count("\n") == bool(says)
+
+
+def test_what_goes_into_a_pipe_is_utf_8_whatever_the_locale(data_dir: Path) -> None:
+    plain = {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    line = '{"id":"mem_1","user":"x","kind":"fact","type":"profile","text":"Lives in Łódź"}'
+    done = _in_a_shell(f"users import - --user jürgen <<< '{line}'", data_dir, **plain)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "jürgen" in done.stdout
+    done = _in_a_shell("users list --json", data_dir, **plain)
+    assert json.loads(done.stdout) == {"users": [{"app": "default", "user": "jürgen"}]}
+    assert "Łódź" in _in_a_shell("users export jürgen", data_dir, **plain).stdout
+    done = _in_a_shell(r"users export $'\xff'", data_dir, **plain)
+    assert done.returncode == 2
+    assert "text in UTF-8 is needed" in done.stderr
+
+
+def _in_a_shell(words: str, data_dir: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m gateway {words}"],
+        env={
+            **os.environ,
+            "PYTHONUNBUFFERED": "",
+            "GATEWAY_DATA_DIR": str(data_dir),
+            **environ,
+        },
+        cwd=data_dir.parent,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+    )
+
+
 def test_ctrl_c_while_it_is_read_what_to_do_is_no_traceback(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
+import traceback
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -420,6 +422,26 @@ def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(SettingsError, match="is not TOML"):
         load(path, environ={})
+
+
+@pytest.mark.parametrize(
+    ("variable", "named"),
+    [
+        ("GATEWAY_DATA_DIR", "data_dir"),
+        ("GATEWAY_LOG__LEVEL", r"log\.level"),
+        ("GATEWAY_MEMORY__TYPES", r"memory\.types"),
+        ("GATEWAY_APPS__SUPPORT__MEMORY__TEMPLATE", r"apps\.support\.memory\.template"),
+        ("OPENAI_API_KEY", r"upstream\.api_key"),
+    ],
+)
+def test_bytes_that_are_no_text_are_refused_and_nothing_about_them_is_shown(
+    variable: str, named: str
+) -> None:
+    secret = "x" * 20
+    given = secret + os.fsdecode(b"\xff")
+    with pytest.raises(SettingsError, match=f"^{named}: bytes given") as refused:
+        load(environ={"GATEWAY_ADMIN__TOKEN": secret, variable: given})
+    assert secret not in "".join(traceback.format_exception(refused.value))
 
 
 @pytest.mark.parametrize(

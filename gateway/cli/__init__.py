@@ -10,7 +10,9 @@ settings; 130 interrupted.
 
 from __future__ import annotations
 
+import errno
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -28,27 +30,68 @@ class Failed(Exception):
         self.code = code
 
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the console script; the exit code."""
+    _standard_streams()
     try:
-        asked = read(sys.argv[1:] if argv is None else argv)
-        module, function = asked.run.split(":")
-        _quiet()
-        code: int = getattr(importlib.import_module(f"gateway.{module}"), function)(asked)
-        sys.stdout.flush()
-        return code
+        return _run(sys.argv[1:] if argv is None else argv)
     except SettingsError as exc:
         return _said(exc.message, 2)
     except Failed as exc:
         return _said(str(exc), exc.code)
     except GatewayError as exc:
         return _said(exc.message, 1)
-    except BrokenPipeError:
-        # The reader (`| head`) has left; what is still in the buffer has nowhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    except BrokenPipeError:  # the reader (`| head`) has left
+        return _let_go(1)
+    except OSError as exc:
+        if exc.errno not in _NO_ROOM:
+            raise
+        return _let_go(_said(f"what was asked for cannot be written: {exc.strerror}", 1))
     except KeyboardInterrupt:
         return 130
+
+
+def _run(argv: Sequence[str]) -> int:
+    try:
+        asked = read(argv)
+    except SystemExit:  # `--help` was printed
+        sys.stdout.flush()
+        raise
+    module, function = asked.run.split(":")
+    _quiet()
+    code: int = getattr(importlib.import_module(f"gateway.{module}"), function)(asked)
+    sys.stdout.flush()
+    return code
+
+
+def _let_go(code: int) -> int:
+    """What is still in the buffer has nowhere to go; the interpreter would say so at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
+
+
+def _standard_streams() -> None:
+    """All three of them, and able to print anything.
+
+    Where one was closed (`>&-`, or by an init script) there is none in Python, and the next file
+    that is opened, a database of ours say, takes its number and whatever is printed there. What is
+    written into files and pipes is UTF-8, as exports are, whatever the locale; a terminal of
+    another encoding is shown what it cannot show spelled out.
+    """
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one
+    sys.stdin = sys.stdin or open(0)  # noqa: SIM115 - as long as the process
+    sys.stdout = sys.stdout or open(1, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w")  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        encoding = None if sys.stdout.isatty() else "utf-8"
+        sys.stdout.reconfigure(encoding=encoding, errors="backslashreplace")
 
 
 def _quiet() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -161,7 +162,7 @@ def _keys(keys: argparse._SubParsersAction[_Parser], command: _Command) -> None:
     create.add_argument(
         "--app", type=_some, default="default", help='the app that it fixes ("default")'
     )
-    create.add_argument("--label", default="", help="what it is for")
+    create.add_argument("--label", type=_text, default="", help="what it is for")
     create.add_argument(
         "--requests-per-minute", type=_count, metavar="N", help="more are 429; no limit without it"
     )
@@ -183,8 +184,17 @@ def _audit(audit: argparse._SubParsersAction[_Parser], command: _Command) -> Non
     show.add_argument("--limit", type=_count, default=100, metavar="N", help="default: 100")
 
 
+def _text(text: str) -> str:
+    """Names are UTF-8, also where the locale would read their bytes in another way."""
+    try:
+        return os.fsencode(text).decode("utf-8")
+    except UnicodeError:
+        raise argparse.ArgumentTypeError(f"{text!r} given; text in UTF-8 is needed") from None
+
+
 def _some(text: str) -> str:
     """A script's variable that is empty must not come to mean everything, or another path."""
+    text = _text(text)
     if not text.strip():
         raise argparse.ArgumentTypeError(f"{text!r} given; what is meant must be named")
     return text

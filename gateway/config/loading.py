@@ -121,6 +121,7 @@ def _build(values: dict[str, Any]) -> Settings:
         _lay_over(merged, _copied(general))
         _lay_over(merged, _copied(own))
         whole_apps[name] = merged
+    _refuse_bytes({**values, "apps": apps})
     try:
         # As JSON and strictly: `port = "8080"` or `seal = 1` is a mistake, not a port or a yes.
         settings = Settings.model_validate_json(
@@ -130,6 +131,17 @@ def _build(values: dict[str, Any]) -> Settings:
         raise explained(exc) from None
     settings._own.update(apps)
     return settings
+
+
+def _refuse_bytes(values: Mapping[str, Any], prefix: str = "") -> None:
+    """What was no text in the environment or on the command line comes as halves of characters,
+    which JSON has not: its error would show the settings about it, secrets among them."""
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            _refuse_bytes(value, f"{name}.")
+        elif re.search("[\ud800-\udfff]", json.dumps(value, ensure_ascii=False, default=str)):
+            raise SettingsError(f"{name}: bytes given that are no text in UTF-8", param=name)
 
 
 def _copied(values: Mapping[str, Any]) -> dict[str, Any]:
