@@ -675,3 +675,52 @@ def test_what_was_missed_or_read_with_what_follows_is_read(
 )
 def test_what_is_played_or_chosen_among_offers_is_no_fact_about_the_user(text: str) -> None:
     assert facts_in(text) == []
+
+
+# --- whose words they are ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "My friend wrote me this: hey, I moved to Berlin. What should I answer?",
+        "My colleague writes:\nI am allergic to cats.\nHow do I reply?",
+        "Persona: My name is Karen. I'm 45 years old. I love shopping.",
+        "Explain gravity as if I'm a child. I'm 5 years old.",
+        "You are a pirate. I am your captain. My name is Jack.",
+        "For example, I live in Rome.",
+        "I'd like short answers in my chatbot's menu, thanks",
+        "I'm a Berliner.",
+        "I'm a New Yorker",
+        "I use to think that I'm a cat.",
+        "I want to quit and live in Rome.",
+        "I'd love to travel and live in Japan",
+        "I'm reading about people who study in Rome and live in Oslo",
+        "They work at Google and live in Oslo",
+    ],
+)
+def test_what_others_say_what_is_supposed_and_what_is_wished_is_no_fact(text: str) -> None:
+    assert facts_in(text) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("I'm 16 years old and live in Oslo.", ["User is 16 years old", "User lives in Oslo"]),
+        ("I'm from Leeds but live in London", ["User is from Leeds", "User lives in London"]),
+        ("I live in Leeds and work as a nurse.", ["User lives in Leeds", "User is a nurse"]),
+        ("I live in Rome and want to go to Peru", ["User lives in Rome"]),
+        ("I live in Berlin during the week and in Ulm on Sundays", ["User lives in Berlin"]),
+        ("I live in Trinidad and Tobago", ["User lives in Trinidad and Tobago"]),
+        ("my name is ben and im 22", ["User's name is Ben", "User is 22 years old"]),
+        ("Im allergic to nuts btw", ["User is allergic to nuts"]),
+        ("You are an expert chef. I'm a vegetarian.", ["User is vegetarian"]),
+        ("Quick one: can you help? I live in Rome.", ["User lives in Rome"]),
+    ],
+)
+def test_a_sentence_that_says_two_things_of_its_subject_is_read_as_both(
+    text: str, expected: list[str]
+) -> None:
+    facts = facts_in(text)
+    assert [fact["text"] for fact in facts] == expected
+    assert all(fact["quote"] in text for fact in facts)

@@ -57,11 +57,11 @@ def _read(batch: ExtractionBatch) -> list[Mapping[str, Any]]:
 def facts_in(text: str, known: Known = ()) -> list[dict[str, Any]]:
     """The facts that a message of the user states, without the number of their turn."""
     facts: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for clause in clauses(text):
-        plain = bare(clause)
+    for clause, said in clauses(text):
+        plain = bare(said)
         found = (
             list(facts_of(plain, known))
-            or list(tongues.facts_of(clause, known))
+            or list(tongues.facts_of(said, known))
             # "No vivo en Madrid": what leads in where English is spoken may be the negation here.
             or list(tongues.facts_of(bare(clause, no_denies=True), known))
         )

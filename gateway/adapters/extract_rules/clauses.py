@@ -24,8 +24,8 @@ _QUOTED = re.compile(
 _SHORTENED = r"(?<=\bSt)|(?<=\bMr)|(?<=\bMs)|(?<=\bMrs)|(?<=\bDr)|(?<=\bProf)|(?<=\b[A-Z])"
 _SENTENCE = re.compile(rf"[^.!?;\n]+(?:(?:\.(?=\w)|(?:{_SHORTENED})\.(?=\s\w))[^.!?;\n]*)*[.!?;]*")
 _STARTS = (
-    r"(?:i|i'm|i've|i'd|we|we're|my|please|call me|remember|forget|always|never|from now on|what"
-    r"|where|ich|mein|meine|bitte|me (?:llamo|gusta|encanta|mudé)|mi|vivo|soy|no me|je|j'\w+|ma|mon"
+    r"(?:i|i'm|i've|i'd|im|ive|we|we're|my|please|call me|remember|forget|always|never|from now on"
+    r"|what|where|ich|mein|meine|bitte|me (?:llamo|gusta|encanta|mudé)|mi|vivo|soy|no me|je|j'\w+|ma|mon"
     r"|which|how|can|could|should|would|who|why|when|do|does|is|are|answer|reply|respond|keep"
     r"|wohne|lebe|arbeite|jetzt (?:wohne|lebe|arbeite)|antworte|fasse? dich|halte? dich|trabajo"
     r"|tengo|odio|detesto|ya no|responde|contesta|sé|réponds|sois|parle-moi)\b"
@@ -63,6 +63,14 @@ _SUPPOSES_ON = re.compile(
     r"|(?:imagina|supón|supongamos|digamos) que\b"
     r"|(?:imagine|suppose|disons|admettons|imaginons|supposons)[sz]? (?:que |qu')",
     re.IGNORECASE,
+)
+# "Explain it as if I were a child. I'm 5."
+_EXPLAINS_AS_IF = re.compile(
+    r"\bas (?:if|though) i\b|\b(?:explain|talk|speak|write)\b.{0,60}\blike i(?:'m| am)\b",
+    re.IGNORECASE,
+)
+_FOR_EXAMPLE = re.compile(
+    r"\W*(?:for (?:example|instance)|zum beispiel|por ejemplo|par exemple)\b", re.IGNORECASE
 )
 # An order meant for one answer is no preference: "For this question only, answer in German",
 # "Answer in French: what is love?".
@@ -126,6 +134,7 @@ _PLAYED = re.compile(
     r"|play(?:ing)? a character|rollenspiel|tun wir so|juego de rol|finge|jeu de rôle"
     r"|(?:fais(?:ons)?|faire) semblant)\b"
     r"|(?<!no )(?<!not )\b(?:just|only|i'm|i was|am) (?:kidding|joking)\b|\bjk\b|\bj/k\b"
+    r"|\byou(?:'re| are) (?:an? |my |the )[^.,;]{1,40}[.,;]\s{1,9}(?:and )?i(?:'m| am) your\b"
     r"|\bno,? wait\b|\bscratch that\b|\bnur (?:ein )?(?:spaß|scherz)\b|\bes (?:una )?broma\b"
     r"|\bje (?:rigole|plaisante)\b|\s/s\b|[.!] (?-i:NOT)\b",
     re.IGNORECASE,
@@ -138,13 +147,19 @@ _SAYS = (
 # "My friend said: I …", "Er sagt, ich …"; but "as I said, I …" is one's own.
 _LETS_SPEAK = re.compile(
     r"(?:^|[,;:]\s)(?![^,;:]{0,80}\b(?:i|we|ich|wir|je|j'\w+|yo|nous)\b)[^,;:]{0,80}\b"
-    rf"{_SAYS}(?: (?:to )?(?:me|him|her|us|them|mir|uns|ihm|ihr|nos|nous))?\s?[:,]\s",
+    rf"{_SAYS}(?: (?:to )?(?:me|him|her|us|them|mir|uns|ihm|ihr|nos|nous))?"
+    r"(?: (?:this|that|the following|back|folgendes|esto|ceci))?\s?[:,](?:\s|$)",
     re.IGNORECASE,
 )
 _ATTRIBUTED = re.compile(rf",\s?{_SAYS}\b(?!\s(?:i|ich)\b)", re.IGNORECASE)
 # "Alice: I live in Rome", "The first line is: I …": what a colon introduces is somebody's words, or
 # an example, unless what stands before it says that it is the writer's own.
 _INTRODUCES = re.compile(rf":\s{{1,9}}(?={_STARTS})", re.IGNORECASE)
+# "Persona: My name is Karen. I'm 45." goes on after its first sentence.
+_SPEAKS_ON = re.compile(
+    r":(?:\s*$|\s{1,9}(?:(?:i|im|my|we|ich|mein\w*|je|ma|mon|mi|me|soy|vivo)\b|i'm\b|j'))",
+    re.IGNORECASE,
+)
 _INTRODUCES_ONESELF = re.compile(
     r"^\W*me\W*$|\b(?:i|we|ich|wir|je|j'ai|yo|about me|myself|note|notes|remember|reminder|forget"
     r"|keep in mind|info|information|important|background|context|situation|details?|facts?"
@@ -156,19 +171,37 @@ _INTRODUCES_ONESELF = re.compile(
 _WRITES = re.compile(
     r"\b(?:wrote|writes?|writing|typed?|begins?|reads?|says?|said to)\b", re.IGNORECASE
 )
+_AROUND = " \t,;:!?.-–—"
 _GREETED = re.compile(r"\W*(?:hi|hello|hey|good (?:morning|evening|afternoon))\b", re.IGNORECASE)
 
 
-def clauses(text: str) -> list[str]:
-    """The clauses of a message that state something, each as it stands in it."""
+# "I'm Ana and live in Graz": the second says of the same one what the first began with.
+_GOES_ON = re.compile(
+    r",?\s{1,9}(?:and|but)\s{1,9}(?=(?:(?:now|currently|also)\s{1,9})?"
+    r"(?:live in|work (?:as|at|for)|speak|am)\s)",
+    re.IGNORECASE,
+)
+_STATES = re.compile(
+    r"(?:i am|i'm|im|my name is|i live in|i work (?:as|at|for)|i was born|i speak)\b"
+    r"(?!.*\b(?:going|want|hope|plan\w*|try\w*|reading|writing|about|who|people|they"
+    r"|to (?!\w+$))\b)",
+    re.IGNORECASE,
+)
+
+
+def clauses(text: str) -> list[tuple[str, str]]:
+    """The clauses of a message that state something, each as it stands in it and with its
+    subject."""
     text = text[:MAX_CHARS].replace("’", "'")
     for hidden in (_FENCED, _CITED, _QUOTED):
         text = hidden.sub(lambda m: "\0" * len(m[0]), text)
-    stated: list[str] = []
+    stated: list[tuple[str, str]] = []
     if _PLAYED.search(text):
         return stated
     for sentence in _SENTENCE.findall(text):
         if _TO_WORK_ON.search(sentence) or _ASKED_OF_TEXT.search(sentence):
+            break
+        if _EXPLAINS_AS_IF.search(sentence):
             break
         if _TASK.match(sentence):
             if ":" in sentence:
@@ -176,10 +209,13 @@ def clauses(text: str) -> list[str]:
             continue
         if _SUPPOSES_ON.match(bare(sentence.lstrip())) and sentence.rstrip()[-1:] not in {"?", "!"}:
             break
-        if _THIS_ONCE.match(sentence):
+        if _THIS_ONCE.match(sentence) or _FOR_EXAMPLE.match(sentence):
             continue
+        own = _own(sentence)
         if not _SUPPOSED.search(sentence) and not _ATTRIBUTED.search(sentence):
-            stated += _stated(_own(sentence))
+            stated += _stated(own)
+        if own != sentence and _SPEAKS_ON.search(sentence):
+            break
         if len(stated) >= MAX_CLAUSES:
             break
     return stated[:MAX_CLAUSES]
@@ -208,12 +244,12 @@ def _own(sentence: str) -> str:
     return sentence
 
 
-def _stated(sentence: str) -> list[str]:
+def _stated(sentence: str) -> list[tuple[str, str]]:
     """In "I'm allergic to nuts, what can I eat?" only the part before asks nothing."""
     question = sentence.rstrip().endswith("?")
-    parts = [part.strip(" \t,;:!?.-–—") for part in _JOINT.split(sentence)]
+    parts = [part.strip(_AROUND) for part in _JOINT.split(sentence)]
     return [
-        part
+        clause
         for i, part in enumerate(parts)
         if part
         and "\0" not in part
@@ -221,4 +257,12 @@ def _stated(sentence: str) -> list[str]:
             _ASKS_TO_FORGET.match(bare(part))
             or not (_ASKED.match(bare(part)) or (question and i == len(parts) - 1))
         )
+        for clause in _with_subjects(part)
     ]
+
+
+def _with_subjects(part: str) -> list[tuple[str, str]]:
+    first, *others = [one.strip(_AROUND) for one in _GOES_ON.split(part)]
+    if not others or not _STATES.match(bare(first)):
+        return [(part, part)]
+    return [(first, first), *((one, f"I {one}") for one in others)]

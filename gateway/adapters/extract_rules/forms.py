@@ -38,8 +38,8 @@ _NAMES = {
     ),
 }
 _END = (
-    r"(?:\s+(?:now|currently|at the moment|these days|right now|too|as well|by the way|though"
-    r"|anyway))*$"
+    r"(?:\s+(?:now|currently|at the moment|these days|right now|too|as well|by the way|btw|though"
+    r"|anyway|tbh|lol|haha))*$"
 )
 
 
@@ -327,7 +327,7 @@ _ALL: list[tuple[Reading, list[str]]] = [
         [
             r"<order>(?:keep|make|give me) (?:your |the |all )?(?:<answers> )?(?:more )?<length>"
             r"(?: <answers>)?\b(?! (?:story|poem|list|summary))…",
-            r"<wish> (?:your )?<length> <answers>\b…",
+            r"<wish> (?:your )?<length> <answers>\b(?! (?:in|for|from|on) (?:my|our|the|an?)\b)…",
             r"<wish> (?:your )?<answers> (?:to be |that are )?<length>\b…",
             r"<length> <answers>(?: only)?(?:,? please)?$",
             r"<order>be (?:more )?<length>",

@@ -246,7 +246,8 @@ def role(m: Match, _: Known) -> Found:
 def perhaps_role(m: Match, _: Known) -> Found:
     """ "I'm a …": their work only where the noun is one that people work as."""
     noun = _head(_ROLE_ENDS.sub("", m["value"]))
-    if noun not in NO_OCCUPATIONS and OCCUPATIONS.fullmatch(noun):
+    berliner = re.fullmatch(r"(?:New )?[A-Z][a-z]+", _ROLE_ENDS.sub("", m["value"]).strip(" ,"))
+    if noun not in NO_OCCUPATIONS and OCCUPATIONS.fullmatch(noun) and not berliner:
         yield from _role(m)
 
 
@@ -272,7 +273,9 @@ def employer(m: Match, _: Known) -> Found:
 def tool(m: Match, _: Known) -> Found:
     ends = r"\s+(?:for|to|at|as|on|every|in|because|when|and (?:i|this|the|it|my)|but)\b.*$"
     what = re.sub(ends, "", m["value"]).strip(" ,")
-    if what and not NO_THING.match(what) and re.search(r"[A-Z0-9]", what) and len(what) <= 60:
+    if what[:3] == "to " or NO_THING.match(what):
+        return
+    if re.search(r"[A-Z0-9]", what) and len(what) <= 60:
         yield fact("profile", f"User uses {what}", key="tool", value=what)
 
 

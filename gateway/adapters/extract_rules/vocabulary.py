@@ -90,8 +90,9 @@ QUESTION_WORDS = frozenset(
 )
 # fmt: on
 PLACE_ENDS = re.compile(
-    r",?\s+(?:not|until|till|living|based|working|though|with|near|since|for|because|last|this|next|where|but|so|as|at|on|when|after|from|to"
-    r"|and\s+(?:i|my|we|work)|yesterday|today|now|currently|right|\d{4}|these|a|an|which|who"
+    r",?\s+(?:not|until|till|living|based|working|though|with|near|since|for|because|last|this|next|where|but|so|as|at|on|when|after|from|to|during"
+    r"|every|btw|and\s+(?:i|my|we|in|work|want|wanna|need|would|like|love|hate|prefer|enjoy|am|have|had|was"
+    r"|study|speak|plan|go|use|do|don't|drive|commute|run|travel|come|can|think|look|will)|yesterday|today|now|currently|right|\d{4}|these|a|an|which|who"
     r"|together|alone|again|recently|permanently|temporarily|already"
     r"|\w+ (?:days|weeks|months|years)"
     r"|in\s+(?:a|an|the\s+\w+ of|\d{4}|january|february|march|april|may|june|july|august"
