@@ -22,10 +22,13 @@ MAX_TERMS = 24
 MIN_STEM = 3
 QUESTION_MARKS = ("?", "？", "? ", "؟")
 
-_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
+# Vowel signs of Hebrew, Arabic and the scripts of India are no letters to `re`, and part of a word.
+_SIGNS = "\u0591-\u05bd\u0610-\u061a\u064b-\u065f\u0670\u0900-\u0963\u0971-\u0de5\u0df0-\u0df3"
+_WORD = re.compile(rf"[^\W_]+(?:[{_SIGNS}]+[^\W_]*)*(?:['’][^\W_]+)?")
 # Han, kana, Thai, Lao, Khmer and Burmese are written without spaces between words; in Korean
 # particles cling to them.
 _CLITIC = re.compile(r"['’].*$")
+_SIGN = re.compile(f"[{_SIGNS}]")
 _UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+"
 )
@@ -113,10 +116,19 @@ def stem(word: str) -> str:
 def finder(stems: tuple[str, ...]) -> re.Pattern[str]:
     """A pattern that finds words beginning with one of the stems in folded text."""
     ordered = sorted(stems, key=len, reverse=True)
-    parts = [
-        re.escape(s) if _UNSPACED.search(s) else rf"\b{re.escape(s)}(?!\d)" for s in ordered if s
-    ]
-    return re.compile("|".join(parts) or r"(?!)")
+    return re.compile("|".join([_begun_by(s) for s in ordered if s]) or r"(?!)")
+
+
+def _begun_by(stem: str) -> str:
+    if _UNSPACED.search(stem):
+        return re.escape(stem)
+    after = rf"[\w{_SIGNS}]" if _is_whole(stem) else r"\d"
+    return rf"(?<![\w{_SIGNS}]){re.escape(stem)}(?!{after})"
+
+
+def _is_whole(stem: str) -> bool:
+    """Whether a stem is a word by itself: of two letters ("Ei") half of all words may begin."""
+    return len(stem) < MIN_STEM and stem.isalpha()
 
 
 def is_unspaced(term: str) -> bool:
@@ -177,12 +189,18 @@ def _apart(stems: tuple[str, ...]) -> bool:
 
 
 def _beginnings(stem: str, text: str) -> Iterator[int]:
-    at = text.find(stem)
+    at, whole = text.find(stem), _is_whole(stem)
     while at >= 0:
         before, end = text[at - 1 : at], at + len(stem)
-        if not (before.isalnum() or before == "_") and not text[end : end + 1].isdecimal():
+        after = text[end : end + 1]
+        if not _goes_on(before) and not (_goes_on(after) if whole else after.isdecimal()):
             yield at
         at = text.find(stem, at + 1)
+
+
+def _goes_on(sign: str) -> bool:
+    """Whether a word goes on with this sign ("": the text ends)."""
+    return sign.isalnum() or sign == "_" or (sign > "\x7f" and _SIGN.match(sign) is not None)
 
 
 def _folded(text: str) -> str:

@@ -105,3 +105,15 @@ def test_another_language_is_known_by_script_little_words_or_accents(
     text: str, expected: bool
 ) -> None:
     assert may_be_english(text) is expected
+
+
+def test_vowel_signs_are_part_of_a_word() -> None:
+    assert words("नमस्ते, मेरी माँ!") == ["नमस्ते", "मेरी", "माँ"]
+    assert held(terms("नमस्ते"), fold("मैं रोज़ सुबह योग करता हूँ।")) == set()
+    assert held(terms("मेरी माँ कौन है?"), fold("मेरी माँ का नाम सुनीता है।")) >= {"माँ"}
+
+
+def test_a_stem_of_two_letters_is_a_whole_word() -> None:
+    assert held(["ei", "tv"], "eine neue brille") == set()
+    assert held(["ei", "tv"], "ein ei vor dem tv") == {"ei", "tv"}
+    assert held(["ei", "eis"], "ein ei") == {"ei"}
