@@ -186,7 +186,7 @@ def signs(text: str, found: Found, ranked: Sequence[Scored]) -> Signs:
     known: set[str] = set()
     most = 0
     for memory in _best(found, ranked) if asked else ():
-        matched = held(asked, fold(memory.text[:READ_CHARS]))
+        matched = held(asked, fold(_words_of(memory)))
         if len(matched) > most:
             most = len(matched)
         known |= matched
@@ -207,6 +207,12 @@ def signs(text: str, found: Found, ranked: Sequence[Scored]) -> Signs:
         and any(stem(fold(n)) in strange for n in _INNER_NAME.findall(text)),
         names_speaker=bool(names),
     )
+
+
+def _words_of(memory: Memory) -> str:
+    """What it says, and what it calls that: "Works at Bosch" is the `employer`."""
+    text = memory.text[:READ_CHARS]
+    return f"{text} {memory.key.replace('_', ' ')} {memory.value or ''}" if memory.key else text
 
 
 def _best(found: Found, ranked: Sequence[Scored]) -> Iterator[Memory]:

@@ -50,6 +50,7 @@ on once one only or other our ours out over own please really recall remember re
 says shall she should so some something sort still such tell than that the their theirs them then
 there these they thing things this those through to told too under until up upon us very was we
 were what when where which while who whom whose why will with would you your yours
+earlier former formerly previous previously
 """
 _OTHERS = """
 der das den dem des ein eine einen einem einer und oder aber ist sind war waren bin bist hat habe
@@ -62,6 +63,7 @@ cuándo cómo dónde con para por en de del al se me te no lo
 o os um uma e ou é são eu você ele ela nós meu minha seu sua que quem qual quando como onde com
 para por em no na do da
 het een en of ik jij hij zij wij mijn jouw zijn niet wat wie waar wanneer hoe welke met voor van op
+damals früher vorher avant antes
 """
 
 

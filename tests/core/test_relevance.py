@@ -88,6 +88,15 @@ def test_a_question_that_names_a_speaker_is_about_their_turns() -> None:
     assert chance("What does Gina do?", memories, nearest=0.3) < FLOOR
 
 
+def test_what_a_memory_calls_its_value_is_among_its_words() -> None:
+    keyed = fact("a", "Works at Bosch", key="employer", value="Bosch")
+    assert chance("Who was my previous employer?", [keyed], nearest=0.15) >= FLOOR
+    assert chance("Who was my employer?", [fact("a", "Works at Bosch")], nearest=0.15) < FLOOR
+    assert chance("Who was the previous king of Spain?", [keyed], nearest=0.15) < FLOOR
+    pet = fact("b", "Has Rex", key="dog_name", value="Rex")
+    assert chance("Is my dog there?", [pet], nearest=0.15) >= FLOOR
+
+
 def test_signs_are_shares() -> None:
     memories = [turn("a", "the red car"), turn("b", "a blue boat")]
     findings = found(memories)
