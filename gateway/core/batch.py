@@ -17,7 +17,7 @@ from gateway.core.extraction import ExtractionTurn
 from gateway.core.memory import Instant, Memory, Source
 from gateway.core.slots import may_take_back
 from gateway.core.suspicion import suspicion, visible
-from gateway.core.timeline import is_zone
+from gateway.core.timeline import is_zone, remembered_zone
 from gateway.core.windows import AFTER, BEFORE, windows_of
 from gateway.core.wording import content_words, folded, gist
 
@@ -72,12 +72,7 @@ def timezone_of(exchanges: Sequence[Exchange], known: Sequence[Memory]) -> str:
     for exchange in reversed(exchanges):
         if is_zone(exchange.timezone):
             return exchange.timezone or "UTC"
-    for memory in known:
-        if memory.key in ("timezone", "time_zone", "tz") and memory.status == "active":
-            name = (memory.value or "").strip()
-            if is_zone(name):
-                return name
-    return "UTC"
+    return remembered_zone(known) or "UTC"
 
 
 # --- what cannot hold a fact -------------------------------------------------------------------

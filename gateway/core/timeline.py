@@ -14,14 +14,14 @@ another language's phrase is left unresolved rather than guessed.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
-from gateway.core.memory import Instant
+from gateway.core.memory import Instant, Memory
 
 DAY_S = 86_400.0
 YEARS = range(1900, 2201)
@@ -51,6 +51,16 @@ def zone_of(name: str | None) -> tzinfo:
 def is_zone(name: str | None) -> bool:
     """Whether this names a timezone."""
     return name is not None and (zone_of(name) is not UTC or name in {"UTC", "Etc/UTC"})
+
+
+def remembered_zone(known: Iterable[Memory]) -> str | None:
+    """The timezone that one of these memories says is the user's."""
+    for memory in known:
+        if memory.key in ("timezone", "time_zone", "tz") and memory.status == "active":
+            name = (memory.value or "").strip()
+            if is_zone(name):
+                return name
+    return None
 
 
 def local_rfc3339(at: Instant, timezone: str) -> str:

@@ -24,6 +24,7 @@ from gateway.core.question import asked_text, asks_of_the_past, cleaned
 from gateway.core.ranking import Asked, rank, reranked
 from gateway.core.relevance import Scale, relevance
 from gateway.core.scored import Scored
+from gateway.core.timeline import remembered_zone
 from gateway.core.waiting import just_said
 from gateway.flows.candidates import Candidates, Stage
 from gateway.flows.outdated import OVER, Outdated, corrected
@@ -76,7 +77,7 @@ class Recalled:
 
     `lines` and `refs` run parallel to `memories`: how the block shows them, and what a
     conversation keeps of them (ids, with the place where only a passage was taken).
-    `considered` is every candidate, best first.
+    `considered` is every candidate, best first. `timezone`: whose days the lines have.
     """
 
     memories: tuple[Memory, ...] = ()
@@ -87,6 +88,7 @@ class Recalled:
     tokens: int = 0
     considered: tuple[Scored, ...] = ()
     stage_ms: Mapping[str, float] = field(default_factory=dict)
+    timezone: str | None = None
 
 
 def forget(tenant: str) -> None:
@@ -140,6 +142,7 @@ class Asking:
         self._kept: Sequence[Memory] | None = None
         self._search: _Search | None = None
         self._waiting: asyncio.Task[Sequence[Exchange]] | None = None
+        self._timezone = question.timezone
 
     # --- the journey -------------------------------------------------------------------------
 
@@ -182,17 +185,19 @@ class Asking:
         waiting = await self.parts.within(pending, "pending") or ()
         outdated = await self.outdated_turns(found, [memory for _, memory in held])
         held = [(ref, memory) for ref, memory in held if memory.id not in outdated]
+        standing = self._standing_of(found, stage)
+        self._find_timezone(standing or (), held)
         ranked = await self.ranking(found, outdated)
         if len(self._settings.memory.types) < len(TYPES) or self._settings.memory.turns == "off":
             ranked = [s for s in ranked if self._counts(s.memory)]
-        return self._chosen(found, stage, scale, ranked, held, waiting)
+        return self._chosen(found, stage, scale, ranked, standing, held, waiting)
 
     async def ranking(self, found: Found, outdated: Collection[str] = ()) -> list[Scored]:
         """The candidates by score; reread by a cross-encoder where the settings ask for it."""
         former = await self._former_turns(found)
         began = perf_counter()
         question = self._question
-        asked = Asked(self._text, self._own, question.as_of, question.timezone)
+        asked = Asked(self._text, self._own, question.as_of, self._timezone)
         ranked = rank(asked, found, now=self._now, outdated=outdated, former=former)
         self.parts.took("scoring", began)
         reranker = self._services.reranker
@@ -209,13 +214,13 @@ class Asking:
         stage: Stage,
         scale: Scale | None,
         ranked: Sequence[Scored],
+        standing: Sequence[Memory] | None,
         held: Sequence[tuple[Ref, Memory]],
         waiting: Sequence[Exchange],
     ) -> Recalled:
         """Choose under the budget."""
         began = perf_counter()
         question, memory = self._question, self._settings.memory
-        standing = self._standing_of(found, stage)
         if stage == "none" and standing is not None:
             stage = "profile"
         if stage == "none" and not held and not waiting:
@@ -241,7 +246,7 @@ class Asking:
                 present=question.present,
                 session=session,
                 exchange=question.exchange,
-                timezone=question.timezone,
+                timezone=self._timezone,
             ),
             self._budget(),
         )
@@ -258,13 +263,13 @@ class Asking:
             tokens=choice.tokens,
             considered=tuple(ranked),
             stage_ms=self.parts.took_ms,
+            timezone=self._timezone,
         )
 
     def _same_again(self, held: Sequence[tuple[Ref, Memory]]) -> Recalled:
         """The block as it is: nothing new is looked for."""
-        choice = choose(
-            Offer(self._text, sticky=held, timezone=self._question.timezone), self._budget()
-        )
+        self._find_timezone((), held)
+        choice = choose(Offer(self._text, sticky=held, timezone=self._timezone), self._budget())
         self.parts.took("total", self.parts.began)
         failed = self.parts.missing
         return Recalled(
@@ -275,6 +280,7 @@ class Asking:
             stage="none" if failed else "full",
             tokens=choice.tokens,
             stage_ms=self.parts.took_ms,
+            timezone=self._timezone,
         )
 
     # --- the parts ---------------------------------------------------------------------------
@@ -434,6 +440,15 @@ class Asking:
             version = conversation.standing_version if conversation is not None else ""
             _standing.keep(self._owner.tenant, standing, version=version, now=self._now)
         return standing
+
+    def _find_timezone(
+        self, standing: Sequence[Memory], held: Sequence[tuple[Ref, Memory]]
+    ) -> None:
+        """The request's timezone; where it names none that which is remembered, in which "today"
+        was read when what was said was distilled."""
+        known = (*standing, *(memory for _, memory in held))
+        holds = (m for m in known if self._counts(m) and not self._is_over(m))
+        self._timezone = self._question.timezone or remembered_zone(holds)
 
     def _language(self) -> str | None:
         """The user's language, where a preference that is known here names it."""

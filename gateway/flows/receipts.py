@@ -98,7 +98,7 @@ async def receipt_of(
         "query": text,
         "before": before,
         "as_of": rfc3339(options.as_of) if options.as_of is not None else None,
-        "timezone": options.timezone,
+        "timezone": recalled.timezone if recalled is not None else options.timezone,
         "status": report.status,
         "stage": report.stage,
         "considered": recalled.considered[:CONSIDERED] if recalled is not None else (),

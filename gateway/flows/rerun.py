@@ -53,7 +53,7 @@ async def rerun(
     found = await services.store.get(owner, sorted(left))
     return Rerun(
         recalled=recalled,
-        block=render(recalled.memories, settings.memory.template, timezone=receipt.get("timezone")),
+        block=render(recalled.memories, settings.memory.template, timezone=recalled.timezone),
         then=then,
         gone={memory.id: memory for memory in found if memory.text},
     )

@@ -503,6 +503,22 @@ async def test_days_are_shown_in_the_requests_timezone_and_each_request_has_its_
     assert shown[0] == shown[2] > shown[1]
 
 
+async def test_without_one_in_the_request_days_are_those_of_the_timezone_that_is_remembered() -> (
+    None
+):
+    midnight = NOW // DAY_S * DAY_S - 9 * 3600  # in Tokyo
+    zone = fact("z", "Lives by Tokyo time", "profile", key="timezone", value="Asia/Tokyo")
+    house = await House().knows(zone, fact("trip", "Went to Nara", valid_from=midnight))
+    asked = await house.recalls("When was I in Nara?")
+    told = await house.recalls("When was I in Nara?", timezone="Asia/Tokyo")
+    assert asked.lines == told.lines
+    assert (asked.timezone, told.timezone) == ("Asia/Tokyo", "Asia/Tokyo")
+    again = await house.recalls("And then?", conversation=conversation(*asked.refs), again=True)
+    assert again.lines == asked.lines
+    in_utc = await house.recalls("When was I in Nara?", timezone="UTC")
+    assert in_utc.lines < asked.lines
+
+
 # --- what is no longer so ----------------------------------------------------------------------
 
 
