@@ -25,8 +25,8 @@ _SHORTENED = r"(?<=\bSt)|(?<=\bMr)|(?<=\bMs)|(?<=\bMrs)|(?<=\bDr)|(?<=\bProf)|(?
 _SENTENCE = re.compile(rf"[^.!?;\n]+(?:(?:\.(?=\w)|(?:{_SHORTENED})\.(?=\s\w))[^.!?;\n]*)*[.!?;]*")
 _STARTS = (
     r"(?:i|i'm|i've|i'd|im|ive|we|we're|my|please|call me|remember|forget|always|never|from now on"
-    r"|what|where|ich|mein|meine|bitte|me (?:llamo|gusta|encanta|mudé)|mi|vivo|soy|no me|je|j'\w+|ma|mon"
-    r"|which|how|can|could|should|would|who|why|when|do|does|is|are|answer|reply|respond|keep"
+    r"|what|where|ich|mein|meine|bitte|me (?:llamo|gusta|encanta|mudé)|mi|vivo|soy|no me"
+    r"|je|j'\w+|ma|mon|which|how|can|could|should|would|who|why|when|do|does|is|are|answer|reply|respond|keep"
     r"|wohne|lebe|arbeite|jetzt (?:wohne|lebe|arbeite)|antworte|fasse? dich|halte? dich|trabajo"
     r"|tengo|odio|detesto|ya no|responde|contesta|sé|réponds|sois|parle-moi)\b"
 )
