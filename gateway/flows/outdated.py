@@ -103,17 +103,26 @@ class Outdated:
     async def learn(
         self, store: MemoryStore, owner: Owner, ids: Sequence[str], *, now: Instant
     ) -> None:
-        """Look up superseded facts, and those that they superseded. Raises StoreUnavailable."""
+        """Look up superseded facts, and those that they superseded. Raises StoreUnavailable.
+
+        What was asked for before somebody wrote one, and comes after that, is not kept: the
+        store may have answered as it was before.
+        """
         asked: list[str | None] = list(ids)
         known = self._known.get(owner.tenant)
         if known is None or not 0.0 <= now - known.since <= KEPT_S:
-            known = _Known(now, {})
+            known = self._known[owner.tenant] = _Known(now, {})
+        self._known.move_to_end(owner.tenant)
+        while len(self._known) > MAX_TENANTS:
+            self._known.popitem(last=False)
         kept = known.facts
         for _ in range(MAX_BACK):
             wanted = list(dict.fromkeys(id for id in asked if id is not None))[:MAX_FACTS]
             if not wanted:
                 break
             found = {fact.id: fact for fact in await store.get(owner, wanted)}
+            if self._known.get(owner.tenant) is not known:
+                return
             if len(kept) + len(wanted) > MAX_FACTS:
                 kept.clear()
             # One that is gone (its time was up, or it was forgotten) rests on nothing.
@@ -122,10 +131,6 @@ class Outdated:
                 for id in wanted
             )
             asked = [kept[id][0] for id in wanted if kept[id][0] not in kept]
-            self._known[owner.tenant] = known
-            self._known.move_to_end(owner.tenant)
-        while len(self._known) > MAX_TENANTS:
-            self._known.popitem(last=False)
 
     def forget(self, tenant: str) -> None:
         self._known.pop(tenant, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -55,6 +56,25 @@ async def test_a_value_that_was_brought_back_does_not_outdate_the_turn_that_told
     await store.put(owner, [Entry(back), Entry(between)])
     await outdated.learn(store, owner, ["second"], now=1.0)
     assert outdated.turns(owner.tenant, [back], now=1.0) == (frozenset({"t2"}), [])
+
+
+async def test_what_was_written_while_it_was_looked_up_is_looked_up_again() -> None:
+    owner, outdated = new_owner(Person("default", "ann")), Outdated()
+    in_force = fact("new", supersedes="old")
+
+    class Written(InMemoryStore):
+        """Somebody adds a turn to the old value just after it was read."""
+
+        async def get(self, owner: Owner, ids: Sequence[str]) -> list[Memory]:
+            found = await super().get(owner, ids)
+            await self.put(owner, [Entry(fact("old", status="superseded", covers=("t1", "t2")))])
+            outdated.forget(owner.tenant)
+            return found
+
+    store = Written(Bm25Lexicon())
+    await store.put(owner, [Entry(fact("old", status="superseded", covers=("t1",)))])
+    await outdated.learn(store, owner, ["old"], now=1.0)
+    assert outdated.turns(owner.tenant, [in_force], now=1.0) == (frozenset(), ["old"])
 
 
 async def test_what_another_process_may_have_written_is_looked_up_again_after_a_while() -> None:
