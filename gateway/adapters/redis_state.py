@@ -62,6 +62,8 @@ MOST_MARKS: Final = 4096
 SEEN_IN_A_ROW: Final = 8
 """So many messages noted already, one after the other: those before them were noted too."""
 RATE_WINDOW_S: Final = 60
+GONE: Final = b"gone"
+"""What `state_standing.lua` answers of a tenant that was erased."""
 
 _OPEN = Script("state_open")
 _NOTE_SEEN = Script("state_note_seen")
@@ -188,8 +190,8 @@ class RedisState:
             if await self._run(_NOTE_SEEN, (of.conv, of.gone), *args):
                 return
 
-    async def touch_standing(self, tenant: str) -> None:
-        await self._standing(tenant, b"1")
+    async def touch_standing(self, tenant: str) -> bool:
+        return bool(await self._standing(tenant, b"1") != GONE)
 
     async def standing_version(self, tenant: str) -> str:
         version: bytes = await self._standing(tenant, b"0")

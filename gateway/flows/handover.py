@@ -85,6 +85,7 @@ async def _tried(
         except OwnerGone:
             return "dropped"
     except OwnerGone:
+        services.directory.let_go(owner.tenant)
         return "dropped"
     except OverBudget as exc:
         _queue.failed(exc.message)

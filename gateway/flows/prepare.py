@@ -172,6 +172,8 @@ class _Way:
         try:
             return await self._opened(owner)
         except OwnerGone:
+            # Through another gateway, of which the directory here may not know for a second.
+            self._visit.services.directory.let_go(owner.tenant)
             if not self._visit.writes:
                 raise
         self.end()

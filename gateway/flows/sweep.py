@@ -18,6 +18,7 @@ from gateway.core.errors import (
     EmbedderUnavailable,
     GatewayError,
     OverBudget,
+    OwnerGone,
     StateUnavailable,
     Unavailable,
 )
@@ -128,7 +129,8 @@ async def remove_expired(services: Services) -> int:
                 removed += await services.store.erase(tenant)
                 continue
             removed += await services.store.delete(owner, references)
-            await stale(services, tenant)
+            with suppress(OwnerGone):  # erased meanwhile: nothing of it is left to be stale
+                await stale(services, tenant)
         if len(expired) < BATCH:
             break
     return removed

@@ -101,21 +101,29 @@ async def written(services: Services, owner: Owner) -> None:
     stands are stale. Raises OwnerGone.
 
     An erasure drops the owner before it removes the records, so that one of the two sees what
-    the other did.
+    the other did. Of one that went through another process the directory here may not know for a
+    second; shared state does.
     """
-    if await services.directory.by_tenant(owner.tenant) is None:
+    try:
+        if await services.directory.by_tenant(owner.tenant) is None:
+            raise OwnerGone("this user was erased a moment ago", code="owner_gone")
+        await stale(services, owner.tenant)
+    except OwnerGone:
+        services.directory.let_go(owner.tenant)
         await services.store.erase(owner.tenant)
-        raise OwnerGone("this user was erased a moment ago", code="owner_gone")
-    await stale(services, owner.tenant)
+        raise
 
 
 async def stale(services: Services, tenant: str) -> None:
     """Caches of what stands hold no more. Where shared state cannot be told so, those of other
-    processes end by their own age."""
+    processes end by their own age. Raises OwnerGone where shared state knows of an erasure."""
     try:
-        await services.state.touch_standing(tenant)
+        there = await services.state.touch_standing(tenant)
     except Unavailable:
         forget(tenant)
+    else:
+        if not there:
+            raise OwnerGone("this user was erased a moment ago", code="owner_gone")
 
 
 async def _neighbours(services: Services, owner: Owner, memories: Sequence[Memory]) -> list[Memory]:

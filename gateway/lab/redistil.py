@@ -197,8 +197,9 @@ class _Alone:
     async def by_tenant(self, _tenant: str) -> Owner:
         return self._owner
 
-    async def touch_standing(self, _tenant: str) -> None:
+    async def touch_standing(self, _tenant: str) -> bool:
         """Nobody keeps a copy."""
+        return True
 
     async def recent(self, _owner: Owner, **_: object) -> list[dict[str, object]]:
         return []

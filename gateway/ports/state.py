@@ -82,8 +82,9 @@ class ConversationState(Protocol):
         """
         ...
 
-    async def touch_standing(self, tenant: str) -> None:
-        """A memory of this tenant was written: caches of profile and preferences are stale."""
+    async def touch_standing(self, tenant: str) -> bool:
+        """A memory of this tenant was written: caches of profile and preferences are stale. False
+        where the tenant was erased, through whichever process."""
         ...
 
     async def standing_version(self, tenant: str) -> str: ...

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.config import AppSettings
-from gateway.core.errors import BadRequest, DirectoryUnavailable, Forbidden
+from gateway.core.errors import BadRequest, DirectoryUnavailable, Forbidden, OwnerGone
 from gateway.core.identity import Owner, Person
 from gateway.core.keys import LINK_PREFIX
 from gateway.core.memory import Instant, Via
@@ -27,6 +27,8 @@ from gateway.web.browser_session import (
     require_own_page,
 )
 from gateway.web.identity import identify
+
+T = TypeVar("T")
 
 LINK_PATHS: Final = ("/v1/memories", "/v1/erasures")
 """What a person can reach with a link to their own page."""
@@ -64,6 +66,14 @@ class Caller:
         if owner is None:
             raise DirectoryUnavailable("the directory would not begin this user; try again")
         return owner
+
+    async def written(self, work: Callable[[Owner], Awaitable[T]]) -> T:
+        """What `work` does for the person's incarnation; for the next one where this turns out to
+        have been erased, through another gateway, a moment ago."""
+        try:
+            return await work(await self.new_owner())
+        except OwnerGone:
+            return await work(await self.new_owner())
 
     async def owner_of(self, id: str) -> Owner:
         """The owner, where memory `id` is asked for. Raises NotFound for an unknown person."""

@@ -68,20 +68,24 @@ async def create(request: Request, caller: Caller) -> Response:
         raise BadRequest(f"a list of 1 to {schemas.MAX_MANY} memories is needed, not {len(raw)}")
     draft = schemas.MemoryDraft
     bodies = check_many(draft, raw) if many else [check(draft, raw)]
-    owner = await caller.new_owner()
+    drafts = [curate.Draft(**body.model_dump()) for body in bodies]
     key = request.headers.get("idempotency-key")
-    once = None if key is None else await _claim(caller, owner, key, raw)
-    memories = await curate.create(
-        caller.services,
-        caller.settings,
-        owner,
-        [curate.Draft(**body.model_dump()) for body in bodies],
-        via=caller.via,
-        now=caller.now,
-        once=once,
-    )
-    await caller.audit("create", count=len(memories))
-    shown = [to_public(memory, owner) for memory in memories]
+
+    async def stored(owner: Owner) -> list[dict[str, Any]]:
+        once = None if key is None else await _claim(caller, owner, key, raw)
+        memories = await curate.create(
+            caller.services,
+            caller.settings,
+            owner,
+            drafts,
+            via=caller.via,
+            now=caller.now,
+            once=once,
+        )
+        return [to_public(memory, owner) for memory in memories]
+
+    shown = await caller.written(stored)
+    await caller.audit("create", count=len(shown))
     # One memory's fields stand at the top as well, where whoever posts one looks for them.
     return JSONResponse({"memories": shown} if many else {**shown[0], "memories": shown}, 201)
 

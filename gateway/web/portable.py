@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from gateway.core.errors import BadRequest
+from gateway.core.identity import Owner
 from gateway.core.memory import Instant, Memory, Where, rfc3339
 from gateway.core.records import from_export, to_export
 from gateway.flows import browse, curate
@@ -52,8 +53,12 @@ async def import_memories(request: Request, caller: Caller) -> Response:
     raw = await read_body(request, caller.deployment.settings.server)
     long, now = len(raw) > OFF_THE_LOOP_BYTES, caller.now
     memories = await asyncio.to_thread(_lines_of, raw, now) if long else _lines_of(raw, now)
-    owner = await caller.new_owner()
-    imported = await curate.bring_back(caller.services, caller.settings, owner, memories, now=now)
+
+    async def brought_back(owner: Owner) -> int:
+        services, settings = caller.services, caller.settings
+        return await curate.bring_back(services, settings, owner, memories, now=now)
+
+    imported = await caller.written(brought_back)
     await caller.audit("import", count=imported)
     return JSONResponse({"imported": imported, "left_out": len(memories) - imported})
 

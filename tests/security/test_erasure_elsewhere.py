@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from gateway.adapters import cipher
@@ -20,10 +21,12 @@ from gateway.config import Settings
 from gateway.core.exchange import Exchange, Turn
 from gateway.core.identity import Owner, Person
 from gateway.core.memory import Probe, Where
-from gateway.flows import asking, curate, endings
+from gateway.flows import asking, curate, endings, erase
 from gateway.lab.scripted_upstream import ScriptedUpstream
 from gateway.ports import Services
+from gateway.web.app import build_app
 from gateway.wiring import GatewayDeployment, open_deployment
+from tests.web.house import served
 
 ANA = Person("default", "ana")
 Two = tuple[GatewayDeployment, GatewayDeployment]
@@ -121,3 +124,51 @@ async def test_what_a_request_under_way_puts_back_goes_with_a_later_look(two: Tw
     for _ in range(endings.LOOKS):
         await watching.look()
     assert not watching._looks_left, "a tenant is let go of for ever"
+
+
+# --- who comes back at once, by way of another gateway -----------------------------------------
+
+
+@pytest.fixture
+async def erased(two: Two, monkeypatch: pytest.MonkeyPatch) -> Owner:
+    """Ana, who was erased through one gateway a moment ago; the other still knows her as she was,
+    as it does for a second."""
+    one, other = (deployment.services_for("default") for deployment in two)
+    monkeypatch.setattr(endings, "let_go", lambda *_: None)
+    owner = await one.directory.owner(ANA, create=True)
+    assert owner is not None
+    assert await other.directory.owner(ANA) == owner
+    assert await other.directory.by_tenant(owner.tenant) == owner
+    assert (await erase.erase(one, ANA, now=two[0].clock()))["completed"]
+    return owner
+
+
+async def test_what_is_said_through_another_gateway_after_an_erasure_is_kept(
+    two: Two, erased: Owner
+) -> None:
+    async with served(build_app(two[1])) as url, httpx.AsyncClient(base_url=url) as client:
+        chat = {"model": "m", "messages": [{"role": "user", "content": "I live in Rome now"}]}
+        headers = {"X-Memory-User": "ana"}
+        answer = await client.post("/v1/chat/completions", json=chat, headers=headers)
+        assert answer.headers["x-memory-status"] == "ok"
+    await two[1].background.drain(5)
+    one = two[0].services_for("default")
+    anew = await one.directory.owner(ANA)
+    assert anew is not None
+    assert anew != erased
+    assert [e.turns[0].text for e in await one.queue.pending(anew)] == ["I live in Rome now"]
+
+
+async def test_what_is_written_through_another_gateway_after_an_erasure_is_hers(
+    two: Two, erased: Owner
+) -> None:
+    async with served(build_app(two[1])) as url, httpx.AsyncClient(base_url=url) as client:
+        fact = {"text": "lives in Rome", "type": "profile"}
+        headers = {"X-Memory-User": "ana"}
+        answer = await client.post("/v1/memories", json=fact, headers=headers)
+        assert answer.status_code == 201
+    one = two[0].services_for("default")
+    assert await one.store.count(erased.tenant) == 0
+    anew = await one.directory.owner(ANA)
+    assert anew is not None
+    assert await one.store.count(anew.tenant) == 1
