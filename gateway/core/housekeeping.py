@@ -1,5 +1,5 @@
 """Calls that chat front ends make for themselves: titles, tags, follow-up suggestions, search
-queries, completions of a half-typed line.
+queries, a choice of tools, completions of a half-typed line.
 
 They quote the conversation, so that remembering them would remember everything twice and
 recalling for them would colour titles. They are told by shape, conservatively: the
@@ -7,8 +7,8 @@ instruction stands at the start of the last user message, or of the system promp
 with no history of its own, and has both what is to be made and that it is made from a chat.
 A person who asks for a title for their novel is a person.
 
-The shapes are those of Open WebUI, LibreChat, LobeChat, NextChat, Jan, Cherry Studio,
-chat-ui and the chat templates of the Vercel AI SDK, as of 2026.
+The shapes are those of Open WebUI, LibreChat, LobeChat, NextChat, Jan, Cherry Studio, Chatbox,
+BetterChatGPT, Dify, chat-ui and the chat templates of the Vercel AI SDK, as of 2026.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ _TITLES = (
     rf".{{0,120}}\bsummari[sz]e [^.]{{0,60}}\b{_CHAT}\b[^.]{{0,20}}\binto [^.]{{0,20}}\btitle\b",
     r"[\s-]*you will generate a short title based on the first message",
     r"summarize in a \d+-word title\. give the title only",
+    r"generate a title in less than \d+ words for the following message\b",
     r"analyze this conversation and provide:? .{0,80}\ba concise title\b",
     r"(?:# task )?you are a (?:chat (?:thread )?titling assistant|(?:(?:chat|conversation) )?"
     r"title generator)",
@@ -60,6 +61,16 @@ _SHAPES = tuple(
             r"summarize (?:the|our) discussion briefly in \d+ words or less to use as a prompt",
         ),
         ("#", *_TASKS),
+        ("based on", r"based on the chat history, give this conversation a (?:name|title)\b"),
+        ("decompose", r'you need to decompose the user\'s input into "subject" and "intention"'),
+        # tools chosen in words, before each answer, where a model is not to call them itself
+        ("available tools", r"available tools: ?\[.* to choose and return the correct tool"),
+        # answers of several models made into one
+        (
+            "responses",
+            r"you have been provided with a set of responses from various models to the latest"
+            r" user query\b",
+        ),
         (
             "emoji",
             r"your task is to reflect the speaker's likely facial expression through a fitting"
@@ -75,6 +86,13 @@ _SHAPES = tuple(
 )
 """What an instruction begins with; each with a sign without which none of its patterns fits: a
 message seldom has one, and is read no further then (6 -> 0.4 µs)."""
+
+
+_FURTHER_ON = (
+    ("#", "<chat_history>"),
+    ("available tools", "to choose and return the correct tool"),
+)
+"""What tells Open WebUI's tasks apart may stand behind what they quote: the chat, or the tools."""
 
 
 def is_housekeeping(request: ChatRequest) -> bool:
@@ -94,7 +112,7 @@ def _is_task(text: str) -> bool:
     if not shapes:
         return False
     start = " ".join(lower.split())
-    # Its end may hold what tells Open WebUI's tasks apart: the quoted chat.
-    if start.startswith("#") and "<chat_history>" in text:
-        start += " <chat_history>"
+    for beginning, sign in _FURTHER_ON:
+        if start.startswith(beginning) and sign in text:
+            start += f" {sign}"
     return any(shape.match(start) for shape in shapes)

@@ -72,6 +72,18 @@ FOR_THEMSELVES = {
         " context."
     ),
     "jan": 'Summarize in a 10-word Title. Give the title only. Here is the message: "hi"',
+    "open webui, answers of several models": (
+        "You have been provided with a set of responses from various models to the latest user"
+        ' query: "I am Bob"\n\nMake one of them.'
+    ),
+    "chatbox": "Based on the chat history, give this conversation a name.\nKeep it short.",
+    "dify": (
+        'You need to decompose the user\'s input into "subject" and "intention" in order to find'
+        " its language.\nI am Bob"
+    ),
+    "betterchatgpt": (
+        "Generate a title in less than 6 words for the following message (language: en):\nUser: hi"
+    ),
     "cherry studio": (
         "You are an assistant skilled in conversation. You need to summarize the user's"
         " conversation into a title within 10 words."
@@ -93,6 +105,10 @@ AS_SYSTEM = {
         " Less. No Punctuation or Quotation."
     ),
     "chat-ui": "You are a chat thread titling assistant.",
+    "open webui tools": (
+        f'Available Tools: [{{"name": "weather", "description": "{"x" * 3000}"}}]\n\nYour task is'
+        " to choose and return the correct tool(s). Return JSON."
+    ),
 }
 
 
@@ -129,6 +145,8 @@ def test_a_task_in_parts_is_told_too() -> None:
         "Suggest 3 follow-up questions for my interview on Monday.",
         "Summarize the discussion in the attached text.",
         "Remember that I like short titles in the thread view.",
+        "Based on the chat history, what do you know of me?",
+        "Available tools: [hammer, saw]. Which is the correct tool to choose for oak?",
         "你能给我的小说起一个标题吗？",
     ],
 )
