@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import re
 
-from gateway.core.words import fold, terms
+from gateway.core.words import fold, terms, words
 
 MAX_CHARS = 4000
 """Of a longer text its beginning and its end are searched with: the request stands in one."""
 BEFORE_CHARS = 300
 FEW_TERMS = 2
-"""A message with at most so many words of substance is searched with the turn before it."""
+"""A message with at most so many words of substance may lean on the turn before it."""
+FEW_WORDS = 3
+"""Of such messages, those of so many words, or with a word that points at something, do."""
 
 _UNSEEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufeff\u200b]")
 _REFERS_BACK = re.compile(
@@ -22,6 +24,13 @@ _REFERS_BACK = re.compile(
     r"|them|the (?:first|second|third|last|other|same) one)\b",
     re.IGNORECASE,
 )
+_POINTING = """
+it its that this these those they their them he his she her him there then one ones
+er sie es ihn ihm ihr ihnen das dort davon damit il elle elles lui leur eux ca cela
+el ella ellos ellas eso esto alli ahi ele ela isso hij zij het dat daar lei loro
+"""
+_POINTS = frozenset(_POINTING.split())
+"""Some are everyday words of a neighbour language ("es"): the turn before is looked at in vain."""
 _PAST = re.compile(
     r"\b(?:used? to|previous(?:ly)?|former(?:ly)?|originally|earlier|before|back then|at first"
     r"|in the past|changed?|was i|were we|my old|have i (?:ever )?(?:lived|worked|studied)"
@@ -34,14 +43,25 @@ _CAPITALISED = re.compile(r"(?<!\w)[^\W\d_a-z]\w*")
 
 
 def asked_text(text: str, before: str = "") -> str:
-    """What is searched with: the message, with the turn before it where it is short or refers
-    back; cleaned and bounded."""
+    """What is searched with: the message, with the turn before it where it leans on that; cleaned
+    and bounded."""
     text = cleaned(text)
-    if not before or not text.strip():
-        return text
-    if len(terms(text)) <= FEW_TERMS or _REFERS_BACK.match(text):
+    if before and text.strip() and _leans_back(text):
         return f"{text}\n{cleaned(before)[-BEFORE_CHARS:]}"
     return text
+
+
+def _leans_back(text: str) -> bool:
+    """Whether a message is no whole question without the turn before it: "and hers?", "in July?",
+    "what is it called?" "What is my cat called?" has one word of substance, too, and is whole: with
+    an answer of 300 characters about something else beside it, no cat was found."""
+    if _REFERS_BACK.match(text):
+        return True
+    about = terms(text)
+    if len(about) > FEW_TERMS:
+        return False
+    said = words(text)
+    return not about or len(said) <= FEW_WORDS or not _POINTS.isdisjoint(said)
 
 
 def cleaned(text: str) -> str:

@@ -26,6 +26,7 @@ from gateway.core.relevance import Scale, relevance
 from gateway.core.scored import Scored
 from gateway.core.timeline import remembered_zone
 from gateway.core.waiting import just_said
+from gateway.core.words import QUESTION_MARKS
 from gateway.flows.candidates import Candidates, Stage
 from gateway.flows.outdated import OVER, Outdated, corrected
 from gateway.flows.parts import Parts
@@ -242,7 +243,7 @@ class Asking:
                 standing=[m for m in standing or () if self._counts(m) and not self._is_over(m)],
                 just_said=said,
                 ranked=ranked,
-                relevant=relevance(self._text, found, ranked, scale=scale) >= memory.floor,
+                relevant=self._is_relevant(found, ranked, scale),
                 present=question.present,
                 session=session,
                 exchange=question.exchange,
@@ -265,6 +266,17 @@ class Asking:
             stage_ms=self.parts.took_ms,
             timezone=self._timezone,
         )
+
+    def _is_relevant(self, found: Found, ranked: Sequence[Scored], scale: Scale | None) -> bool:
+        """Whether what was found is about what is looked for, or about the question's own words:
+        the turn before it may be of something else ("Priya?"), and then drowns them. Of these alone
+        there is no vector. "Great!" asks for nothing, and any memory may have that word."""
+        floor = self._settings.memory.floor
+        if relevance(self._text, found, ranked, scale=scale) >= floor:
+            return True
+        if self._text == self._own or not self._own.rstrip().endswith(QUESTION_MARKS):
+            return False
+        return relevance(self._own, found, ranked, scale=None) >= floor
 
     def _same_again(self, held: Sequence[tuple[Ref, Memory]]) -> Recalled:
         """The block as it is: nothing new is looked for."""

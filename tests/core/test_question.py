@@ -28,6 +28,25 @@ def test_a_short_one_or_one_that_refers_back_is_searched_with_the_turn_before(te
     )
 
 
+@pytest.mark.parametrize("text", ["in July?", "Priya?", "What is it called?", "Wie heißt sie?"])
+def test_so_is_one_of_few_words_or_with_a_word_that_points_at_something(text: str) -> None:
+    assert asked_text(text, "You have a cat.") != text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "What's my cat called?",
+        "Where does my sister work?",
+        "Who is my boss?",
+        "¿Dónde vive mi hermano?",
+        "Wie heißt denn mein Hund?",
+    ],
+)
+def test_a_whole_question_is_searched_with_as_it_is_however_few_its_words(text: str) -> None:
+    assert asked_text(text, "Boil the pasta for nine minutes.") == text
+
+
 def test_of_a_long_turn_before_its_end_is_taken() -> None:
     assert asked_text("why?", "x" * 5000 + "END").endswith("END")
     assert len(asked_text("why?", "x" * 5000)) <= BEFORE_CHARS + 10

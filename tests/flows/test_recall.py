@@ -519,6 +519,27 @@ async def test_without_one_in_the_request_days_are_those_of_the_timezone_that_is
     assert in_utc.lines < asked.lines
 
 
+@pytest.mark.parametrize("text", ["What does my dog love?", "My dog?"])
+async def test_a_short_question_is_heard_after_an_answer_about_something_else(text: str) -> None:
+    house = await House().knows(DOG, CELLO)
+    pasta = (
+        "Boil the pasta in salted water for nine minutes, fry garlic in olive oil, add tomatoes and"
+    )
+    recalled = await house.recalls(
+        text, before=f"{pasta} a pinch of sugar, and stir in some basil."
+    )
+    assert texts(recalled) == ["My dog Rex loves the beach"]
+
+
+@pytest.mark.parametrize("text", ["Thanks!", "Great, shorter please"])
+async def test_what_asks_for_nothing_is_not_heard_by_its_own_words(text: str) -> None:
+    house = House(NoEmbedder("left out"))
+    await house.knows(turn("t", "Thanks for that tip, the shorter way was great"))
+    pasta = "Boil the pasta in salted water for nine minutes, fry garlic in oil, and add tomatoes."
+    recalled = await house.recalls(text, before=pasta)
+    assert texts(recalled) == []
+
+
 # --- what is no longer so ----------------------------------------------------------------------
 
 
