@@ -388,6 +388,21 @@ def test_a_refusal_names_the_setting_what_was_given_and_what_is_allowed(
         ("GATEWAY_SERVER__PORT__X", "1", "no such setting"),
         ("GATEWAY_APPS__X", "1", "no such setting"),
         ("GATEWAY_PORT", "8080", "did you mean"),
+        (
+            "GATEWAY_REDIS__STATE_URL",
+            "redis://x",
+            "redis.state_url: set, while redis.url is absent",
+        ),
+        (
+            "GATEWAY_APPS__HELP__MEMORY__MAXTOKENS",
+            "1",
+            "did you mean apps.help.memory.max_tokens?",
+        ),
+        (
+            "GATEWAY_APPS__HELP__SERVER__PORT",
+            "1",
+            "no such setting; an app may set its own upstream",
+        ),
     ],
 )
 def test_a_variable_that_is_wrong_or_misspelt_is_refused(name: str, text: str, says: str) -> None:

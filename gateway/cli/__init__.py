@@ -97,8 +97,10 @@ def _standard_streams() -> None:
 def _quiet() -> None:
     """Stdout is for what was asked for: until a command sets up its own, the log is for trouble
     and goes to stderr."""
+    from gateway import config
     from gateway.telemetry import logs
 
+    logs.allow_colours(config.colours_are_wanted())
     logs.configure("warning")
 
 

@@ -78,11 +78,11 @@ def _whole(checks: list[Check]) -> bool:
 def _show(checks: list[Check]) -> None:
     colours = {"ok": "\x1b[32m", "off": "\x1b[33m", "failed": "\x1b[31m"}
     signs = {"ok": "ok    ", "off": "off   ", "failed": "FAILED"}
-    on_terminal = sys.stdout.isatty()
+    in_colour = logs.in_colour(sys.stdout)
     width = max(len(check.name) for check in checks)
     for check in checks:
         sign = signs[check.status]
-        if on_terminal:
+        if in_colour:
             sign = f"{colours[check.status]}{sign}\x1b[0m"
         mend = f" → {check.mend}" if check.mend and check.status == "failed" else ""
         print(f"{sign}  {check.name:<{width}}  {check.detail}{mend}")

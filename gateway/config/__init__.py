@@ -6,7 +6,13 @@ test holds the two together. A setting that is added goes to `settings`.
 """
 
 from gateway.config.kinds import DAY_S, seconds_of
-from gateway.config.loading import environment_and, extraction_prompt, load, shipped
+from gateway.config.loading import (
+    colours_are_wanted,
+    environment_and,
+    extraction_prompt,
+    load,
+    shipped,
+)
 from gateway.config.settings import (
     CACHE_BYTES,
     AdminSettings,
@@ -50,6 +56,7 @@ __all__ = [
     "Settings",
     "UpstreamSettings",
     "allowed",
+    "colours_are_wanted",
     "environment_and",
     "every_setting",
     "extraction_prompt",

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from gateway.config.settings import AppSettings, Settings
-from gateway.config.words import every_setting, explained, field_of, plain
+from gateway.config.words import every_setting, explained, field_of, near, plain
 from gateway.core.errors import SettingsError
 from gateway.core.extraction import PROMPT
 
@@ -187,6 +187,11 @@ def environment_and(more: Mapping[str, str]) -> dict[str, str]:
     return {**os.environ, **more}
 
 
+def colours_are_wanted() -> bool:
+    """By what programs commonly go by: https://no-color.org, and a terminal that knows none."""
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
 def _from_environment(env: Mapping[str, str]) -> dict[str, Any]:
     """`GATEWAY_<SECTION>__<KEY>`, read as what the setting holds. App names are lower case
     here, as nothing tells their case (`GATEWAY_APPS__SUPPORT__MEMORY__MAX_TOKENS`)."""
@@ -215,11 +220,15 @@ def _from_kubernetes(name: str, text: str) -> bool:
 
 
 def _unknown_variable(name: str) -> SettingsError:
+    keys = name.removeprefix(ENV_PREFIX).lower().split(SECTION_SEPARATOR)
     known = [ENV_PREFIX + path.replace(".", "__").upper() for path, _ in every_setting()]
-    near = difflib.get_close_matches(
+    similar = difflib.get_close_matches(
         name, [*known, "GATEWAY_CONFIG", "GATEWAY_DATA_DIR"], n=1, cutoff=0.75
     )
-    hint = f"did you mean {near[0]}?" if near else "config/gateway.toml lists every one"
+    if keys[0] == "apps" and len(keys) > 2:
+        hint = near(keys)  # the general setting of that name would be in force for everybody
+    else:
+        hint = f"did you mean {similar[0]}?" if similar else "config/gateway.toml lists every one"
     return SettingsError(f"{name} (environment): no such setting; {hint}", param=name)
 
 

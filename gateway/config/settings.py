@@ -300,6 +300,12 @@ def _check_scope(prefix: str, scope: AppSettings) -> None:
             " or neither (embedded); a mixture is not supported",
             param=f"{prefix}{missing}.url",
         )
+    if scope.redis.state_url is not None and scope.redis.url is None:
+        raise SettingsError(
+            f"{prefix}redis.state_url: set, while redis.url is absent: the embedded Redis holds"
+            " the state all the same. Set redis.url and qdrant.url too, or leave it out",
+            param=f"{prefix}redis.state_url",
+        )
     needs = {
         "signed": ("signing_secret", scope.identity.signing_secret),
         "jwt": ("jwks_url", scope.identity.jwks_url),

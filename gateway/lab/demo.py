@@ -228,7 +228,7 @@ def _block(request: Recorded) -> str:
 
 
 def _tell(story: Mapping[str, Any]) -> None:
-    bold, plain = ("\x1b[1m", "\x1b[0m") if sys.stdout.isatty() else ("", "")
+    bold, plain = ("\x1b[1m", "\x1b[0m") if logs.in_colour(sys.stdout) else ("", "")
 
     def heading(text: str) -> None:
         print(f"\n{bold}{text}{plain}")

@@ -57,7 +57,8 @@ CANCELLED = "Cancel %s running task(s), timeout graceful shutdown exceeded"
 
 # These say whole requests and answers when they are asked to debug, and a line a call before.
 _TALKATIVE = (
-    "aiohttp", "hpack", "httpcore", "httpx", "httpx2", "openai", "qdrant_client", "urllib3",
+    "aiohttp", "hpack", "httpcore", "httpcore2", "httpx", "httpx2", "openai", "qdrant_client",
+    "urllib3",
 )  # fmt: skip
 
 
@@ -71,9 +72,19 @@ def log(name: str) -> structlog.stdlib.BoundLogger:
 
 
 class _Said:
-    """From which level on lines are written."""
+    """From which level on lines are written, and whether a terminal's may be in colour."""
 
     threshold = 0
+    colours = True
+
+
+def allow_colours(allowed: bool) -> None:
+    """Whether this process may use colours at all: who started it may not want any (NO_COLOR)."""
+    _Said.colours = allowed
+
+
+def in_colour(stream: TextIO) -> bool:
+    return _Said.colours and stream.isatty()
 
 
 def is_said(level: str) -> bool:
@@ -105,7 +116,7 @@ def configure(
     last: list[structlog.typing.Processor] = [
         structlog.stdlib.ProcessorFormatter.remove_processors_meta,
         _Clean(content=content),
-        _renderer(format, colours=sink.isatty()),
+        _renderer(format, colours=in_colour(sink)),
     ]
     structlog.configure(
         processors=[*first, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

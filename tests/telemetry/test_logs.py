@@ -51,6 +51,22 @@ def test_a_console_line_is_readable_and_without_colours_away_from_a_terminal() -
     assert "\x1b" not in sink.getvalue()
 
 
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_terminal_has_colours_where_they_are_wanted(wanted: bool) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    sink = Terminal()
+    logs.allow_colours(wanted)
+    try:
+        logs.configure("info", "console", stream=sink)
+        logs.log("serve").warning("part_away", part="store")
+    finally:
+        logs.allow_colours(True)
+    assert ("\x1b" in sink.getvalue()) is wanted
+
+
 def test_below_the_level_nothing_is_said() -> None:
     lines = _json_log(level="warning")
     logs.log("x").info("quiet")
@@ -89,6 +105,8 @@ def test_clients_that_debug_whole_requests_are_kept_quiet() -> None:
     lines = _json_log(level="debug")
     logging.getLogger("openai._base_client").debug("Request options: %s", {"content": "hi"})
     logging.getLogger("httpx").info("HTTP Request: POST http://x/?q=words")
+    for core in ("httpcore.http11", "httpcore2.http11"):
+        logging.getLogger(core).debug("receive_response_headers.complete [(b'Set-Cookie', b'id')]")
     assert lines() == []
 
 
