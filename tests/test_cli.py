@@ -583,6 +583,14 @@ def test_what_the_gateway_refuses_is_said_in_its_words(run: Run, tmp_path: Path)
     assert err.count("\n") == 1
 
 
+def test_a_line_that_is_refused_is_named_by_its_place_in_the_file(run: Run, tmp_path: Path) -> None:
+    lines = tmp_path / "in.ndjson"
+    lines.write_text(_memory("mara", "Lives in Porto") + '\n\n{"user": "leo", "kind": "nonsense"}')
+    code, _, err = run("users", "import", str(lines))
+    assert code == 2
+    assert "line 3: " in err
+
+
 @pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize(
     ("words", "says"),

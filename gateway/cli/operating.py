@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import re
 import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -159,11 +160,15 @@ def import_users(asked: Asked) -> int:
     async def work(api: Admin) -> int:
         counts = []
         with bar("memories", sum(len(lines) for lines in by_user.values())) as advance:
-            for (app, user), lines in by_user.items():
-                imported = 0
-                for part in _parts(lines):
-                    answer = await api.post_lines(_of(app, user, "/import"), b"\n".join(part))
+            for (app, user), numbered in by_user.items():
+                imported = done = 0
+                for part in _parts([line for _, line in numbered]):
+                    try:
+                        answer = await api.post_lines(_of(app, user, "/import"), b"\n".join(part))
+                    except Failed as exc:
+                        raise _of_file(exc, [number for number, _ in numbered[done:]]) from None
                     imported += answer["imported"]
+                    done += len(part)
                     advance(len(part))
                 counts.append({"app": app, "user": user, "imported": imported})
         if asked.json:
@@ -191,6 +196,16 @@ def _parts(lines: list[bytes]) -> Iterator[list[bytes]]:
         yield part
 
 
+def _of_file(refused: Failed, numbers: list[int]) -> Failed:
+    """The gateway counts the lines of one request; who is to mend the file counts the file's."""
+    here = re.match(r"line (\d+)\b", str(refused))
+    if here is None:
+        return refused
+    return Failed(
+        f"line {numbers[int(here[1]) - 1]}{str(refused)[here.end() :]}", code=refused.code
+    )
+
+
 def _read_lines(name: str) -> list[bytes]:
     try:
         raw = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
@@ -201,8 +216,9 @@ def _read_lines(name: str) -> list[bytes]:
 
 def _sorted_by_user(
     lines: list[bytes], app: str | None, user: str | None
-) -> dict[tuple[str, str], list[bytes]]:
-    by_user: dict[tuple[str, str], list[bytes]] = defaultdict(list)
+) -> dict[tuple[str, str], list[tuple[int, bytes]]]:
+    """Each user's lines, with their numbers in the file."""
+    by_user: dict[tuple[str, str], list[tuple[int, bytes]]] = defaultdict(list)
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -216,7 +232,7 @@ def _sorted_by_user(
         whose = (app or named.get("app") or "default", user or named.get("user"))
         if not isinstance(whose[0], str) or not isinstance(whose[1], str) or not whose[1]:
             raise Failed(f"line {number} names no user; say whose it is with --user", code=2)
-        by_user[whose[0], whose[1]].append(line)
+        by_user[whose[0], whose[1]].append((number, line))
     return by_user
 
 

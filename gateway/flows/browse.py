@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Sequence
+from itertools import accumulate
 from typing import Any, Final
 
 from gateway.core.errors import NotFound
@@ -69,8 +70,9 @@ def _in_order(links: Sequence[list[dict[str, Any]]]) -> list[tuple[Instant, dict
         # One that was brought back (which is a correction) began before what it stands behind.
         if following and not any(v["event"] == "corrected" for v in following[0]):
             replaced = parse_rfc3339(following[0][0]["at"])
-        for version in versions:
-            at = parse_rfc3339(version["at"])
+        # None is later than its next: a memory may have been written with a time to come.
+        times = [*accumulate((parse_rfc3339(v["at"]) for v in reversed(versions)), min)]
+        for at, version in zip(reversed(times), versions, strict=True):
             own = version["event"] == "corrected"
             placed.append((at if own else min(at, replaced), version))
     return [*sorted(placed[:-1], key=lambda one: one[0]), placed[-1]]

@@ -274,8 +274,8 @@ async def correct(request: Request, caller: Caller) -> Response:
     id = _memory_of(request)
     body = check(schemas.MemoryChange, await read_json(request, caller))
     changes = body.model_dump(exclude_unset=True)
-    for name in ("text", "importance", "pinned", "status", "valid_from", "metadata", "type"):
-        if name in changes and changes[name] is None:
+    for name, value in changes.items():
+        if value is None and name not in schemas.EMPTIED:
             raise BadRequest(f"{name}: cannot be emptied", param=name)
     if not changes:
         raise BadRequest(

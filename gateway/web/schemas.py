@@ -164,6 +164,10 @@ class MemoryDraft(Lenient):
         return self
 
 
+EMPTIED = ("key", "value", "valid_to", "expires_at")
+"""The fields that a correction empties by null; a memory has the others always."""
+
+
 class MemoryChange(Body):
     """What is to be different about a memory; what is absent stays."""
 
@@ -178,6 +182,18 @@ class MemoryChange(Body):
     valid_to: Time | None = None
     expires_at: Time | None = None
     metadata: Metadata | None = None
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        described = handler(core_schema)
+        fields = handler.resolve_ref_schema(described)["properties"]
+        for name, field in fields.items():
+            field.pop("default")  # absent is not null
+            if name not in EMPTIED:
+                (fields[name],) = (kind for kind in field["anyOf"] if kind != {"type": "null"})
+        return described
 
 
 class SearchBody(Lenient):

@@ -429,6 +429,18 @@ async def test_a_memory_is_described_with_each_field_that_it_may_have(gateway: H
     assert "202" in document["paths"]["/v1/memories"]["delete"]["responses"]
 
 
+async def test_a_correction_is_described_with_what_null_may_empty(gateway: House) -> None:
+    async with gateway.client(X_Memory_User="ana") as client:
+        made = await client.post("/v1/memories", json={"text": "x", "type": "profile"})
+        document = (await client.get("/openapi.json")).json()
+        fields = document["components"]["schemas"]["MemoryChange"]["properties"]
+        for name, field in fields.items():
+            path = f"/v1/memories/{made.json()['id']}"
+            emptied = (await client.patch(path, json={name: None})).status_code == 200
+            assert emptied == ({"type": "null"} in field.get("anyOf", ())), name
+            assert "default" not in field, name
+
+
 @pytest.mark.parametrize("header", ["Authorization", "X-Api-Key", "Api-Key", "X-Memory-Key"])
 @pytest.mark.parametrize("before", ["", "Bearer "])
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/embeddings"])

@@ -670,6 +670,18 @@ async def test_a_history_is_in_the_order_of_time_also_of_a_value_that_was_brough
     assert [v["current"] for v in versions] == [False, False, False, True]
 
 
+async def test_a_history_is_in_order_also_of_what_was_written_with_a_time_to_come(
+    gateway: House,
+) -> None:
+    async with ana(gateway) as client:
+        ahead = await made(client, fact("in Porto", created_at=rfc3339(gateway.now + 5)))
+        for text in ("in Faro", "in Braga"):
+            gateway.now += 1
+            await client.patch(f"/v1/memories/{ahead['id']}", json={"text": text})
+        answer = await client.get(f"/v1/memories/{ahead['id']}/history")
+    assert [v["text"] for v in answer.json()["versions"]] == ["in Porto", "in Faro", "in Braga"]
+
+
 async def test_a_history_is_in_the_order_of_the_chain_where_a_value_was_dated_back(
     gateway: House,
 ) -> None:
