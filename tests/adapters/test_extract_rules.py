@@ -724,3 +724,94 @@ def test_a_sentence_that_says_two_things_of_its_subject_is_read_as_both(
     facts = facts_in(text)
     assert [fact["text"] for fact in facts] == expected
     assert all(fact["quote"] in text for fact in facts)
+
+
+# --- what is to happen and to be done ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "I have a dentist appointment tomorrow at 3pm.",
+            ("interaction", "User has a dentist appointment tomorrow at 3pm", "tomorrow"),
+        ),
+        (
+            "My flight to Tokyo is on Friday",
+            ("interaction", "User has a flight to Tokyo on Friday", "on Friday"),
+        ),
+        (
+            "I've got an exam on May 30, how should I prepare?",
+            ("interaction", "User has an exam on May 30", "on May 30"),
+        ),
+        (
+            "I have a meeting with my boss next Tuesday and I'm nervous",
+            ("interaction", "User has a meeting with their boss next Tuesday", "next Tuesday"),
+        ),
+        (
+            "I still need to hand in my thesis by June 3.",
+            ("task_state", "User needs to hand in their thesis by June 3", "June 3"),
+        ),
+        (
+            "We have to pay the rent before the end of the month",
+            (
+                "task_state",
+                "User needs to pay the rent by the end of the month",
+                "the end of the month",
+            ),
+        ),
+    ],
+)
+def test_what_has_its_day_is_read_with_it(text: str, expected: tuple[str, str, str]) -> None:
+    (fact,) = facts_in(text)
+    assert (fact["type"], fact["text"], fact["event_start"]) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I have a meeting",
+        "Do I have a meeting tomorrow?",
+        "If I have a meeting tomorrow, remind me.",
+        "I have no meeting tomorrow",
+        "I have an exam every Friday",
+        "My friend has an exam on Friday",
+        "I have a test that fails on Friday",
+        "I need to sort this list by date",
+        "I need to filter rows before 2020",
+        "I have to be at work by 9",
+        "I need to finish it by Friday",
+        "I finished the migration yesterday.",
+        "My appointment was cancelled",
+    ],
+)
+def test_what_has_no_day_of_its_own_is_no_appointment_and_no_task(text: str) -> None:
+    assert facts_in(text) == []
+
+
+PLANNED = [
+    (1, "User has a dentist appointment on June 3", None),
+    (2, "User needs to hand in their thesis by June 3", None),
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "My dentist appointment was moved to June 9",
+            ("supersede", 1, "User has a dentist appointment on June 9"),
+        ),
+        ("The dentist appointment got cancelled.", ("retract", 1, "")),
+        (
+            "I've handed in my thesis!",
+            ("supersede", 2, "User has done it: hand in their thesis by June 3"),
+        ),
+    ],
+)
+def test_what_was_planned_is_moved_called_off_or_done(
+    text: str, expected: tuple[str, int, str]
+) -> None:
+    (fact,) = facts_in(text, PLANNED)
+    assert (fact["action"], fact["target"], fact["text"]) == expected
+    assert facts_in("I finished breakfast", PLANNED) == []

@@ -2,10 +2,10 @@
 
 Strategy: a user's message is cut into clauses (`clauses`); a clause that states something
 about the user in one of a few plain forms (`forms` in English, `tongues` the commonest in
-German, Spanish and French) is read as a fact of docs/formats.md (`readings`, and `taking_back` for
-what is forgotten or over; their lists of words are `vocabulary`). It is here so that a fresh
-machine shows the whole path; it finds a small part of what a language model finds, and the start
-says that it is the fallback (`wiring/models.py`).
+German, Spanish and French) is read as a fact of docs/formats.md (`readings`; `happenings` for what
+has its day, `taking_back` for what is forgotten or over; their lists of words are `vocabulary`). It
+is here so that a fresh machine shows the whole path; it finds a small part of what a language model
+finds, and the start says that it is the fallback (`wiring/models.py`).
 """
 
 from __future__ import annotations

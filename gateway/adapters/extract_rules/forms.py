@@ -11,8 +11,8 @@ import re
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+from gateway.adapters.extract_rules import happenings, taking_back
 from gateway.adapters.extract_rules import readings as read
-from gateway.adapters.extract_rules import taking_back
 from gateway.adapters.extract_rules.readings import Found, Known, Match, fact
 from gateway.adapters.extract_rules.vocabulary import LANGUAGES, LENGTHS
 
@@ -27,6 +27,10 @@ _NAMES = {
         "|diabetic)"
     ),
     "article": "(?P<article>an?|the)",
+    "event": happenings.EVENT,
+    "more": happenings.MORE,
+    "when": happenings.WHEN,
+    "time": happenings.TIME,
     "wish": r"i(?:'d| would)? (?:prefer|want|like|love|need)",
     "order": (
         r"(?:(?:from now on|always|i want you to|i'd like you to|can you please|you should|please"
@@ -306,6 +310,39 @@ _ALL: list[tuple[Reading, list[str]]] = [
             r"\s+<value>",
             r"i(?:'ve| have)? (?:just |recently )?(?:got|started|found|have) a (?:new )?job"
             r" (?P<how>at)\s+<value>",
+        ],
+    ),
+    (
+        happenings.event,
+        [
+            r"(?:i|we)(?:'ve| have)(?: got)? (?:an?|my|our)\s+(?P<what><event>)<more>"
+            r"\s+<when><time>…",
+            r"(?:my|our)\s+(?P<what><event>)<more> is\s+<when><time>",
+        ],
+    ),
+    (
+        happenings.moved,
+        [
+            r"(?:my|our|the)\s+(?P<what><event>)<more> (?:is|was|got|has been|had to be) (?:now )?"
+            r"(?:(?:re)?scheduled|moved|postponed|put off|pushed(?: back)?|brought forward)"
+            r"(?: from .{2,30}?)? (?:to|until|for)\s+<when><time>",
+            r"(?:my|our|the)\s+(?P<what><event>) (?:is|was|got|has been)(?P<when>(?!))?"
+            r" (?:cancell?ed|called off)",
+        ],
+    ),
+    (
+        happenings.deadline,
+        [
+            r"(?:i|we) (?:still |also |really )?(?:need to|have to|must|'ve got to)\s+"
+            r"(?P<what>[^,;]{3,80}?)\s+(?:by|before|until)\s+<when><time>",
+        ],
+    ),
+    (
+        happenings.done,
+        [
+            r"(?:i|we)(?:'ve| have)? (?:just |already |finally |now )?(?:finished|completed"
+            r"|submitted|sent(?: off)?|handed in|done|delivered|shipped)\s+(?:with )?<value>"
+            r"(?:\s+(?:today|yesterday|this morning|last night|already))?",
         ],
     ),
     (
