@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from gateway.core.errors import BadRequest, NotFound, OverBudget, StateUnavailable
-from gateway.core.exchange import logged_exchange
+from gateway.core.exchange import Exchange, logged_exchange
 from gateway.core.identity import Owner
 from gateway.core.memory import Instant, Memory, Where
 from gateway.core.records import to_public
@@ -132,11 +132,11 @@ async def accept_exchanges(request: Request, caller: Caller) -> Response:
         if exchange is None:
             continue
         ids.append(exchange.id)
-        results.append(
-            await handover.hand_over(
-                caller.services, caller.settings, owner, exchange, now=caller.now
-            )
-        )
+        result = await _handed_over(caller, owner, exchange)
+        if result == "dropped" and (present := await caller.new_owner()) != owner:
+            owner = present  # erased, through another gateway, a moment ago
+            result = await _handed_over(caller, owner, exchange)
+        results.append(result)
     if results and set(results) == {"dropped"}:
         raise OverBudget(
             "the queue takes no more of this user now; send these exchanges again later, those"
@@ -153,6 +153,11 @@ async def accept_exchanges(request: Request, caller: Caller) -> Response:
         },
         202,
     )
+
+
+async def _handed_over(caller: Caller, owner: Owner, exchange: Exchange) -> handover.Result:
+    services, settings = caller.services, caller.settings
+    return await handover.hand_over(services, settings, owner, exchange, now=caller.now)
 
 
 # --- look ----------------------------------------------------------------------------------

@@ -172,3 +172,14 @@ async def test_what_is_written_through_another_gateway_after_an_erasure_is_hers(
     anew = await one.directory.owner(ANA)
     assert anew is not None
     assert await one.store.count(anew.tenant) == 1
+
+
+async def test_a_log_sent_through_another_gateway_after_an_erasure_is_taken(
+    two: Two, erased: Owner
+) -> None:
+    said = {"messages": [{"role": "user", "content": "I live in Rome"}], "at": "2026-01-01"}
+    async with served(build_app(two[1])) as url, httpx.AsyncClient(base_url=url) as client:
+        headers, log = {"X-Memory-User": "ana"}, {"exchanges": [said, {**said, "at": "2026-01-02"}]}
+        answer = await client.post("/v1/exchanges", json=log, headers=headers)
+    assert answer.status_code == 202
+    assert answer.json()["accepted"] == 2
