@@ -220,6 +220,16 @@ def test_variables_for_tests_and_those_that_kubernetes_puts_in_are_not_settings(
             "GATEWAY_SERVICE_HOST": "10.0.0.1",
             "GATEWAY_SERVICE_PORT": "80",
             "GATEWAY_SERVICE_PORT_HTTP": "80",
+            # A Service may be called `gateway-redis` as well.
+            "GATEWAY_REDIS_SERVICE_HOST": "10.0.0.2",
+            "GATEWAY_REDIS_SERVICE_PORT": "6379",
+            "GATEWAY_REDIS_SERVICE_PORT_TCP_REDIS": "6379",
+            "GATEWAY_REDIS_PORT": "tcp://10.0.0.2:6379",
+            "GATEWAY_REDIS_PORT_6379_TCP": "tcp://10.0.0.2:6379",
+            "GATEWAY_REDIS_PORT_6379_TCP_PROTO": "tcp",
+            "GATEWAY_REDIS_PORT_6379_TCP_PORT": "6379",
+            "GATEWAY_REDIS_PORT_6379_TCP_ADDR": "10.0.0.2",
+            "GATEWAY_DNS_PORT": "udp://10.0.0.3:53",
         }
     )
 

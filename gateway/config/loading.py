@@ -212,10 +212,18 @@ def _from_environment(env: Mapping[str, str]) -> dict[str, Any]:
     return values
 
 
+_OF_A_SERVICE = re.compile(
+    r"GATEWAY_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)"
+)
+
+
 def _from_kubernetes(name: str, text: str) -> bool:
-    """A Service called `gateway` has its address put into every pod's environment."""
-    return re.fullmatch(r"GATEWAY_SERVICE_(HOST|PORT(_\w+)?)", name) is not None or (
-        name.startswith("GATEWAY_PORT") and (text.startswith("tcp://") or "_TCP_" in name)
+    """Each Service's address is put into the environment of every pod beside it, under its name:
+    that of one called `gateway`, or `gateway-redis`. Settings have two underscores in theirs."""
+    if SECTION_SEPARATOR in name:
+        return False
+    return _OF_A_SERVICE.fullmatch(name) is not None or (
+        name.endswith("_PORT") and text.startswith(("tcp://", "udp://", "sctp://"))
     )
 
 

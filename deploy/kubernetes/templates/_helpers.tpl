@@ -48,6 +48,7 @@ volumeMounts:
 
 {{- define "mg.pod" -}}
 automountServiceAccountToken: false
+enableServiceLinks: false
 securityContext:
   runAsNonRoot: true
   runAsUser: 10001
