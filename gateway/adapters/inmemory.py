@@ -290,6 +290,7 @@ def _meant(row: _Row, where: Where, tags: frozenset[str]) -> bool:
         and (not where.types or memory.type in where.types)
         and tags <= row.tags
         and (not where.sessions or memory.session in where.sessions)
+        and (where.said_after is None or memory.created_at > where.said_after)
         and (
             where.as_of is None
             or (

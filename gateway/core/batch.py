@@ -234,12 +234,23 @@ def with_windows(
 def worth_showing(
     known: Sequence[Memory], turns: Sequence[ExtractionTurn], most: int
 ) -> list[Memory]:
-    """The active memories that an extractor is shown, in a fixed order.
+    """The memories that an extractor is shown, in a fixed order: the active ones, those that held
+    when this was said and have been followed since, and, where something may be to be forgotten,
+    all.
 
     Where there are more than `most`: those with a key, and those that share words with what
     was said, come first.
     """
-    active = [m for m in known if m.status == "active" and m.text]
+    first = min((turn.at for turn in turns), default=0.0)
+    last = max((turn.at for turn in turns), default=0.0)
+    forgets = any(turn.role == "user" and may_take_back(turn.text) for turn in turns)
+
+    def held(memory: Memory) -> bool:
+        if memory.status != "superseded":
+            return memory.status == "active"
+        return forgets or (memory.created_at <= last and first < (memory.superseded_at or 0.0))
+
+    active = [memory for memory in known if memory.text and held(memory)]
     if len(active) > most:
         said = content_words("\n".join(turn.text for turn in turns)[-MAX_TURN_CHARS:])
         active.sort(
@@ -247,7 +258,7 @@ def worth_showing(
             reverse=True,
         )
         active = active[:most]
-    return sorted(active, key=lambda m: (m.created_at, m.id))
+    return sorted(active, key=lambda m: (m.status != "active", m.created_at, m.id))
 
 
 ASKING_TOKENS = 2_500

@@ -42,6 +42,15 @@ class Rules:
     tool_output: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Distilled:
+    """An exchange that was distilled before, and is read again (`flows/hindsight`): without its
+    turns, and the ids of those that are stored."""
+
+    exchange: Exchange
+    turns: tuple[str, ...] = ()
+
+
 def fact_id(exchange_id: str, n: int) -> str:
     """The id of the n-th fact drawn from an exchange; the same at each redelivery."""
     digest = hashlib.blake2b(f"{exchange_id}\0fact\0{n}".encode(), digest_size=12).hexdigest()
@@ -75,10 +84,13 @@ class Book:
         now: Instant,
         told: Mapping[str, Instant],
         forgotten: Forgotten | None = None,
+        distilled: Sequence[Distilled] = (),
     ) -> None:
         self.before = {m.id: m for m in known if m.kind == "fact"}
         self.now_known = dict(self.before)
-        self.exchanges = {e.id: e for e in exchanges}
+        self.here = tuple(dict.fromkeys(e.origin for e in exchanges))
+        self.exchanges = {e.id: e for e in (*exchanges, *(d.exchange for d in distilled))}
+        self.kept = {d.exchange.id: d.turns for d in distilled}
         self.rules = rules
         self.now = now
         self.told = dict(told)
@@ -180,7 +192,7 @@ class Book:
         return min(holding, key=lambda m: (self.rank(m), -m.created_at, m.id), default=None)
 
     def ended_since(self, fact: Fact) -> Memory | None:
-        """A value of this fact's key that was given up after the fact was said."""
+        """The value of this fact's key that was given up next after the fact was said."""
         slot = slot_of(fact.type, fact.key)
         ended = [
             m
@@ -191,7 +203,7 @@ class Book:
             and slot_of(m.type, m.key) == slot
             and (m.superseded_at or 0.0) > fact.turn.at
         ]
-        return max(ended, key=lambda m: m.superseded_at or 0.0, default=None)
+        return min(ended, key=lambda m: m.superseded_at or 0.0, default=None)
 
     def same(self, fact: Fact, likeness: Likeness) -> Memory | None:
         """A memory that already says this."""
@@ -293,7 +305,7 @@ class Book:
         if kept:
             self.notes["turns"] = len(kept)
         return Plan(
-            exchange_ids=tuple(dict.fromkeys(e.origin for e in self.exchanges.values())),
+            exchange_ids=self.here,
             writes=(
                 *kept,
                 *fresh,

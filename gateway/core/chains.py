@@ -16,7 +16,7 @@ from gateway.core.memory import Instant, Memory
 from gateway.core.slots import slot_of
 from gateway.core.timeline import DAY_S
 from gateway.core.tombstone import history_with
-from gateway.core.wording import says_more
+from gateway.core.wording import same_text, says_more
 
 CHAIN = 50
 """How far a chain of superseded values is followed."""
@@ -145,22 +145,38 @@ class Chains(Book):
                 self.end_in_the_past(older, fact, by=after.id)
         elif after is not None:
             self._insert(older, fact, after)
+        elif older is not None:
+            self._follow(older, fact)
 
     def _insert(self, older: Memory | None, fact: Fact, after: Memory) -> None:
         """A value between two others, or before the first."""
-        made = self.make(
-            fact, status="superseded", supersedes=after.supersedes, superseded_by=after.id
-        )
-        self.change(
-            replace(
-                made,
-                valid_to=max(made.valid_from, after.valid_from),
-                superseded_at=after.created_at,
-            )
-        )
+        made = self.make(fact, supersedes=after.supersedes)
+        self._end_by(made, after)
         self.change(replace(after, supersedes=made.id))
         if older is not None:
             self.end_in_the_past(older, fact, by=made.id)
+
+    def _follow(self, older: Memory, fact: Fact) -> None:
+        """What was said before a value was given up: it had followed that value by then, until the
+        next was told."""
+        slot = slot_of(fact.type, fact.key)
+        later = [
+            m
+            for m in self.now_known.values()
+            if slot_of(m.type, m.key) == slot
+            and m.status in ("active", "superseded")
+            and m.created_at > fact.turn.at
+        ]
+        after = min(later, key=lambda m: m.created_at, default=None)
+        if after is not None and self.says_the_same(after, fact):
+            self._once_more(after, fact)
+            self.end_in_the_past(older, fact, by=after.id)
+            return
+        made = self.make(fact, supersedes=older.id)
+        self.end_in_the_past(older, fact, by=made.id)
+        if after is not None:
+            self._end_by(made, after)
+            self.change(replace(after, supersedes=made.id))
 
     def _split(self, held: Memory, fact: Fact) -> None:
         """A value that was another one for a while: told before, and told again after."""
@@ -181,6 +197,18 @@ class Chains(Book):
         before = tuple(turn for turn in held.covers if turn not in since)
         self.end_in_the_past(replace(held, covers=before), fact, by=made.id)
 
+    def _end_by(self, made: Memory, after: Memory) -> None:
+        """A value over as soon as the one `after` it began."""
+        self.change(
+            replace(
+                made,
+                status="superseded",
+                valid_to=max(made.valid_from, after.valid_from),
+                superseded_by=after.id,
+                superseded_at=after.created_at,
+            )
+        )
+
     def end_in_the_past(self, older: Memory, fact: Fact, *, by: str) -> None:
         self.change(
             replace(
@@ -191,6 +219,19 @@ class Chains(Book):
                 superseded_at=fact.turn.at,
             )
         )
+
+    def give_up(self, held: Memory, fact: Fact) -> None:
+        """What held a value until then holds none: no other follows from it. Told again since, it
+        is a memory of its own from then on."""
+        since = self.told_since(held, fact)
+        again = self.again(held, fact, since) if since else None
+        if again is not None:
+            self.now_known[again.id] = replace(again, supersedes=None)
+        follower = self.now_known.get(held.superseded_by or "")
+        if follower is not None and follower.supersedes == held.id:
+            self.change(replace(follower, supersedes=None if again is None else again.id))
+        before = tuple(turn for turn in held.covers if turn not in since)
+        self.end(replace(held, covers=before), fact, until=self.start(fact), by=None)
 
     def told_since(self, held: Memory, fact: Fact) -> tuple[str, ...]:
         """The turns in which this was told again after the fact was said."""
@@ -212,6 +253,24 @@ class Chains(Book):
         )
 
     # --- the order ---------------------------------------------------------------------------
+
+    def held_then(self, named: Memory, fact: Fact) -> Memory | None:
+        """The memory that said this when the fact was said; the one that is named before others."""
+        held = [
+            m
+            for m in self.now_known.values()
+            if m.created_at <= fact.turn.at
+            and (m.status == "active" or fact.turn.at < self._over_at(m))
+            and (m.id == named.id or self._same_but_for_time(m, named))
+        ]
+        return max(held, key=lambda m: (m.id == named.id, m.created_at), default=None)
+
+    def _over_at(self, memory: Memory) -> Instant:
+        return (memory.superseded_at or 0.0) if memory.status == "superseded" else 0.0
+
+    def _same_but_for_time(self, one: Memory, other: Memory) -> bool:
+        slot = slot_of(one.type, one.key)
+        return slot == slot_of(other.type, other.key) and same_text(one.text, other.text)
 
     def present(self, target: Memory | None) -> Memory | None:
         """A target as it stands by now: another fact of this batch may have replaced it."""

@@ -24,12 +24,12 @@ NO_HITS: Hits = ((), ())
 class Condition:
     """One condition on a plain field of a record; `negated`: it must not hold.
 
-    `is` and `any` compare with one or several words, `lt`, `lte` and `at` with a number.
+    `is` and `any` compare with one or several words, `lt`, `lte`, `gt` and `at` with a number.
     A field that is absent satisfies none of them.
     """
 
     field: str
-    op: Literal["is", "any", "lt", "lte", "at"]
+    op: Literal["is", "any", "lt", "lte", "gt", "at"]
     value: str | bool | float | tuple[str, ...]
     negated: bool = False
 
@@ -72,6 +72,8 @@ def of_owner(owner: Owner, where: Where, *, expiry: bool = True) -> tuple[Condit
     if where.as_of is not None:
         wanted.append(Condition("valid_from", "lte", where.as_of))
         wanted.append(Condition("valid_to", "lte", where.as_of, negated=True))
+    if where.said_after is not None:
+        wanted.append(Condition("created_at", "gt", where.said_after))
     if expiry and where.expired_before is not None:
         wanted.append(Condition("expires_at", "lte", where.expired_before, negated=True))
     return tuple(wanted)

@@ -136,7 +136,7 @@ class Where:
     `as_of` keeps what was held true then (valid_from ≤ as_of < valid_to) and lets
     superseded memories in; without it only `statuses` count. `metadata` must match key by
     key; `sessions` are alternatives. `expired_before`: memories whose `expires_at` has passed are
-    never returned when it is given.
+    never returned when it is given. `said_after`: what was created later alone.
     """
 
     kinds: tuple[Kind, ...] = ()
@@ -147,6 +147,7 @@ class Where:
     session: str | None = None
     sessions: tuple[str, ...] = ()
     expired_before: Instant | None = None
+    said_after: Instant | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from gateway.core.book import NOTHING, Likeness, Rules
+from gateway.core.book import NOTHING, Distilled, Likeness, Rules
 from gateway.core.chains import Chains
 from gateway.core.delivery import Plan, Put
 from gateway.core.exchange import Exchange
@@ -22,7 +22,7 @@ from gateway.core.guards import Fact
 from gateway.core.memory import Instant, Memory, Vector
 from gateway.core.slots import asks_to_forget, slot_of
 from gateway.core.tombstone import Forgotten
-from gateway.core.wording import same_text, says_the_same
+from gateway.core.wording import content_words, gist, same_text, says_the_same
 
 
 def reconcile(
@@ -37,6 +37,7 @@ def reconcile(
     told: Mapping[str, Instant] = NOTHING,
     turns: Sequence[Put] = (),
     forgotten: Forgotten | None = None,
+    distilled: Sequence[Distilled] = (),
 ) -> Plan:
     """What to write for these facts, and the `turns` to keep beside them.
 
@@ -47,8 +48,9 @@ def reconcile(
     `told` has the times of turns that known memories cover, by turn id: when a value was told
     again. It matters for exchanges that arrive late, and may be empty for others. `forgotten` knows
     what was to be forgotten: said before that and arriving after it, it is not stored again.
+    `distilled` are exchanges other than these that facts may rest on too.
     """
-    book = _Reconciler(known, exchanges, rules, now, told, forgotten)
+    book = _Reconciler(known, exchanges, rules, now, told, forgotten, distilled)
     numbered = sorted(range(len(facts)), key=lambda i: facts[i].turn.n)
     for i in numbered:
         likeness = Likeness(
@@ -67,14 +69,14 @@ class _Reconciler(Chains):
         if fact.quarantine is not None:
             self._set_aside(fact)
             return
-        target = self.present(fact.target)
+        target = self._taken_back(fact) if fact.action == "retract" else self.present(fact.target)
         replaced = target is not None and self._was_replaced_beside(fact)
         if fact.action in ("retract", "duplicate"):
             if target is None or (replaced and fact.action == "duplicate"):
                 self.note("target_gone")
             elif fact.action == "duplicate":
                 self.seen_again(target, fact)
-            elif fact.target is not None and replaced:
+            elif fact.target is not None and (replaced or self._says_the_former(target, fact)):
                 self._retract_replaced(fact.target, fact)
             else:
                 self._retract(target, fact)
@@ -109,14 +111,30 @@ class _Reconciler(Chains):
             self._forget(target, fact)
         elif self.outranked(fact, target):
             self.note("outranked")
-        elif since := self.told_since(target, fact):
-            again = self.again(target, fact, since)
-            self.now_known[again.id] = replace(again, supersedes=target.id)
-            before = tuple(turn for turn in target.covers if turn not in since)
-            self.end_in_the_past(replace(target, covers=before), fact, by=again.id)
         else:
-            self.end(target, fact, until=self.start(fact), by=None)
+            self.give_up(target, fact)
             self.notes["fact.retract"] += 1
+
+    def _taken_back(self, fact: Fact) -> Memory | None:
+        """What this ends: its target, or the same told at another time, as it held when this was
+        said; else what a fact of this batch put in its place. What is over by then ends no more,
+        but is forgotten where that is asked for."""
+        named = fact.target
+        if named is None or (held := self.held_then(named, fact)) is not None:
+            return held if named is not None else None
+        now = self.present(named) if named.status == "active" else None
+        if now is None and asks_to_forget(fact.turn.text):
+            return self.now_known.get(named.id)
+        return now
+
+    def _says_the_former(self, target: Memory, fact: Fact) -> bool:
+        """Whether the words are those of the value that the fact names, and not of the `target`
+        that has taken its place: "I no longer live in Berlin", said after "I live in Porto"."""
+        former = fact.target
+        if former is None or target.id == former.id or same_text(target.text, former.text):
+            return False
+        its_own = gist(former.text).words - gist(target.text).words
+        return not its_own.isdisjoint(content_words(fact.quote))
 
     def _was_replaced_beside(self, fact: Fact) -> bool:
         """Whether another fact of this turn has replaced what this one names already: of "I work at
@@ -154,14 +172,19 @@ class _Reconciler(Chains):
             if since and memory.id in self.now_known:
                 again = self.again(memory, fact, since)
                 self.now_known[again.id] = again
-            self.now_known.pop(memory.id, None)
+            gone = self.now_known.pop(memory.id, None)
             if memory.id in self.before:
                 self.forgotten[memory.id] = fact.turn.at
+            elif gone is not None and self.long_gone is not None:
+                stone = self.long_gone.stone(gone, now=self.now, asked_at=fact.turn.at)
+                self.now_known[stone.id] = stone
             before = [turn for turn in memory.covers if turn not in since]
             self.forgotten.update(dict.fromkeys(before, fact.turn.at))
             words = memory.source.quote or memory.text
             self.unkept |= self.answers_repeating(before, value=memory.value, words=words)
-        self.unkept.add(self.exchanges[fact.turn.exchange_id].origin)
+        asked_in = fact.turn.exchange_id
+        self.unkept.add(self.exchanges[asked_in].origin)
+        self.forgotten.update(dict.fromkeys(self.kept.get(asked_in, ()), fact.turn.at))
         self.notes["fact.forget"] += 1
 
     def _not_again(self, fact: Fact, target: Memory | None) -> None:
@@ -243,7 +266,9 @@ class _Reconciler(Chains):
     def _into_slot(self, held: Memory, fact: Fact, likeness: Likeness) -> None:
         """A key has one value: the newer one, unless a stronger hand set the older."""
         if not self.is_newer(fact, held):
-            self.into_the_past(fact, before=held)
+            end = self.ended_since(fact)
+            parted = end is not None and (end.superseded_at or 0.0) <= held.created_at
+            self.into_the_past(fact, before=end if end is not None and parted else held)
         elif self.same_value(held, fact) or says_the_same(
             held.text, fact.text, likeness.to(held.id, self.vectors)
         ):

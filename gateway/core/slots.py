@@ -1,4 +1,4 @@
-"""Which memories hold one value at a time, and when a user asks for one to be forgotten.
+"""Which memories hold one value at a time, and when a user takes one back.
 
 Strategy: a key names a slot ("home") that has one value; a newer value ends the older one.
 Models are loose with keys, so the few that mean several things at once are listed, and so are
@@ -91,6 +91,22 @@ _FORGETTING = re.compile(
     r"|забудь|忘れて|忘记|忘記|忘掉|잊어|잊으|भूल जा",
     re.IGNORECASE,
 )
+
+
+_ENDED = re.compile(
+    r"\b(?:no longer|any ?more|used to|stopped|quit|gave up|given up|not .{0,40}\bnow|left"
+    r"|nicht mehr|kein\w* .{0,40}mehr|aufgehört|aufgegeben|ya no|dej[éeó]|he dejado|ne .{1,40} plus"
+    r"|n'\w+ .{0,40}plus|arrêté|non .{1,40} più|ho smesso|não .{1,40} mais|deixei|parei"
+    r"|niet meer|geen .{1,40} meer|gestopt|już nie|przesta\w+)\b"
+    r"|больше не|не .{1,40} больше|もう|やめ|不再|已经不|不是.{0,20}了|더 이상|لم أعد|अब नहीं",
+    re.IGNORECASE,
+)
+
+
+def may_end(text: str) -> bool:
+    """Whether a user may be saying that something told before is so no longer."""
+    said = folded(text)
+    return _ENDED.search(said) is not None or _FORGETTING.search(said) is not None
 
 
 def may_take_back(text: str) -> bool:

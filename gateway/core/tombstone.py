@@ -92,6 +92,10 @@ class Forgotten:
         )
         return any(self._asked_at.get(each, said_at) > said_at for each in said)
 
+    def stone(self, memory: Memory, *, now: Instant, asked_at: Instant) -> Memory:
+        """The tombstone of one that was to be forgotten before it was heard of."""
+        return tombstone(self._owner, memory, now=now, asked_at=asked_at)
+
     def took_its_place(self, fact: Fact) -> Memory | None:
         """The tombstone of the value that this fact's key got next after it was said."""
         if not self._asked_at:

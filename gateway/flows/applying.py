@@ -18,9 +18,9 @@ from gateway.core.tombstone import tombstone
 from gateway.core.windows import dense_text, dense_window_text
 from gateway.flows import receipts
 from gateway.flows.asking import superseded_written
-from gateway.flows.distil import Vectors, texts_of
 from gateway.flows.over import has_ended, mark
 from gateway.flows.repeating import answers_repeating, waiting_that_say
+from gateway.flows.vectors import Vectors, texts_of
 from gateway.flows.writing import alone, stale, store
 from gateway.ports import Services
 
@@ -61,12 +61,13 @@ async def apply(
         stones = [put.memory for put in puts if put.memory.status == "forgotten"]
         if stones:
             # The windows of the turns beside a forgotten one hold its words, and are embedded anew.
-            await store(services, owner, stones, gone=[current[m.id] for m in stones])
+            gone = [current[m.id] for m in stones if m.id in current]
+            await store(services, owner, stones, gone=gone)
         ended = [put.memory for put in puts if has_ended(put.memory)]
         if ended:
             await mark(services, owner, ended)
     if stones:
-        await receipts.without(services, owner, [current[m.id] for m in stones])
+        await receipts.without(services, owner, gone)
     if not puts:
         return
     await stale(services, owner.tenant)

@@ -32,8 +32,9 @@ from gateway.core.identity import Owner
 from gateway.core.memory import Instant
 from gateway.core.verdict import verdict
 from gateway.flows.applying import NOT_WAITED_FOR, apply
-from gateway.flows.distil import Vectors, plan_for
+from gateway.flows.distil import plan_for
 from gateway.flows.tasks import beside, ended
+from gateway.flows.vectors import Vectors
 from gateway.ports import Extractor, Lease, Services
 from gateway.telemetry import tracing
 from gateway.telemetry.logs import Outage, log

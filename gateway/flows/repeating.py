@@ -34,7 +34,7 @@ async def answers_repeating(
 ) -> list[Memory]:
     """The answers that say this fact again: in the exchanges of the turns that `told` it, and in
     others where it was in the prompt or is said whole. Raises StoreUnavailable."""
-    beside = {id for turn in told for id in _beside(turn)}
+    beside = {id for turn in told for id in turns_beside(turn)}
     answers = {m.id: m for m in await services.store.get(owner, list(beside))} if beside else {}
     words = fact.source.quote or fact.text
     asked = " ".join(part for part in (fact.value, words, fact.text) if part)
@@ -89,7 +89,7 @@ def _says_whole(fact: Memory, turn: Memory) -> bool:
     return any(says_whole(turn.text, text) for text in (fact.source.quote, fact.text) if text)
 
 
-def _beside(told: Memory) -> list[str]:
+def turns_beside(told: Memory) -> list[str]:
     """Ids of the turns around one, as far as it is a turn of an exchange."""
     exchange_id = told.source.exchange_id
     if exchange_id is None:

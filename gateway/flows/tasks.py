@@ -3,20 +3,27 @@
 A bare `asyncio.create_task` can be garbage-collected before it ends and keeps its error to
 itself. Here every task is held, has a name, and has its errors logged. Two kinds: work that
 outlives the request it came from (`TaskGroupOfBackground`), and work beside a request that
-ends with it (`beside`).
+ends with it (`beside`). And what would hold the loop is done in a thread (`aside`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Final, TypeVar
 
 import structlog
 
 T = TypeVar("T")
 SAID_AGAIN_S: Final = 2.0
+LONG_CHARS: Final = 16_000
 log = structlog.get_logger("gateway.tasks")
+
+
+async def aside(chars: int, step: Callable[[], T]) -> T:
+    """Do what reads so many characters closely: in a thread where that takes longer than a request
+    should wait."""
+    return await asyncio.to_thread(step) if chars > LONG_CHARS else step()
 
 
 def beside(work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:

@@ -23,7 +23,8 @@ from gateway.core.identity import Owner
 from gateway.core.memory import Instant, Memory, Where
 from gateway.flows.applying import apply
 from gateway.flows.browse import pages
-from gateway.flows.distil import CHARS_A_TOKEN, Vectors, plan_for
+from gateway.flows.distil import CHARS_A_TOKEN, plan_for
+from gateway.flows.vectors import Vectors
 from gateway.lab.recordings import Known, UserRecordings, exchanges_of, in_force
 from gateway.lab.scratch import load, scratch_owner
 from gateway.ports import Extractor, Services

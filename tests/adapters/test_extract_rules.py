@@ -275,6 +275,8 @@ def test_several_statements_of_one_message_are_read_in_order() -> None:
         ("Olvide que vivo en Berlin", [1]),
         ("Did you forget my name?", []),
         ("Forget my shoe size", []),
+        ("Forget that I live in Porto", []),
+        ("I no longer live in Porto", []),
         ("Don't forget my name", []),
     ],
 )

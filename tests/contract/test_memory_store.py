@@ -334,6 +334,13 @@ async def test_a_session_narrows_a_search(store: MemoryStore) -> None:
         await store.count(ANNA.tenant, where)
 
 
+async def test_what_was_said_after_an_instant_is_found_alone(store: MemoryStore) -> None:
+    said = [turn("old", "tea", created_at=1.0), turn("at", "tea", created_at=2.0)]
+    await put(store, ANNA, *said, turn("new", "tea", created_at=2.5))
+    assert await found(store, ANNA, "tea", Where(said_after=2.0)) == {"new"}
+    assert [m.id for m in await store.page(ANNA, Where(said_after=1.0), limit=9)] == ["new", "at"]
+
+
 async def test_as_of_keeps_what_was_true_then_superseded_or_not(store: MemoryStore) -> None:
     await put(
         store,

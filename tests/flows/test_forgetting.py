@@ -190,7 +190,7 @@ def _known_again(stone: Memory) -> Any:
 async def test_it_stays_forgotten_where_a_user_has_more_memories_than_one_look_shows(
     shop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.flows.distil.KNOWN_PAGE", 3)
+    monkeypatch.setattr("gateway.flows.known.KNOWN_PAGE", 3)
     await jazz(shop, 1)
     await forget(shop, 2)
     for n in range(4):

@@ -18,8 +18,9 @@ from gateway.core.exchange import Turn, turn_memory_id
 from gateway.core.identity import Owner
 from gateway.core.memory import Entry, Memory, Probe, Source, Version, Where
 from gateway.flows.applying import apply
-from gateway.flows.distil import NEIGHBOURS, Vectors, newest_of
+from gateway.flows.distil import NEIGHBOURS, newest_of
 from gateway.flows.remember import Desk, remember_next
+from gateway.flows.vectors import Vectors
 from gateway.lab.scripted_upstream import Raw, Stall, refusal
 from tests.flows.workshop import BERLIN, DAY, NOW, ScriptedModel, Workshop, fact, workshop
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from gateway.adapters.bm25 import Bm25Lexicon
 from gateway.adapters.embed_openai import OpenAIEmbedder
 from gateway.adapters.extract_openai import OpenAIExtractor
+from gateway.adapters.extract_rules import RulesExtractor
 from gateway.adapters.inmemory import InMemoryStore
 from gateway.adapters.redis_budget import RedisBudget
 from gateway.config import Settings
@@ -209,14 +210,16 @@ async def workshop(
     *,
     store: MemoryStore | None = None,
     embeds: bool = False,
+    rules: bool = False,
     **sections: Any,
 ) -> AsyncIterator[Workshop]:
-    """All parts open; `embeds` has texts embedded by the scripted model."""
+    """All parts open; `embeds` has texts embedded by the scripted model, `rules` has facts drawn by
+    the rules instead of it."""
     settings = settings_of(tmp_path, model.base_url, **sections)
     extractor = OpenAIExtractor(model.base_url, api_key=None, model="test", timeout_s=5)
     others: dict[str, Any] = {
         "store": store or InMemoryStore(Bm25Lexicon(), model=EmbeddingModel("openai", "test", 64)),
-        "extractor": extractor,
+        "extractor": RulesExtractor() if rules else extractor,
         "budget": RedisBudget(redis),
     }
     async with AsyncExitStack() as stack:

@@ -128,7 +128,7 @@ def meant(what: str, known: Known, words: str | None = None) -> list[int]:
     for form, keys in _TOPICS:
         if form.fullmatch(what):
             return [n for n, _, key in known if key is not None and plain_key(key) in keys]
-    return about(what if words is None else words, known)
+    return about(what, _naming(what, known)) if words is None else about(words, known)
 
 
 def about(what: str, known: Known) -> list[int]:
@@ -158,18 +158,27 @@ _KINDS = gist("allergic vegetarian vegan smoke").words
 
 
 def no_longer(m: Match, known: Known) -> Found:
-    """What has ended; where it is named ("at Google"), nothing else has."""
-    named = {word.casefold() for word in re.findall(r"\b[A-Z][\w'-]+", m["value"])}
-    texts = {n: text.casefold() for n, text, _ in known}
-    telling = gist(m["value"]).words - (_DOING - _KINDS) - QUESTION_WORDS
-    fits = [
-        n
-        for n in about(m["value"], known)
-        if all(name in texts[n] for name in named)
-        and (not telling or telling & gist(texts[n]).words)
-    ]
-    for n in fits[:1]:
+    """What has ended."""
+    for n in about(m["value"], _naming(m["value"], known))[:1]:
         yield fact("profile", "", action="retract", target=n)
+
+
+def _naming(what: str, known: Known) -> Known:
+    """What is known of that which is named ("at Google"): of others nothing is meant."""
+    names = {
+        word.casefold().removesuffix("'s")
+        for word in re.findall(r"\b[A-Z][\w'-]+", what)
+        if not word.startswith("I'")
+    }
+    telling = gist(what).words - (_DOING - _KINDS) - QUESTION_WORDS
+    return [
+        (n, text, key)
+        for n, text, key in known
+        if all(name in text.casefold() for name in names)
+        and (
+            not telling or telling & (gist(text).words | gist((key or "").replace("_", " ")).words)
+        )
+    ]
 
 
 def left(m: Match, known: Known) -> Found:

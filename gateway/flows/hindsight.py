@@ -1,0 +1,147 @@
+"""What was said later and takes back what is only heard of now.
+
+"I am no longer vegetarian" finds nothing to end where "I am vegetarian", said before it, arrives
+after it: on another road, from a log, or in the same batch, since an extractor can only name what
+was known before. So the later words are read again, with what is new as what is known, and what
+they take back of it is taken back at the time at which they were said.
+
+Turns that are not kept (`memory.turns`, `retention.turn`) cannot be read again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from gateway.core.batch import MAX_TURN_CHARS
+from gateway.core.book import Distilled
+from gateway.core.delivery import Plan, Put, Revise
+from gateway.core.exchange import Exchange
+from gateway.core.extraction import ExtractionBatch, ExtractionTurn
+from gateway.core.identity import Owner
+from gateway.core.memory import Instant, Memory, Probe, Where
+from gateway.core.slots import asks_to_forget, may_end, may_take_back
+from gateway.core.windows import DENSE_CHARS
+from gateway.core.wording import content_words, gist
+from gateway.flows.repeating import turns_beside
+from gateway.flows.tasks import aside
+from gateway.ports import Services
+
+LATER: Final = 8
+"""Turns that are read again."""
+LOOKED_AT: Final = 30
+FORGETTING: Final = "forget vergiss oublie olvida dimentica esquece vergeet"
+"""Asked for beside the words of what is new: "forget all about me" shares none of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """A turn that is read again, and its exchange where that was distilled before."""
+
+    turn: ExtractionTurn
+    distilled: Distilled | None = None
+
+
+def heard_of(plan: Plan, batch: ExtractionBatch) -> list[Memory]:
+    """The facts that this plan makes, or learns that they were told earlier than was known."""
+    told = {turn.at for turn in batch.turns}
+    return [
+        write.memory
+        for write in plan.writes
+        if isinstance(write, Put | Revise)
+        and write.memory.kind == "fact"
+        and write.memory.status in ("active", "superseded")
+        and write.memory.created_at in told
+    ]
+
+
+async def said_later(
+    services: Services,
+    owner: Owner,
+    heard: Sequence[Memory],
+    batch: ExtractionBatch,
+    *,
+    now: Instant,
+) -> list[Later]:
+    """The user's turns that may take back some of what is `heard` of only now, in the order in
+    which they were said. Raises StoreUnavailable."""
+    if not heard:
+        return []
+    first = min(memory.created_at for memory in heard)
+    where = Where(kinds=("turn",), expired_before=now, said_after=first)
+    words = " ".join(_words(memory) for memory in heard)[-DENSE_CHARS:]
+    found = await services.store.search(owner, Probe(f"{words} {FORGETTING}", where, LOOKED_AT))
+    here = {turn.turn_id for turn in batch.turns}
+    others = [m for id, m in found.memories.items() if m.source.role == "user" and id not in here]
+    chars = sum(len(turn.text) for turn in batch.turns) + sum(len(m.text) for m in others)
+    later, stored = await aside(chars, partial(_about, heard, batch.turns, others))
+    n = max(turn.n for turn in batch.turns)
+    for memory in sorted(stored, key=lambda m: (m.created_at, m.id))[-LATER:]:
+        n += 1
+        later.append(await _again(services, owner, memory, n, batch.turns[0].exchange_id))
+    return later
+
+
+def _about(
+    heard: Sequence[Memory], turns: Sequence[ExtractionTurn], others: Sequence[Memory]
+) -> tuple[list[Later], list[Memory]]:
+    """Which of this batch's turns, and of stored ones, may take back some of it."""
+    return (
+        [
+            Later(turn)
+            for turn in turns
+            if turn.role == "user"
+            and len(turn.text) <= MAX_TURN_CHARS  # longer ones were pasted
+            and may_end(turn.text)
+            and _may_be(turn.text, turn.at, heard)
+        ],
+        [other for other in others if _may_be(other.text, other.created_at, heard)],
+    )
+
+
+async def _again(services: Services, owner: Owner, memory: Memory, n: int, heard_in: str) -> Later:
+    """A stored turn, to be read again. What comes of that goes by an exchange of its own, so that
+    no id is made twice."""
+    origin = memory.source.exchange_id or memory.id
+    exchange = Exchange(
+        id=f"{origin}.after.{heard_in}",
+        completes=origin,
+        session=memory.session or "",
+        at=memory.created_at,
+        turns=(),
+        via=memory.source.via,
+    )
+    turn = ExtractionTurn(
+        n=n,
+        role="user",
+        at=memory.created_at,
+        text=memory.text,
+        exchange_id=exchange.id,
+        turn_id=memory.id,
+        speaker=memory.speaker,
+        session=memory.session,
+    )
+    kept: tuple[str, ...] = ()
+    if asks_to_forget(memory.text):
+        kept = tuple(m.id for m in await services.store.get(owner, turns_beside(memory)))
+    return Later(turn, Distilled(exchange, kept))
+
+
+def _may_be(text: str, at: Instant, heard: Iterable[Memory]) -> bool:
+    """Whether these words may be about something told before them. What took place has no end,
+    it can only be forgotten."""
+    earlier = [memory for memory in heard if memory.created_at < at]
+    if not earlier or may_take_back(text):
+        return bool(earlier)
+    said = content_words(text)
+    return any(
+        memory.type != "interaction" and not said.isdisjoint(gist(_words(memory)).words)
+        for memory in earlier
+    )
+
+
+def _words(memory: Memory) -> str:
+    """What it says, in the extractor's words and in the user's own."""
+    return " ".join(part for part in (memory.text, memory.value, memory.source.quote) if part)

@@ -1,0 +1,156 @@
+"""What was said later counts, whenever what was said before it arrives (docs/reliability.md)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from gateway.core.exchange import Exchange
+from gateway.core.memory import Memory
+from gateway.flows.applying import apply
+from gateway.flows.distil import plan_for
+from gateway.flows.vectors import Vectors
+from tests.flows.workshop import DAY, NOW, ScriptedModel, Workshop, fact, workshop
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+
+@pytest.fixture
+async def plain(tmp_path: Path, redis: Redis, model: ScriptedModel) -> AsyncIterator[Workshop]:
+    """A worker's surroundings where facts are drawn by rules."""
+    async with workshop(tmp_path, redis, model, rules=True) as opened:
+        yield opened
+
+
+async def taken_in(shop: Workshop, user: str, batch: Sequence[Exchange]) -> None:
+    """Have one batch distilled, whatever the queue would have made of it."""
+    shop.now += 61
+    services, owner = shop.services, await shop.owner(user)
+    plan = await plan_for(
+        services,
+        shop.settings_for("default"),
+        services.extractor,
+        owner,
+        batch,
+        Vectors(),
+        now=shop.now,
+    )
+    await apply(services, owner, plan, Vectors())
+
+
+async def left(shop: Workshop, user: str) -> list[tuple[Any, ...]]:
+    """What is known in the end, in days since the first telling."""
+
+    def day(at: float | None) -> int | None:
+        return None if at is None else round((at - NOW) / DAY)
+
+    def told(m: Memory) -> tuple[Any, ...]:
+        return (m.text, m.status, day(m.valid_from), day(m.valid_to))
+
+    facts = await shop.memories(user, statuses=("active", "superseded"))
+    return sorted((told(m) for m in facts), key=str)
+
+
+SAID = (
+    "I am vegetarian.",
+    "I am no longer vegetarian.",
+    "I live in Berlin.",
+    "I live in Porto.",
+    "I don't live in Berlin anymore.",
+    "Please always answer in Spanish.",
+    "You don't have to answer in Spanish any more.",
+    "Forget that I am vegetarian.",
+    "I work at Google.",
+    "I no longer work at Google.",
+    "I work at Bosch now.",
+    "I am allergic to peanuts.",
+    "I am vegan.",
+    "Forget that I live in Berlin.",
+)
+
+
+@pytest.mark.parametrize("seed", range(30))
+async def test_the_outcome_is_that_of_the_order_in_which_things_were_said(
+    plain: Workshop, seed: int
+) -> None:
+    dice = Random(seed)
+    plain.now = NOW + 10 * DAY
+    for n in range(5):
+        said = dice.choices(SAID, k=dice.randint(2, 5))
+        order = dice.sample(range(len(said)), len(said))
+        cuts = sorted(dice.sample(range(1, len(said)), dice.randint(0, len(said) - 1)))
+        edges = [0, *cuts, len(said)]
+        batches = [order[a:b] for a, b in pairwise(edges)]
+        for who, arriving in (("before", [[i] for i in range(len(said))]), ("after", batches)):
+            for batch in arriving:
+                exchanges = [
+                    plain.exchange(said[i], "All right.", at=NOW + i * DAY, id=f"exc_{n}_{i}")
+                    for i in batch
+                ]
+                await taken_in(plain, f"{who}{n}", exchanges)
+        assert await left(plain, f"after{n}") == await left(plain, f"before{n}"), (said, batches)
+
+
+async def test_what_was_to_be_forgotten_before_it_was_heard_of_is_not_kept(plain: Workshop) -> None:
+    told, asked = "I am allergic to peanuts.", "Forget that I am allergic to peanuts."
+    plain.now = NOW + 10 * DAY
+    await taken_in(plain, "ana", [plain.exchange(asked, "It is forgotten.", at=NOW + 5 * DAY)])
+    await taken_in(plain, "ana", [plain.exchange(told, "Noted: peanuts.", at=NOW + DAY)])
+    await taken_in(plain, "ana", [plain.exchange(told, at=NOW + 2 * DAY)])
+    assert await left(plain, "ana") == []
+    assert [turn.text for turn in await plain.turns()] == []
+    await taken_in(plain, "ana", [plain.exchange(told, at=NOW + 6 * DAY)])
+    assert await plain.active() == ["User is allergic to peanuts"], "told anew, after that"
+
+
+async def test_what_is_over_is_forgotten_too_where_that_is_asked_for(plain: Workshop) -> None:
+    plain.now = NOW + 10 * DAY
+    for n, text in enumerate(("I work at Google.", "I work at Bosch now.")):
+        await taken_in(plain, "ana", [plain.exchange(text, at=NOW + n * DAY)])
+    await taken_in(
+        plain, "ana", [plain.exchange("Forget that I work at Google.", at=NOW + 3 * DAY)]
+    )
+    assert await left(plain, "ana") == [("User works at Bosch", "active", 1, None)]
+
+
+async def test_later_words_are_read_again_with_what_is_new_alone(shop: Workshop) -> None:
+    shop.now = NOW + 10 * DAY
+    await shop.learn("My tea is green", facts=[fact("User drinks green tea")], at=NOW)
+    await shop.learn("I sold the old bike", at=NOW + 5 * DAY)
+    sold = fact("User sold the bike", action="supersede", target=1, quote="I sold the old bike")
+    shop.model.answers.append([fact("User has a bike", quote="I have a bike")])
+    shop.model.answers.append([sold])
+    await shop.said("I have a bike", at=NOW + DAY)
+    await shop.distilled()
+    asked = shop.model.asked[-1]
+    assert [known["text"] for known in asked["known"]] == ["User has a bike"]
+    assert [turn["text"] for turn in asked["turns"]] == ["I sold the old bike"]
+    assert await left(shop, "ana") == [
+        ("User drinks green tea", "active", 0, None),
+        ("User has a bike", "superseded", 1, 5),
+    ]
+
+
+async def test_a_model_is_asked_once_where_nothing_said_later_is_about_what_is_new(
+    shop: Workshop,
+) -> None:
+    shop.now = NOW + 10 * DAY
+    await shop.learn("The weather is fine", at=NOW + 5 * DAY)
+    asked = len(shop.model.asked)
+    await shop.learn("I have a bike", facts=[fact("User has a bike")], at=NOW + DAY)
+    assert len(shop.model.asked) == asked + 1
+
+
+async def test_what_took_place_does_not_end(shop: Workshop) -> None:
+    shop.now = NOW + 10 * DAY
+    await shop.learn("My bike is in the garage", at=NOW + 5 * DAY)
+    asked = len(shop.model.asked)
+    bought = fact("User bought a bike", type="interaction")
+    await shop.learn("I bought a bike", facts=[bought], at=NOW + DAY)
+    assert len(shop.model.asked) == asked + 1
