@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import re
 
-from gateway.core.words import fold, terms, words
+from gateway.core.words import QUESTION_MARKS, fold, terms, words
 
 MAX_CHARS = 4000
 """Of a longer text its beginning and its end are searched with: the request stands in one."""
 BEFORE_CHARS = 300
+ASK_CHARS = 400
+"""No one asks in a longer sentence."""
+LONG_CHARS = 1000
+"""A message of more says more than what is asked."""
 FEW_TERMS = 2
 """A message with at most so many words of substance may lean on the turn before it."""
 FEW_WORDS = 3
@@ -39,6 +43,7 @@ _PAST = re.compile(
     r"|eerder)\b"
     r"|以前|之前|从前|過去|过去|かつて|前は"
 )
+_SENTENCE_END = re.compile(r"(?<=[.!?…。！？؟])\s+|(?<=[。！？])|\s*\n\s*")
 _CAPITALISED = re.compile(r"(?<!\w)[^\W\d_a-z]\w*")
 
 
@@ -62,6 +67,14 @@ def _leans_back(text: str) -> bool:
         return False
     said = words(text)
     return not about or len(said) <= FEW_WORDS or not _POINTS.isdisjoint(said)
+
+
+def asks(text: str) -> tuple[str, ...]:
+    """What a message asks in so many words: its first and its last sentence, where they end in a
+    question mark. What stands beside them may be a page that was pasted."""
+    sentences = [s for s in _SENTENCE_END.split(text.strip()) if s]
+    ends = dict.fromkeys(s for s in (*sentences[:1], *sentences[-1:]) if len(s) <= ASK_CHARS)
+    return tuple(sentence for sentence in ends if sentence.endswith(QUESTION_MARKS))
 
 
 def cleaned(text: str) -> str:

@@ -20,13 +20,12 @@ from gateway.core.exchange import Exchange
 from gateway.core.identity import Owner
 from gateway.core.injection import ALSO, BLOCK_CLOSE, BLOCK_OPEN, HEADER, Placement, estimate_tokens
 from gateway.core.memory import TYPES, Found, Instant, Kind, Memory, Type, Where
-from gateway.core.question import asked_text, asks_of_the_past, cleaned
+from gateway.core.question import LONG_CHARS, asked_text, asks, asks_of_the_past, cleaned
 from gateway.core.ranking import Asked, rank, reranked
 from gateway.core.relevance import Scale, relevance
 from gateway.core.scored import Scored
 from gateway.core.timeline import remembered_zone
 from gateway.core.waiting import just_said
-from gateway.core.words import QUESTION_MARKS
 from gateway.flows.candidates import Candidates, Stage
 from gateway.flows.outdated import OVER, Outdated, corrected
 from gateway.flows.parts import Parts
@@ -268,15 +267,16 @@ class Asking:
         )
 
     def _is_relevant(self, found: Found, ranked: Sequence[Scored], scale: Scale | None) -> bool:
-        """Whether what was found is about what is looked for, or about the question's own words:
-        the turn before it may be of something else ("Priya?"), and then drowns them. Of these alone
-        there is no vector. "Great!" asks for nothing, and any memory may have that word."""
+        """Whether what was found is about what is looked for, or about what is asked in so many
+        words: the turn before ("Priya?") or a page that is pasted may be of something else, and
+        drowns them. Of these words alone there is no vector. "Great!" asks for nothing, and any
+        memory may have that word."""
         floor = self._settings.memory.floor
         if relevance(self._text, found, ranked, scale=scale) >= floor:
             return True
-        if self._text == self._own or not self._own.rstrip().endswith(QUESTION_MARKS):
+        if self._text == self._own and len(self._own) <= LONG_CHARS:
             return False
-        return relevance(self._own, found, ranked, scale=None) >= floor
+        return any(relevance(ask, found, ranked, scale=None) >= floor for ask in asks(self._own))
 
     def _same_again(self, held: Sequence[tuple[Ref, Memory]]) -> Recalled:
         """The block as it is: nothing new is looked for."""

@@ -10,6 +10,7 @@ from gateway.core.question import (
     BEFORE_CHARS,
     MAX_CHARS,
     asked_text,
+    asks,
     asks_of_the_past,
     cleaned,
     may_name_someone,
@@ -108,3 +109,21 @@ def test_any_message_can_be_searched_with(text: str, before: str) -> None:
 )
 def test_whether_the_past_is_asked_for_is_told_by_its_words(text: str, past: bool) -> None:
     assert asks_of_the_past(text) is past
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Priya?", ("Priya?",)),
+        ("Thanks!", ()),
+        ("What's my cat called?\n\nOnce upon a time. The end.", ("What's my cat called?",)),
+        ("Once upon a time. The end.\nWhere do I live?", ("Where do I live?",)),
+        ("Who was she? He went on. Where do I live?", ("Who was she?", "Where do I live?")),
+        ("Summarise this: it rained. Why? Nobody knew.", ()),
+        ("从前有一座山。我住在哪里？", ("我住在哪里？",)),
+        ("x" * 5000 + "?", ()),
+        ("", ()),
+    ],
+)
+def test_what_is_asked_stands_first_or_last(text: str, expected: tuple[str, ...]) -> None:
+    assert asks(text) == expected

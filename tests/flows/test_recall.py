@@ -531,6 +531,17 @@ async def test_a_short_question_is_heard_after_an_answer_about_something_else(te
     assert texts(recalled) == ["My dog Rex loves the beach"]
 
 
+@pytest.mark.parametrize(
+    "text", ["What does my dog love?\n\n{page}", "{page}\n\nWhat does my dog love?"]
+)
+async def test_a_question_beside_a_pasted_page_is_heard(text: str) -> None:
+    house = await House().knows(DOG, CELLO)
+    lines = [f"Clause {i} binds the tenant of lot {i * 7} to maintenance." for i in range(200)]
+    page = " ".join(lines)
+    assert texts(await house.recalls(text.format(page=page))) == ["My dog Rex loves the beach"]
+    assert texts(await house.recalls(f"Summarise this, please. {page}")) == []
+
+
 @pytest.mark.parametrize("text", ["Thanks!", "Great, shorter please"])
 async def test_what_asks_for_nothing_is_not_heard_by_its_own_words(text: str) -> None:
     house = House(NoEmbedder("left out"))
