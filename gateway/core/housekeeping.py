@@ -5,15 +5,19 @@ They quote the conversation, so that remembering them would remember everything 
 recalling for them would colour titles. They are told by shape, conservatively: the
 instruction stands at the start of the last user message, or of the system prompt of a call
 with no history of its own, and has both what is to be made and that it is made from a chat.
-A person who asks for a title for their novel is a person.
+A person who asks for a title for their novel is a person. One instruction counts with any history:
+retrieval chains ask for a standalone question in a call that ends in the user's own words, and then
+for the answer, which was taken for a retry.
 
 The shapes are those of Open WebUI, LibreChat, LobeChat, NextChat, Jan, Cherry Studio, Chatbox,
-BetterChatGPT, Dify, chat-ui and the chat templates of the Vercel AI SDK, as of 2026.
+BetterChatGPT, Dify, chat-ui, the chat templates of the Vercel AI SDK, and the retrieval chains of
+LangChain and LlamaIndex, as of 2026.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from gateway.core.chat import ChatRequest
 
@@ -49,6 +53,11 @@ _TASKS = (
     r" autocompletion system|generate a detailed prompt for an? ?m? image generation)",
     r"#{1,3} task:? (?=.*### output:?.{0,60}json format: ?\{).*<chat_history>",
 )
+_REWRITE = (
+    "standalone",
+    r"given (?:a|an|the|this)(?: following)? (?:chat history|conversation)\b.{0,250}"
+    r"\bstandalone (?:question|query|message)\b",
+)
 _SHAPES = tuple(
     (sign, re.compile("|".join(patterns)))
     for sign, *patterns in (
@@ -61,6 +70,7 @@ _SHAPES = tuple(
             r"summarize (?:the|our) discussion briefly in \d+ words or less to use as a prompt",
         ),
         ("#", *_TASKS),
+        _REWRITE,
         ("based on", r"based on the chat history, give this conversation a (?:name|title)\b"),
         ("decompose", r'you need to decompose the user\'s input into "subject" and "intention"'),
         # tools chosen in words, before each answer, where a model is not to call them itself
@@ -86,7 +96,7 @@ _SHAPES = tuple(
 )
 """What an instruction begins with; each with a sign without which none of its patterns fits: a
 message seldom has one, and is read no further then (6 -> 0.4 µs)."""
-
+_WITH_ANY_HISTORY = tuple((sign, shape) for sign, shape in _SHAPES if sign == _REWRITE[0])
 
 _FURTHER_ON = (
     ("#", "<chat_history>"),
@@ -101,14 +111,14 @@ def is_housekeeping(request: ChatRequest) -> bool:
     last = said[-1].text if said and said[-1].role == "user" else ""
     if _is_task(last):
         return True
-    if len(said) > MAX_HISTORY:
-        return False
-    return any(_is_task(m.text) for m in request.messages if m.role in ("system", "developer"))
+    shapes = _SHAPES if len(said) <= MAX_HISTORY else _WITH_ANY_HISTORY
+    systems = (m.text for m in request.messages if m.role in ("system", "developer"))
+    return any(_is_task(text, shapes) for text in systems)
 
 
-def _is_task(text: str) -> bool:
+def _is_task(text: str, known: Sequence[tuple[str, re.Pattern[str]]] = _SHAPES) -> bool:
     lower = text[:WINDOW_CHARS].lower()
-    shapes = [shape for sign, shape in _SHAPES if sign in lower]
+    shapes = [shape for sign, shape in known if sign in lower]
     if not shapes:
         return False
     start = " ".join(lower.split())

@@ -84,6 +84,14 @@ FOR_THEMSELVES = {
     "betterchatgpt": (
         "Generate a title in less than 6 words for the following message (language: en):\nUser: hi"
     ),
+    "llamaindex": (
+        "Given a conversation (between Human and Assistant) and a follow up message from Human,"
+        " make it a standalone question.\n\n<Chat History>\nuser: I am Bob"
+    ),
+    "langchain in one message": (
+        "Given the following conversation and a follow up question, make it a standalone question."
+        "\n\nChat History:\nHuman: I am Bob"
+    ),
     "cherry studio": (
         "You are an assistant skilled in conversation. You need to summarize the user's"
         " conversation into a title within 10 words."
@@ -125,6 +133,18 @@ def test_so_is_one_that_stands_in_the_system_prompt(prompt: str) -> None:
     assert chat(("system", prompt), ("user", "User: hi\nAssistant: yo"))
 
 
+def test_a_question_that_is_to_be_made_anew_for_a_search_is_a_task_with_any_history() -> None:
+    prompt = (
+        "Given a chat history and the latest user question which might refer to it, formulate a"
+        " standalone question. Do not answer it."
+    )
+    turns = [("user", "I am Ana"), ("assistant", "Hi"), ("user", "I like tea")]
+
+    for said in (turns[:1], turns, turns * 3):
+        assert chat(("system", prompt), *said)
+        assert not chat(("system", f"You answer. {prompt}"), *said)
+
+
 def test_a_task_in_parts_is_told_too() -> None:
     assert chat(("user", [{"type": "text", "text": FOR_THEMSELVES["open webui title"]}]))
 
@@ -146,6 +166,7 @@ def test_a_task_in_parts_is_told_too() -> None:
         "Summarize the discussion in the attached text.",
         "Remember that I like short titles in the thread view.",
         "Based on the chat history, what do you know of me?",
+        "Given the conversation we had, is that a question?",
         "Available tools: [hammer, saw]. Which is the correct tool to choose for oak?",
         "你能给我的小说起一个标题吗？",
     ],
