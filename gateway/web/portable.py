@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from gateway.core.errors import BadRequest
 from gateway.core.identity import Owner
 from gateway.core.memory import Instant, Memory, Where, rfc3339
-from gateway.core.records import from_export, to_export
+from gateway.core.records import ROLES, from_export, to_export
 from gateway.flows import browse, curate
 from gateway.web import schemas
 from gateway.web.body import OFF_THE_LOOP_BYTES
@@ -96,6 +96,14 @@ def _whole(row: dict[str, Any], line: bytes, now: Instant) -> dict[str, Any]:
     """A row with what an export would say and a hand leaves out. The id is drawn from the line,
     so that the same file imported again makes nothing twice."""
     given = {name: value for name, value in row.items() if value is not None}
+    if isinstance(source := given.get("source", {}), dict):
+        given["source"] = _origin(given) | source
     kind = given.get("kind", "fact")
     id = ("turn_" if kind == "turn" else "mem_") + blake2b(line, digest_size=12).hexdigest()
     return {"id": id, "kind": kind, "created_at": rfc3339(now), **given}
+
+
+def _origin(given: dict[str, Any]) -> dict[str, Any]:
+    """What an export has in a line's source, and a hand writes as where it stores a memory."""
+    named = {"session": given["session"]} if "session" in given else {}
+    return named | ({"role": given["speaker"]} if given.get("speaker") in ROLES else {})

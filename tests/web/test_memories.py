@@ -946,6 +946,17 @@ async def test_lines_by_hand_need_no_more_than_a_text_and_a_type(gateway: House)
         assert all(m["created_at"] == m["valid_from"] for m in there)
 
 
+async def test_a_turn_by_hand_is_imported_as_it_would_be_stored(gateway: House) -> None:
+    turn = {"text": "In the attic.", "kind": "turn", "session": "monday", "speaker": "assistant"}
+    async with ana(gateway) as client:
+        stored = await made(client, turn)
+        await client.delete("/v1/memories")
+        await client.post("/v1/memories/import", json=turn)
+        (there,) = await listed(client)
+    assert there["source"] == {**stored["source"], "via": "import"}
+    assert there["source"]["session"] == "monday"
+
+
 async def test_an_import_of_anothers_file_is_ones_own_copy(gateway: House) -> None:
     async with ana(gateway) as client, gateway.client(X_Memory_User="bob") as bob:
         memory = await made(client, fact())
