@@ -265,6 +265,7 @@ ASKING_TOKENS = 2_500
 """What an extraction costs beside its turns: the prompt, the known facts, the answer."""
 
 
-def tokens_to_extract(exchanges: Sequence[Exchange]) -> int:
-    """What distilling these will about cost, in tokens: for a budget, known beforehand."""
-    return ASKING_TOKENS + sum(exchange.size for exchange in exchanges) // 3
+def tokens_to_extract(chars: int) -> int:
+    """What distilling turns of so many characters will about cost, in tokens: for a budget, known
+    beforehand."""
+    return ASKING_TOKENS + chars // 3

@@ -18,6 +18,7 @@ from gateway.core.batch import (
     kept_turns,
     numbered_turns,
     timezone_of,
+    tokens_to_extract,
     with_windows,
     worth_showing,
 )
@@ -97,11 +98,28 @@ async def plan_for(
     heard = heard_of(plan, batch)
     later = await said_later(services, owner, heard, batch, now=now)
     if later:
+        await _counted(services, settings, owner, later, now=now)
         back = await _taken_back(settings, extractor, heard, later, batch)
         others = [turn.distilled for turn in later if turn.distilled is not None]
         plan = await aside(chars, partial(reconciled, [*facts, *back], distilled=others))
     plan = await _without_left_out(services, owner, plan, turns, now=now)
     return _noted(plan, {f"dropped.{why}": n for why, n in judged.dropped.items()})
+
+
+async def _counted(
+    services: Services,
+    settings: AppSettings,
+    owner: Owner,
+    later: Sequence[Later],
+    *,
+    now: Instant,
+) -> None:
+    """A second request counts in the budget of the day as far as there is any left. It is not
+    waited for: the first one's answer would be lost."""
+    limit = settings.extraction.daily_token_budget
+    if limit is not None and services.budget is not None:
+        chars = sum(len(each.turn.text) for each in later)
+        await services.budget.spend(owner.app, tokens_to_extract(chars), limit, now=now)
 
 
 async def _taken_back(

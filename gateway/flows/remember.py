@@ -247,7 +247,7 @@ async def _within_budget(
     if limit is None or services.budget is None:
         return
     wait_s = await services.budget.spend(
-        owner.app, tokens_to_extract(lease.exchanges), limit, now=now
+        owner.app, tokens_to_extract(sum(e.size for e in lease.exchanges)), limit, now=now
     )
     if wait_s > 0:
         raise ExtractorUnavailable(

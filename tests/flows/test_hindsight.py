@@ -137,6 +137,18 @@ async def test_later_words_are_read_again_with_what_is_new_alone(shop: Workshop)
     ]
 
 
+async def test_a_second_request_counts_in_the_budget_of_the_day(
+    tmp_path: Path, redis: Redis, model: ScriptedModel
+) -> None:
+    async with workshop(tmp_path, redis, model, extraction={"daily_token_budget": 8000}) as shop:
+        shop.now = NOW + 10 * DAY
+        await shop.learn("I sold the old bike", at=NOW + 5 * DAY)
+        await shop.learn("I have a bike", facts=[fact("User has a bike")], at=NOW + DAY)
+        await shop.said("And a car", at=NOW + DAY)
+        await shop.distilled()
+        assert len(model.asked) == 3, "what came last waits for the next day"
+
+
 async def test_a_model_is_asked_once_where_nothing_said_later_is_about_what_is_new(
     shop: Workshop,
 ) -> None:
