@@ -109,9 +109,13 @@ async def create(
         if not is_kept(draft.type, settings):
             raise not_kept(draft.type, f"[{n}].type" if len(drafts) > 1 else "type")
 
+    # Drawn here: in the thread each would let go of Python's lock for a moment that is too short
+    # for others to take it, and long enough for them to wait anew, so that they wait for all.
+    ids = [_id_of(owner, draft, n, once) for n, draft in enumerate(drafts)]
+
     def written_down() -> list[Memory]:
         return [
-            _from_draft(_id_of(owner, draft, n, once), draft, settings, via=via, at=_moment(now, n))
+            _from_draft(ids[n], draft, settings, via=via, at=_moment(now, n))
             for n, draft in enumerate(drafts)
         ]
 

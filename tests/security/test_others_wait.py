@@ -79,6 +79,13 @@ async def test_a_long_question_keeps_nobody_waiting_and_has_a_whole_receipt(
     assert len(receipt["query"]) < receipts.QUESTION_CHARS + 10
 
 
+async def test_many_long_memories_in_one_call_keep_nobody_waiting(gateway: House) -> None:
+    many = [{"text": f"{n} {TEDIOUS * 400}", "type": "interaction"} for n in range(1000)]
+    async with gateway.client(x_memory_user="ana") as client, nobody_waits():
+        answer = await client.post("/v1/memories", json=many)
+    assert answer.status_code == 201
+
+
 @pytest.mark.parametrize("way", ["created", "imported"])
 async def test_what_stands_beside_the_texts_of_many_memories_keeps_nobody_waiting(
     gateway: House, way: str
