@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from math import isfinite
 from typing import Any, Protocol
 
 from gateway.core.exchange import Outcome
@@ -21,6 +20,9 @@ MAX_TEXT_CHARS = 4 * 2**20
 """Characters of an answer's text (and of each tool call's arguments) that are kept."""
 
 MAX_TOOL_CALLS = 256
+MAX_COUNT = 10**9
+"""Tokens of one answer; more are no count. Of 1e308 a key with a limit was in debt for so long that
+telling it failed each request with 500."""
 MAX_FIELD_CHARS = 1000
 """Characters of a name or an id; more is no name."""
 
@@ -408,7 +410,7 @@ def _counts(usage: Any) -> dict[str, Any] | None:
     whole_numbers = {
         name: int(count)
         for name, count in usage.items()
-        if isinstance(count, int) or (isinstance(count, float) and isfinite(count))
+        if isinstance(count, int | float) and abs(count) <= MAX_COUNT
     }
     details = {name: more for name, more in usage.items() if isinstance(more, dict)}
     return whole_numbers | details

@@ -64,6 +64,14 @@ def test_usage_is_whole_numbers_whatever_the_upstream_sends() -> None:
     assert reader.answer("complete", 200).usage == {"total_tokens": 7, "details": {"a": 1}}
 
 
+@pytest.mark.parametrize("count", [1e308, -1e308, 10**30, float("inf")])
+def test_what_no_answer_can_have_taken_is_no_count(count: float) -> None:
+    reader = ChatAnswer()
+    reader.event("", {"usage": {"total_tokens": count, "prompt_tokens": 3}})
+
+    assert reader.answer("complete", 200).usage == {"prompt_tokens": 3}
+
+
 def test_a_refusal_is_read() -> None:
     assert chat({"refusal": "I can"}, {"refusal": "not."}).refusal == "I cannot."
 

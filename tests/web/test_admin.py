@@ -14,7 +14,7 @@ from gateway.core.identity import Person, new_owner
 from gateway.core.keys import make_key
 from gateway.core.memory import Memory, rfc3339
 from gateway.core.records import to_public
-from gateway.lab.scripted_upstream import ScriptedUpstream
+from gateway.lab.scripted_upstream import Raw, ScriptedUpstream
 from gateway.web import admin, memories, openapi
 from gateway.web.browser_session import BrowserSessions
 from gateway.web.callers import caller_from_headers
@@ -308,6 +308,22 @@ async def test_a_key_over_its_tokens_is_told_when_to_come_back(
         answer = await user.post("/v1/chat/completions", json=body)
     assert answer.status_code == 429
     assert int(answer.headers["Retry-After"]) >= 1
+
+
+async def test_a_key_outlives_an_answer_whose_count_of_tokens_is_nonsense(
+    gateway: House, upstream: ScriptedUpstream
+) -> None:
+    body = {"model": "m", "messages": [{"role": "user", "content": "hello"}]}
+    nonsense = b'{"choices": [], "usage": {"total_tokens": 1e308}}'
+    upstream.script(Raw(headers=[("content-type", "application/json")], body=nonsense))
+    async with operator(gateway) as client:
+        made = await client.post("/admin/v1/keys", json={"tokens_per_minute": 1})
+    headers = {"Authorization": f"Bearer {made.json()['key']}", "X-Memory-User": "ana"}
+    async with gateway.client() as user:
+        for _ in range(2):
+            answer = await user.post("/v1/chat/completions", json=body, headers=headers)
+            assert answer.status_code == 200
+            await gateway.background.drain(5)
 
 
 # --- the audit ---------------------------------------------------------------------------------
