@@ -277,7 +277,8 @@ class Journeys:
         A client that leaves cancels this task: what was said until then counts.
         """
         copy = None
-        if visit.request is not None and (visit.writes or visit.report.receipt_id is not None):
+        read = visit.writes or visit.report.receipt_id is not None or visit.who.charge is not None
+        if visit.request is not None and read:
             copy = Copy(visit.request, response.status, response.headers)
 
         firm = copy is not None and visit.writes and visit.settings.queue.durable == "always"
@@ -318,11 +319,11 @@ class Journeys:
         if visit.noting is not None:
             visit.noting.cancel()
             visit.noting = None
-        self._underway.spawn(
-            visit.person,
-            remember(self._deployment, visit, copy, outcome, self._unnoted),
-            "hand over an exchange",
-        )
+        work = remember(self._deployment, visit, copy, outcome, self._unnoted)
+        if visit.who.person is None:  # whose answer is read for what it cost alone
+            self._deployment.background.spawn(work, "count what an answer cost")
+        else:
+            self._underway.spawn(visit.person, work, "hand over an exchange")
 
     async def _relay_firmly(
         self, visit: Visit, response: UpstreamResponse, client: Client, copy: Copy

@@ -310,6 +310,30 @@ async def test_a_key_over_its_tokens_is_told_when_to_come_back(
     assert int(answer.headers["Retry-After"]) >= 1
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"X-Memory-User": "ana", "X-Memory-Mode": "off"},
+        {"X-Memory-User": "ana", "X-Memory-Mode": "readonly"},
+    ],
+)
+async def test_what_is_said_without_memory_counts_against_a_keys_tokens_too(
+    gateway: House, headers: dict[str, str]
+) -> None:
+    body = {"model": "m", "messages": [{"role": "user", "content": "hello"}]}
+    async with operator(gateway) as client:
+        made = await client.post("/admin/v1/keys", json={"tokens_per_minute": 1})
+    headers = {"Authorization": f"Bearer {made.json()['key']}", **headers}
+    async with gateway.client() as user:
+        statuses = []
+        for _ in range(2):
+            answer = await user.post("/v1/chat/completions", json=body, headers=headers)
+            await gateway.background.drain(5)
+            statuses.append(answer.status_code)
+    assert statuses == [200, 429]
+
+
 async def test_a_key_outlives_an_answer_whose_count_of_tokens_is_nonsense(
     gateway: House, upstream: ScriptedUpstream
 ) -> None:
