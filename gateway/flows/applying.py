@@ -18,7 +18,7 @@ from gateway.core.tombstone import tombstone
 from gateway.core.windows import dense_text, dense_window_text
 from gateway.flows import receipts
 from gateway.flows.asking import superseded_written
-from gateway.flows.over import has_ended, mark
+from gateway.flows.over import has_ended, mark, mark_replaced
 from gateway.flows.repeating import answers_repeating, waiting_that_say
 from gateway.flows.vectors import Vectors, texts_of
 from gateway.flows.writing import alone, stale, store
@@ -63,6 +63,7 @@ async def apply(
             # The windows of the turns beside a forgotten one hold its words, and are embedded anew.
             gone = [current[m.id] for m in stones if m.id in current]
             await store(services, owner, stones, gone=gone)
+            await mark_replaced(services, owner, gone)
         ended = [put.memory for put in puts if has_ended(put.memory)]
         if ended:
             await mark(services, owner, ended)

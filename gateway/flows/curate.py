@@ -43,7 +43,7 @@ from gateway.flows.keeping import (
     not_kept,
     without,
 )
-from gateway.flows.over import mark
+from gateway.flows.over import mark, mark_replaced
 from gateway.flows.repeating import answers_repeating, is_turn, waiting_that_say
 from gateway.flows.replacing import ended, giving_way, held_slot, keyed, replacing
 from gateway.flows.writing import alone, store
@@ -254,6 +254,7 @@ async def forget(services: Services, owner: Owner, id: str, *, now: Instant) -> 
         memory = await read(services, owner, id, now=now)
         gone = [memory, *await _turns_that_say_it(services, owner, memory, now=now)]
         await store(services, owner, [tombstone(owner, m, now=now) for m in gone], gone=gone)
+        await mark_replaced(services, owner, gone)
     await receipts.without(services, owner, gone)
 
 

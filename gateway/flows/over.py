@@ -13,7 +13,7 @@ from dataclasses import replace
 from gateway.core.identity import Owner
 from gateway.core.memory import Memory
 from gateway.core.wording import stands_in
-from gateway.flows.outdated import OVER
+from gateway.flows.outdated import MAX_BACK, OVER
 from gateway.flows.repeating import is_turn
 from gateway.flows.writing import store
 from gateway.ports import Services
@@ -24,9 +24,26 @@ def has_ended(fact: Memory) -> bool:
     return fact.kind == "fact" and fact.status == "superseded" and fact.superseded_by is None
 
 
-async def mark(services: Services, owner: Owner, facts: Sequence[Memory]) -> None:
-    """Mark the user's turns that told these facts, or take the mark off where a fact holds again.
-    Raises StoreUnavailable. The caller is alone with the owner's memories."""
+async def mark_replaced(services: Services, owner: Owner, gone: Sequence[Memory]) -> None:
+    """Mark the user's turns that told what these facts, now forgotten, had replaced: with Milan
+    forgotten, "I live in Rome" of the year before does not hold again. Raises StoreUnavailable."""
+    before: dict[str, Memory] = {}
+    ids = [fact.supersedes for fact in gone if fact.supersedes is not None]
+    for _ in range(MAX_BACK):
+        if not ids:
+            break
+        found = [m for m in await services.store.get(owner, ids) if m.status == "superseded"]
+        ids = [m.supersedes for m in found if m.supersedes is not None and m.id not in before]
+        before.update((m.id, m) for m in found)
+    await mark(services, owner, list(before.values()), over=True)
+
+
+async def mark(
+    services: Services, owner: Owner, facts: Sequence[Memory], *, over: bool = False
+) -> None:
+    """Mark the user's turns that told these facts, or take the mark off where a fact holds again;
+    `over` where all of them are. Raises StoreUnavailable. The caller is alone with the owner's
+    memories."""
     told = {id: fact for fact in facts for id in fact.covers}
     turns = await services.store.get(owner, list(told)) if told else []
     changed = []
@@ -35,7 +52,7 @@ async def mark(services: Services, owner: Owner, facts: Sequence[Memory]) -> Non
         if not is_turn(turn) or turn.source.role != "user" or not _tells(turn, fact):
             continue
         metadata = {name: value for name, value in turn.metadata.items() if name != OVER}
-        if has_ended(fact):
+        if over or has_ended(fact):
             metadata[OVER] = True
         if metadata != turn.metadata:
             changed.append(replace(turn, metadata=metadata))

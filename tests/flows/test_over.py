@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from gateway.core.identity import Owner
 from gateway.flows import curate
 from gateway.flows.recall import Question, recall
 from tests.flows.workshop import DAY, NOW, Workshop, fact
@@ -74,3 +75,26 @@ async def test_a_turn_that_says_something_else_as_well_is_told_where_its_fact_st
     await shop.learn("I have left Porto", facts=left_porto)
     assert "User likes jazz" in await shop.active()
     assert "I live in Porto and like jazz" not in await told(shop)
+
+
+async def test_what_a_forgotten_value_had_replaced_does_not_hold_again(shop: Workshop) -> None:
+    for deleted in (False, True):
+        user = f"ana{deleted}"
+        await shop.learn("I live in Porto", facts=[PORTO], at=NOW - 9 * DAY, user=user)
+        rome = fact("User lives in Rome", key="home", value="Rome")
+        await shop.learn("I live in Rome now", facts=[rome], at=NOW - 5 * DAY, user=user)
+        owner = await shop.owner(user)
+        if deleted:
+            (home,) = await shop.memories(user, statuses=("active",))
+            await curate.forget(shop.services, owner, home.id, now=shop.now)
+        else:
+            gone = fact("", action="retract", target=1)
+            await shop.learn("Forget where I live", facts=[gone], user=user)
+
+        async def injected(question: str, owner: Owner = owner) -> set[str]:
+            asked = Question(question, deadline_ms=5000.0)
+            recalled = await recall(shop.services, shop.settings, owner, asked, now=shop.now)
+            return {memory.text for memory in recalled.memories}
+
+        assert await injected("Where do I live?") == set()
+        assert "I live in Porto" in await injected("Where did I live before?")
