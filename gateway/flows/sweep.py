@@ -9,7 +9,7 @@ the others, and all of it may run in several processes at once.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
@@ -38,6 +38,9 @@ STEPS: Final = 200
 """Of each part of a sweep: the rest is the next sweep's."""
 AROUND: Final = 50
 """Turns of a session that are read for the window of one of them."""
+
+FEW: Final = 20
+"""Owners without a name that a sweep removes however few others there are."""
 
 _log = log("sweep")
 
@@ -122,16 +125,15 @@ async def remove_expired(services: Services) -> int:
     """Delete memories whose `expires_at` has passed; how many."""
     removed = 0
     for _ in range(STEPS):
-        expired = await services.store.expired(services.clock(), BATCH)
+        before, expired = removed, await services.store.expired(services.clock(), BATCH)
         for tenant, references in _by_tenant(expired).items():
             owner = await services.directory.by_tenant(tenant)
             if owner is None:
-                removed += await services.store.erase(tenant)
-                continue
+                continue  # `remove_orphans` judges those
             removed += await services.store.delete(owner, references)
             with suppress(OwnerGone):  # erased meanwhile: nothing of it is left to be stale
                 await stale(services, tenant)
-        if len(expired) < BATCH:
+        if len(expired) < BATCH or removed == before:
             break
     return removed
 
@@ -195,17 +197,43 @@ async def _embed(services: Services, owner: Owner, references: list[str]) -> int
 async def remove_orphans(services: Services) -> int:
     """Erase what belongs to owners that are no more; how many records."""
     removed = 0
-    for tenant in await services.store.tenants():
-        # Asked anew for each: a user may come into being while the sweep runs, never go back.
-        if await services.directory.by_tenant(tenant) is None:
-            removed += await services.store.erase(tenant)
-            try:
-                await services.queue.erase(tenant)
-                await services.state.erase(tenant)
-                await services.receipts.erase(tenant)
-            except GatewayError as exc:
-                _log.debug("sweep_postponed", part="orphans", reason=exc.message)
+    tenants = await services.store.tenants()
+    # Asked anew for each: a user may come into being while the sweep runs, never go back.
+    gone = [each for each in tenants if await services.directory.by_tenant(each) is None]
+    if len(gone) > FEW and 2 * len(gone) > len(tenants):
+        gone = await _erased_here(services, tenants, gone)
+    for tenant in gone:
+        removed += await services.store.erase(tenant)
+        try:
+            await services.queue.erase(tenant)
+            await services.state.erase(tenant)
+            await services.receipts.erase(tenant)
+        except GatewayError as exc:
+            _log.debug("sweep_postponed", part="orphans", reason=exc.message)
     return removed
+
+
+async def _erased_here(
+    services: Services, tenants: Sequence[str], gone: Sequence[str]
+) -> list[str]:
+    """Of the owners that are no more those whose erasure is on record, where most that the store
+    holds are unknown: it can hardly be this directory's then. A gateway with the `redis.url` of
+    another house, or whose directory was lost, erased everybody's memories within five minutes,
+    before that could be put right."""
+    records = await services.directory.erased()
+    erased = {tenant for record in records for tenant in record["tenants"]}
+    strangers = len(gone) - len(erased.intersection(gone))
+    if strangers <= FEW:
+        return list(gone)
+    _log.error(
+        "orphans_left",
+        owners=len(tenants),
+        unknown=strangers,
+        reason="the directory does not know most of those whose memories the store holds; nothing"
+        " of them is removed. Are redis.url and qdrant.url of one house? Embedded: are"
+        " directory.sqlite and qdrant/?",
+    )
+    return [tenant for tenant in gone if tenant in erased]
 
 
 def _by_tenant(found: Iterable[tuple[str, str]]) -> Mapping[str, list[str]]:

@@ -10,8 +10,9 @@ import pytest
 
 from gateway.adapters.spool.file import CHUNK
 from gateway.core.errors import QueueUnavailable, StoreUnavailable
+from gateway.core.identity import Person, new_owner
 from gateway.core.memory import Entry, Memory, Probe, Source, Where
-from gateway.flows.sweep import drain_spool, sweep
+from gateway.flows.sweep import FEW, drain_spool, sweep
 from tests.flows.workshop import DAY, Workshop, fact
 
 
@@ -69,6 +70,30 @@ async def test_memories_of_nobody_go(shop: Workshop) -> None:
     assert (await sweep(shop.services, shop.metrics)).orphans == 1
     assert await shop.services.store.count(owner.tenant) == 0
     assert await shop.active() == ["User lives in Rome"]
+
+
+async def test_a_store_most_of_whose_owners_the_directory_does_not_know_is_left_as_it_is(
+    shop: Workshop,
+) -> None:
+    """As with the Redis of another house, or where the directory was lost: it can be put right."""
+    store = shop.services.store
+    strangers = [new_owner(Person("default", f"stranger-{n}")) for n in range(FEW + 1)]
+    erased = new_owner(Person("default", "erased"))
+    past = Memory("m", "fact", "User is kind", 1, 1, 1, type="profile", expires_at=5)
+    for owner in (*strangers, erased):
+        await store.put(owner, [Entry(past)])
+    await shop.services.directory.keep_erasure(
+        {"id": "era_1", "at": 1.0, "app": "default", "users": ["erased"]}
+        | {"tenants": [erased.tenant], "completed": True, "counts": {}}
+    )
+    await shop.know("User lives in Berlin")
+    swept = await sweep(shop.services, shop.metrics)
+    assert (swept.expired, swept.orphans) == (0, 1)
+    assert await store.count(erased.tenant) == 0
+    assert [await store.count(owner.tenant) for owner in strangers] == [1] * (FEW + 1)
+    await store.erase(strangers[0].tenant)
+    assert (await sweep(shop.services, shop.metrics)).orphans == FEW
+    assert await shop.active() == ["User lives in Berlin"]
 
 
 async def test_vectors_that_are_owed_are_given_with_their_windows(embedding_shop: Workshop) -> None:
