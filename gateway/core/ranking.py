@@ -313,7 +313,9 @@ def _lift_former(candidates: Sequence[Scored], former: Mapping[str, str], weight
 
 
 def _support(candidates: Sequence[Scored], weights: Weights) -> None:
-    """A session in which several memories match is probably the one that is meant."""
+    """A session in which several memories match is probably the one that is meant. Where all are of
+    one, that tells none from another, and would only make the weak look nearly as good as the best.
+    """
     if not weights.session:
         return
     by_session: defaultdict[str, list[Scored]] = defaultdict(list)
@@ -325,7 +327,7 @@ def _support(candidates: Sequence[Scored], weights: Weights) -> None:
         found[0].score if len(found) == 1 else _best_of(found) for found in by_session.values()
     ]
     most = max(support, default=0.0)
-    if most <= 0.0:
+    if most <= 0.0 or len(next(iter(by_session.values()))) == len(candidates):
         return
     for found, total in zip(by_session.values(), support, strict=True):
         share = weights.session * max(0.0, total) / most

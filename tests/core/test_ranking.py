@@ -133,6 +133,14 @@ def test_a_turn_that_only_asks_counts_less() -> None:
     assert order(rank(Asked("What film?"), found(memories), now=NOW)) == ["b", "a"]
 
 
+def test_the_one_session_of_all_that_is_found_tells_none_from_another() -> None:
+    of_one = [turn("x", "tea", session="s"), turn("y", "coffee", session="s")]
+    elsewhere = turn("z", "tea too", session="other")
+    assert not any(s.why.get("session") for s in rank(Asked("tea"), found(of_one), now=NOW))
+    both = rank(Asked("tea"), found([*of_one, elsewhere]), now=NOW)
+    assert all(s.why["session"] for s in both)
+
+
 def test_a_session_where_more_matches_lifts_its_turns() -> None:
     memories = [
         turn("alone", "tea", session="s1"),
