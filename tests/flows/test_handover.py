@@ -55,6 +55,15 @@ async def test_while_the_queue_is_away_it_goes_to_disk(gateway: House) -> None:
     assert await gateway.services.spool.count() == 1
 
 
+async def test_while_the_queue_hangs_it_is_on_disk_within_a_second(gateway: House) -> None:
+    async def hang(*_: Any, **__: Any) -> Any:
+        await asyncio.Event().wait()
+
+    gateway.services.queue.put = hang  # type: ignore[method-assign]
+    async with asyncio.timeout(1.0):
+        assert await give(gateway, exchange()) == "spooled"
+
+
 async def test_of_an_erased_user_nothing_is_kept(gateway: House) -> None:
     owner = await gateway.owner()
     await gateway.services.queue.erase(owner.tenant)
