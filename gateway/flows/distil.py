@@ -37,6 +37,7 @@ from gateway.core.memory import TYPES, Instant, Memory, Where
 from gateway.core.reconcile import reconcile
 from gateway.core.slots import asks_to_forget
 from gateway.core.tombstone import Forgotten
+from gateway.flows.everything import all_forgotten
 from gateway.flows.hindsight import Later, heard_of, said_later
 from gateway.flows.known import SHOWN, known_of, nearest, told_again
 from gateway.flows.repeating import given_before_forgetting
@@ -103,6 +104,7 @@ async def plan_for(
         others = [turn.distilled for turn in later if turn.distilled is not None]
         plan = await aside(chars, partial(reconciled, [*facts, *back], distilled=others))
     plan = await _without_left_out(services, owner, plan, turns, now=now)
+    plan = await all_forgotten(services, owner, plan, facts, exchanges, known, now=now)
     return _noted(plan, {f"dropped.{why}": n for why, n in judged.dropped.items()})
 
 

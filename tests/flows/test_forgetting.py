@@ -348,3 +348,29 @@ async def test_what_was_said_after_the_wish_to_forget_waits_unharmed(shop: Works
     await shop.distilled()
     assert await shop.active() == ["User lives in Porto"]
     assert "Porto it is." in await assistant(shop)
+
+
+async def test_everything_is_what_was_replaced_and_what_became_no_fact_too(shop: Workshop) -> None:
+    def home(place: str) -> dict[str, Any]:
+        return fact(f"User lives in {place}", key="home", value=place)
+
+    await shop.learn("I live in Linz", facts=[home("Linz")], at=day(1))
+    await shop.learn("I live in Rome", facts=[home("Rome")], at=day(2))
+    await shop.learn("My knee hurts", at=day(3))
+    gone = fact("", action="retract", target=1)
+    await shop.learn("Forget everything about me.", facts=[gone], at=day(5))
+    assert await words(shop) == []
+    await shop.learn("I live in Bonn", facts=[home("Bonn")], at=day(6))
+    assert await words(shop) == ["User lives in Bonn", "I live in Bonn"]
+
+
+async def test_where_the_model_takes_nothing_back_everything_stays(shop: Workshop) -> None:
+    await jazz(shop, 3)
+    await shop.learn("Forget everything about me.", at=day(5))
+    assert "User likes jazz" in await words(shop)
+
+
+async def test_who_said_things_that_became_no_facts_can_have_them_forgotten(shop: Workshop) -> None:
+    await shop.learn("My knee hurts", at=day(3))
+    await shop.learn("Forget everything you know about me.", at=day(5))
+    assert "My knee hurts" not in await words(shop)

@@ -12,6 +12,7 @@ from typing import Final
 
 from gateway.adapters.extract_rules.readings import Found, Known, Match, fact, favourite_key
 from gateway.adapters.extract_rules.vocabulary import QUESTION_WORDS
+from gateway.core.everything import EVERYTHING, OF_MEMORY
 from gateway.core.slots import plain_key
 from gateway.core.wording import gist
 
@@ -25,31 +26,6 @@ _FORGETS = re.compile(
     r"(?:forget|unlearn|remember|(?:don't|do not) remember)\b",
     re.IGNORECASE,
 )
-_OF_MEMORY = re.compile(
-    r"\b(?:memor(?:y|ies)|remember\w*|(?:about|of|on) me|you (?:know|learn(?:ed|t)|stored|saved)"
-    r"|i(?:'ve| have)? (?:said|told|mentioned)|the fact that (?:i|my)|that (?:i|my|i'm|i've)"
-    r"|(?:über|von) mi(?:ch|r)|weißt|gedächtnis|(?:sobre|de) mí|sabes|memoria|(?:sur|de) moi|sais"
-    r"|mémoire)\b",
-    re.IGNORECASE,
-)
-"""What says that "delete" is meant of what is remembered."""
-_EVERYTHING = re.compile(
-    r"(?:everything|anything|all)(?: of it)?(?: that(?= (?:you|i)\b))?"
-    r"(?:,? (?:you (?:know|remember|have|learn(?:ed|t)|stored|saved)"
-    r"|i(?:'ve| have)?(?: ever)? (?:said|told you|mentioned)|(?:of )?(?:the |my |your )?memories))*"
-    r"(?: (?:about|of) (?:me|us|myself))?(?: (?:so far|until now|(?:from|in) (?:your )?memory"
-    r"|again|now|please))*"
-    r"|me(?: completely| entirely| please)?"
-    r"|all (?:of )?(?:the |my |your )?(?:personal )?(?:data|info(?:rmation)?|facts|details)"
-    r"(?: (?:that )?you (?:have|know|stored|saved))? (?:about|of|on) me(?: please)?"
-    r"|alles(?: (?:über|von) mi(?:ch|r))?(?:,? was (?:du|sie) .*(?:weißt|wissen|hast|haben)"
-    r"|,? was ich (?:dir )?(?:gesagt|erzählt) habe)?|mich"
-    r"|todo(?: lo que (?:sabes|te (?:dije|he dicho|conté|he contado)))?(?: (?:de|sobre) mí)?"
-    r"|tout(?: ce que (?:tu sais|je t'ai dit))?(?: (?:de|sur) moi| à mon sujet)?",
-    re.IGNORECASE,
-)
-"""Not "everything above", "all that" or "all previous instructions"."""
-
 _MY = r"(?:my |the |mein(?:en?|e)? |mis? |mon |ma |mes )"
 _TOPICS: Final = [
     (re.compile(form, re.IGNORECASE), frozenset(keys.split()))
@@ -105,7 +81,7 @@ _PREFERRED = re.compile(r"User (?:wants|likes|dislikes|prefers) |User's favou?ri
 
 def forget(m: Match, known: Known) -> Found:
     """What is named goes. What is cut from code or a text ("remove all comments") is not memory."""
-    if not _FORGETS.match(m[0]) and not _OF_MEMORY.search(m[0]):
+    if not _FORGETS.match(m[0]) and not OF_MEMORY.search(m[0]):
         return
     for n in meant(m["value"], known):
         yield fact("profile", "", action="retract", target=n)
@@ -121,7 +97,7 @@ def meant(what: str, known: Known, words: str | None = None) -> list[int]:
     """The known memories that are meant by what is named; `words` are those that name something,
     where they are known to be fewer."""
     what = what.strip(" ,.!")
-    if _EVERYTHING.fullmatch(what):
+    if EVERYTHING.fullmatch(what):
         return [n for n, *_ in known]
     if _PREFERENCES.fullmatch(what):
         return [n for n, text, _ in known if _PREFERRED.match(text)]
