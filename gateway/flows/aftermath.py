@@ -18,7 +18,7 @@ from gateway.core import capture
 from gateway.core.answer import Answer
 from gateway.core.chat import ChatRequest
 from gateway.core.coding import codings, decode
-from gateway.core.errors import GatewayError, OwnerGone, StateUnavailable
+from gateway.core.errors import DirectoryUnavailable, GatewayError, OwnerGone, StateUnavailable
 from gateway.core.exchange import Exchange, Outcome
 from gateway.core.identity import Owner
 from gateway.core.sessions import session_id
@@ -28,7 +28,7 @@ from gateway.flows.handover import hand_over, owner_at_last
 from gateway.flows.receipts import receipt_of
 from gateway.flows.unnoted import Note, Unnoted
 from gateway.flows.visit import Visit
-from gateway.ports import Deployment, Headers
+from gateway.ports import Deployment, Headers, Opening
 from gateway.telemetry.logs import Outage, is_said, log
 
 _notes = Outage(log("answer"), "noting what was injected")
@@ -178,6 +178,8 @@ async def _handed_over(
     deployment: Deployment, visit: Visit, request: ChatRequest, answer: Answer, unnoted: Unnoted
 ) -> Exchange | None:
     """Whatever of this exchange is to be kept, on its way to the worker."""
+    if visit.left_out:
+        await _leave_out(deployment, visit, request, answer, unnoted)
     if not visit.writes:
         return None
     if answer.outcome != "complete" and not capture.answered(answer):
@@ -213,14 +215,78 @@ async def _handed_over(
     if result == "dropped":
         unnoted.drop(owner, note)
         return None
+    await _noted(deployment, visit, owner, unnoted)
+    return exchange
+
+
+async def _noted(deployment: Deployment, visit: Visit, owner: Owner, unnoted: Unnoted) -> None:
+    """Shared state is told what was seen; later, where it is away."""
     try:
-        await unnoted.pay(services.state, owner)
+        await unnoted.pay(visit.services.state, owner)
     except StateUnavailable as exc:
         _seen.failed(exc.message)
         unnoted.try_again(deployment)
     else:
         _seen.recovered()
-    return exchange
+
+
+async def _leave_out(
+    deployment: Deployment, visit: Visit, request: ChatRequest, answer: Answer, unnoted: Unnoted
+) -> None:
+    """What was said is not kept, and does not count as new either when the client sends it again as
+    history with the next message: a `readonly` message was remembered then, word for word. Sent
+    once more where it may be kept, it is new (`owed`); and what stands before it is as it was."""
+    if answer.status >= 400:
+        return
+    try:
+        # Nobody becomes known by it.
+        owner = visit.owner or await visit.services.directory.owner(visit.person, create=False)
+        if owner is None:
+            return
+        marks, conversation = visit.marks, visit.conversation
+        if conversation is None:
+            opening = await opening_of(visit, request, owner)
+            marks = opening.marks
+            conversation = await visit.services.state.open(owner, opening)
+    except (OwnerGone, DirectoryUnavailable):
+        return
+    except StateUnavailable as exc:
+        _seen.failed(exc.message)
+        return
+    seen = _seen_from_now(request, answer, marks[-1:], owner)
+    unnoted.keep(owner, Note(conversation.session, seen, visit.now, conversation.fresh))
+    await _noted(deployment, visit, owner, unnoted)
+
+
+async def opening_of(visit: Visit, request: ChatRequest, owner: Owner) -> Opening:
+    """What shared state is asked of this request's conversation."""
+    if len(request.body) > OFF_THE_LOOP_BYTES:
+        marks, turn, alone = await asyncio.to_thread(_marks, request, owner.key)
+    else:
+        marks, turn, alone = _marks(request, owner.key)
+    return Opening(
+        marks=marks,
+        session=visit.named_session,
+        now=visit.now,
+        idle_gap_s=visit.settings.identity.session_idle_gap_s,
+        alone=alone,
+        turn=turn,
+    )
+
+
+def _marks(request: ChatRequest, key: bytes) -> tuple[tuple[str, ...], str, tuple[str, int] | None]:
+    marks, alone = capture.marks_and_alone(request, key)
+    return marks, capture.user_turn_mark(request, key, marks), alone
+
+
+def _seen_from_now(
+    request: ChatRequest, answer: Answer, marks: tuple[str, ...], owner: Owner
+) -> tuple[str, ...]:
+    """The marks of a request and its answer, that of the request's last message at the end."""
+    seen = capture.answer_marks(request, answer, owner.key)
+    if answer.response_id is not None and request.api == "responses":
+        seen = (*seen, capture.response_mark(answer.response_id, owner.key))
+    return (*marks[:-1], *seen, *marks[-1:])
 
 
 def _exchange(
@@ -247,10 +313,7 @@ def _exchange(
     )
     if exchange is not None and (trace := visit.span.traceparent) is not None:
         exchange = replace(exchange, trace=trace)
-    seen = capture.answer_marks(request, answer, owner.key)
-    if answer.response_id is not None and request.api == "responses":
-        seen = (*seen, capture.response_mark(answer.response_id, owner.key))
-    return (*marks[:-1], *seen, *marks[-1:]), exchange
+    return _seen_from_now(request, answer, marks, owner), exchange
 
 
 def session_of_visit(visit: Visit) -> str:

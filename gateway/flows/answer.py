@@ -122,7 +122,10 @@ class Journeys:
         """What of memory this request has. A reason to skip it that the caller did not choose
         is counted, and reported as `degraded`."""
         memory, options, request = visit.settings.memory, visit.who.options, visit.request
-        if visit.who.person is None or memory.mode == "off" or options.mode == "off":
+        if visit.who.person is None or memory.mode == "off":
+            return
+        if options.mode == "off":
+            visit.left_out = request is not None
             return
         if self._open > self._deployment.settings.server.max_open_requests:
             visit.skipped = "open_requests"
@@ -142,6 +145,7 @@ class Journeys:
         visit.writes = options.mode in ("full", "writeonly") and not (
             memory.off_the_record and _OFF_THE_RECORD.search(capture.query_text(request)[0])
         )
+        visit.left_out = not visit.writes
 
     # --- recall, inject ----------------------------------------------------------------------
 
@@ -277,8 +281,8 @@ class Journeys:
         A client that leaves cancels this task: what was said until then counts.
         """
         copy = None
-        read = visit.writes or visit.report.receipt_id is not None or visit.who.charge is not None
-        if visit.request is not None and read:
+        told = visit.report.receipt_id is not None or visit.who.charge is not None
+        if visit.request is not None and (visit.writes or visit.left_out or told):
             copy = Copy(visit.request, response.status, response.headers)
 
         firm = copy is not None and visit.writes and visit.settings.queue.durable == "always"

@@ -20,7 +20,7 @@ from gateway.core import capture
 from gateway.core.chat import ChatRequest
 from gateway.core.errors import DirectoryUnavailable, OwnerGone, StateUnavailable, Unavailable
 from gateway.core.identity import Owner, Person
-from gateway.flows.aftermath import OFF_THE_LOOP_BYTES
+from gateway.flows.aftermath import opening_of
 from gateway.flows.asking import Asking, Question, Status
 from gateway.flows.candidates import Stage
 from gateway.flows.handover import Underway
@@ -28,7 +28,7 @@ from gateway.flows.limits import SOMEONES, Room, room, scope_of
 from gateway.flows.recall import asked
 from gateway.flows.unnoted import Unnoted
 from gateway.flows.visit import Report, Visit
-from gateway.ports import Conversation, Deployment, Opening
+from gateway.ports import Conversation, Deployment
 from gateway.telemetry.logs import Outage, log
 
 SETTLE_S: Final = 0.1
@@ -184,19 +184,8 @@ class _Way:
 
     async def _opened(self, owner: Owner) -> Conversation:
         visit, request = self._visit, self._request
-        if len(request.body) > OFF_THE_LOOP_BYTES:
-            marks = await asyncio.to_thread(_marks, request, owner.key)
-        else:
-            marks = _marks(request, owner.key)
-        visit.marks, visit.turn_mark, alone = marks
-        opening = Opening(
-            marks=visit.marks,
-            session=visit.named_session,
-            now=visit.now,
-            idle_gap_s=visit.settings.identity.session_idle_gap_s,
-            alone=alone,
-            turn=visit.turn_mark,
-        )
+        opening = await opening_of(visit, request, owner)
+        visit.marks, visit.turn_mark = opening.marks, opening.turn
         await self._unnoted.pay(visit.services.state, owner)
         return await visit.services.state.open(owner, opening)
 
@@ -248,11 +237,6 @@ class _Way:
 def _keeps_receipt(visit: Visit) -> bool:
     receipts = visit.settings.receipts
     return (receipts.on_demand and visit.who.options.receipt) or random.random() < receipts.share
-
-
-def _marks(request: ChatRequest, key: bytes) -> tuple[tuple[str, ...], str, tuple[str, int] | None]:
-    marks, alone = capture.marks_and_alone(request, key)
-    return marks, capture.user_turn_mark(request, key, marks), alone
 
 
 def _deadline_ms(visit: Visit) -> float:

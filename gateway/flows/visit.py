@@ -108,9 +108,10 @@ class Client(Protocol):
 @dataclass(slots=True)
 class Visit:
     """What is known of a request as it goes along. `request` is None where the body is the
-    upstream's to judge. `reads` and `writes`: memory is recalled for it, and kept of it. `body`
-    goes upstream, and of it `block` is ours. `injected` is still to be noted, at the end of the
-    answer or, `noting`, a moment from now."""
+    upstream's to judge. `reads` and `writes`: memory is recalled for it, and kept of it;
+    `left_out`: it is not kept as somebody wants it so. `body` goes upstream, and of it `block` is
+    ours. `injected` is still to be noted, at the end of the answer or, `noting`, a moment from
+    now."""
 
     ask: Ask
     who: Who
@@ -120,6 +121,7 @@ class Visit:
     now: Instant
     reads: bool = False
     writes: bool = False
+    left_out: bool = False
     held_out: bool = False
     skipped: str | None = None
     owner: Owner | None = None

@@ -588,6 +588,48 @@ async def test_off_the_record_is_not_kept_where_the_setting_allows_it(
         assert len(await gateway.handed_over()) == 1
 
 
+@pytest.mark.parametrize("left_out", ["readonly", "off", "off the record"])
+@pytest.mark.parametrize("last", [100, 2], ids=["whole history", "last two"])
+@pytest.mark.parametrize("first", [True, False], ids=["begins with it", "goes on with it"])
+async def test_what_was_not_to_be_kept_is_not_kept_with_the_next_message(
+    tmp_path: Path, upstream: ScriptedUpstream, redis: Redis, left_out: str, last: int, first: bool
+) -> None:
+    secret = "Off the record: I am looking for another job."
+    history: list[dict[str, Any]] = []
+    async with house(
+        tmp_path, upstream.base_url, redis, memory={"off_the_record": left_out == "off the record"}
+    ) as gateway:
+        await gateway.know("The user is called Ana")
+        for words in (secret, "I like tea.") if first else ("I like tea.", secret, "And scones."):
+            mode = left_out if words == secret and left_out != "off the record" else "full"
+            upstream.default = Say(f"Of {words}")
+            history.append(user(words))
+            await chat(gateway, *history[-last:], x_memory_mode=mode)
+            history.append(assistant(f"Of {words}"))
+        said = await gateway.handed_over()
+        kept = [turn.text for exchange in said for turn in exchange.turns]
+        assert kept == [f"{of}{words}" for words in TOLD[: 1 if first else 2] for of in ("", "Of ")]
+        assert len({exchange.session for exchange in said}) == 1
+
+
+TOLD = ("I like tea.", "And scones.")
+
+
+@pytest.mark.parametrize("left_out", ["readonly", "off"])
+async def test_what_was_not_to_be_kept_and_is_sent_again_to_be_kept_is(
+    gateway: House, left_out: str
+) -> None:
+    await gateway.know("The user is called Ana")
+    before = [user("I live in Rome"), assistant("Gladly.")]
+    await chat(gateway, *before, user("And what else?"), x_memory_mode=left_out)
+    await chat(gateway, *before, user("I like tea."), user("Rewrite it."), x_memory_mode=left_out)
+    await chat(gateway, *before, user("I like tea."), x_memory_mode=left_out)
+    assert await gateway.handed_over() == []
+    await chat(gateway, *before, user("I like tea."))
+    (exchange,) = await gateway.handed_over()
+    assert "I like tea." in [turn.text for turn in exchange.turns]
+
+
 # --- an upstream that refuses --------------------------------------------------------------------
 
 
