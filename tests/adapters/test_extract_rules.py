@@ -817,3 +817,47 @@ def test_what_was_planned_is_moved_called_off_or_done(
     (fact,) = facts_in(text, PLANNED)
     assert (fact["action"], fact["target"], fact["text"]) == expected
     assert facts_in("I finished breakfast", PLANNED) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Ich bin 28 Jahre alt.", ("User is 28 years old", "age", "28")),
+        ("Tengo 35 años.", ("User is 35 years old", "age", "35")),
+        ("J'ai 27 ans", ("User is 27 years old", "age", "27")),
+        (
+            "Meine Lieblingsfarbe ist Blau",
+            ("User's favourite colour is Blau", "favourite_colour", "Blau"),
+        ),
+        (
+            "Mi color favorito es el azul",
+            ("User's favourite colour is azul", "favourite_colour", "azul"),
+        ),
+        (
+            "Ma couleur préférée est le vert",
+            ("User's favourite colour is vert", "favourite_colour", "vert"),
+        ),
+        ("Ich trinke keinen Alkohol", ("User does not drink Alkohol", None, None)),
+        ("No como pescado", ("User does not eat pescado", None, None)),
+        ("Je ne mange pas de porc", ("User does not eat porc", None, None)),
+        ("Ich esse kein Fleisch", ("User does not eat meat", "diet", "no meat")),
+    ],
+)
+def test_age_colour_and_what_one_does_not_eat_are_read_in_each_language(
+    text: str, expected: tuple[str, str | None, str | None]
+) -> None:
+    assert stated(text) == [expected]
+
+
+@pytest.mark.parametrize(
+    "text", ["Tengo 3 hijos", "J'ai 2 chats", "No como mucho", "Je ne mange pas beaucoup"]
+)
+def test_numbers_of_other_things_are_no_age(text: str) -> None:
+    assert facts_in(text) == []
+
+
+def test_switching_back_is_of_answers_where_a_language_was_wished_for() -> None:
+    (fact,) = facts_in("You can switch back to English.", ENDING)
+    assert (fact["key"], fact["value"]) == ("language", "en")
+    assert facts_in("Switch to English", KNOWN) == []
+    assert facts_in("How do I switch to English?", ENDING) == []

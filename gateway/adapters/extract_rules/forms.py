@@ -360,6 +360,13 @@ _ALL: list[tuple[Reading, list[str]]] = [
         ],
     ),
     (
+        read.switched,
+        [
+            r"<order>(?:you can |let's )?(?:switch|go|change) (?:back )?to <language>"
+            r"(?: again| now| from now on)?(?:,? please)?$",
+        ],
+    ),
+    (
         read.length,
         [
             r"<order>(?:keep|make|give me) (?:your |the |all )?(?:<answers> )?(?:more )?<length>"

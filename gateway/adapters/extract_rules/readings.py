@@ -372,6 +372,12 @@ def language(m: Match, _: Known) -> Found:
     yield fact("preference", text, key="language", value=LANGUAGES[said], importance=0.8)
 
 
+def switched(m: Match, known: Known) -> Found:
+    """ "You can switch back to English": of answers where a language was wished for before."""
+    if any(key == "language" for *_, key in known):
+        yield from language(m, known)
+
+
 def length(m: Match, _: Known) -> Found:
     value = LENGTHS[m["value"].lower()]
     text = f"User wants {value} answers"

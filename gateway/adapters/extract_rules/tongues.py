@@ -88,6 +88,7 @@ _SAID = _set("""
     les au aux un une
 """)
 """Words of what is to be forgotten that name nothing."""
+_MEAT = _set("fleisch carne viande nada rien nichts mucho viel")
 _NO_WORK = _set("ob noche día tarde mañana lunes pie regen geld nacht licht schnee spaß bedarf")
 """When and for what people work, rather than as what and where."""
 
@@ -135,6 +136,20 @@ def _employer(m: Match, _: Known) -> Found:
 def _diet(m: Match, _: Known) -> Found:
     what = next(name for form, name in _DIETS if re.fullmatch(form, m["value"], re.IGNORECASE))
     yield fact("profile", f"User is {what}", key="diet", value=what, importance=0.8)
+
+
+def _favourite_colour(m: Match, _: Known) -> Found:
+    value = _bare(m["value"])
+    text = f"User's favourite colour is {value}"
+    yield fact("preference", text, key="favourite_colour", value=value)
+
+
+def _abstains(m: Match, _: Known) -> Found:
+    """ "Fleisch" is a diet (`_no_meat`)."""
+    thing = _bare(m["value"])
+    verb = "drink" if m["verb"].lower() in ("trinke", "bebo", "bois") else "eat"
+    if len(thing.split()) <= 2 and thing.casefold() not in _MEAT:
+        yield fact("profile", f"User does not {verb} {thing}", importance=0.7)
 
 
 def _no_meat(_m: Match, _: Known) -> Found:
@@ -273,6 +288,30 @@ _ALL: list[tuple[Reading, list[str]]] = [
             rf"du kannst mich {_V} nennen",
             rf"(?:me llamo|mi nombre es|ll[aá]mame|puedes llamarme) {_V}",
             rf"(?:je m'appelle|mon (?:nom|prénom) est|appelle[sz]?-moi) {_V}",
+        ],
+    ),
+    (
+        read.age,
+        [
+            r"ich bin (?:jetzt )?(?P<value>\d{1,3}) ?(?:jahre(?: alt)?)",
+            r"(?:ahora )?tengo (?:ahora )?(?P<value>\d{1,3}) años",
+            r"j'ai (?:maintenant )?(?P<value>\d{1,3}) ans",
+        ],
+    ),
+    (
+        _favourite_colour,
+        [
+            rf"meine lieblingsfarbe ist (?:jetzt )?{_V}",
+            rf"mi color (?:favorito|preferido) es (?:ahora )?{_V}",
+            rf"ma couleur préférée est (?:maintenant )?{_V}",
+        ],
+    ),
+    (
+        _abstains,
+        [
+            rf"ich (?P<verb>esse|trinke) keine?n? {_V}(?: mehr)?",
+            rf"no (?P<verb>como|bebo) {_V}",
+            rf"je ne (?P<verb>mange|bois) (?:pas|jamais) (?:de |d'){_V}",
         ],
     ),
     (
