@@ -739,6 +739,10 @@ def test_a_sentence_that_says_two_things_of_its_subject_is_read_as_both(
             ("interaction", "User has a dentist appointment tomorrow at 3pm", "tomorrow"),
         ),
         (
+            "I have an exam in two weeks and a party tomorrow",
+            ("interaction", "User has an exam in two weeks", "in two weeks"),
+        ),
+        (
             "My flight to Tokyo is on Friday",
             ("interaction", "User has a flight to Tokyo on Friday", "on Friday"),
         ),

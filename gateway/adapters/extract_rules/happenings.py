@@ -33,7 +33,7 @@ EVENT: Final = (
     r"|surgery|operation|check-?up|concert|trip|party|conference|audition|marathon|race|hearing"
     r"|viva|defen[cs]e|reunion|graduation|holiday|vacation)"
 )
-MORE: Final = r"(?P<more> (?:with|at|to|in|for|about) [^,;]{1,40}?)?"
+MORE: Final = r"(?P<more> (?:with|at|to|in|for|about) (?:(?! and )[^,;]){1,40}?)?"
 
 _NEEDS = "User needs to "
 _BARE = re.compile(rf"{_DAY}|{_DATE}|\d", re.IGNORECASE)
