@@ -24,6 +24,7 @@ from gateway.core.batch import (
 )
 from gateway.core.book import Rules
 from gateway.core.delivery import Forget, Plan, Put
+from gateway.core.errors import ExtractorUnavailable
 from gateway.core.exchange import Exchange
 from gateway.core.extraction import (
     ExtractionBatch,
@@ -35,10 +36,9 @@ from gateway.core.guards import Example, Fact, House, examples_in, judge
 from gateway.core.identity import Owner
 from gateway.core.memory import TYPES, Instant, Memory, Where
 from gateway.core.reconcile import reconcile
-from gateway.core.slots import asks_to_forget
 from gateway.core.tombstone import Forgotten
 from gateway.flows.everything import all_forgotten
-from gateway.flows.hindsight import Later, heard_of, said_later
+from gateway.flows.hindsight import Later, heard_of, said_later, takes_back
 from gateway.flows.known import SHOWN, known_of, nearest, told_again
 from gateway.flows.repeating import given_before_forgetting
 from gateway.flows.tasks import aside
@@ -100,9 +100,17 @@ async def plan_for(
     later = await said_later(services, owner, heard, batch, now=now)
     if later:
         await _counted(services, settings, owner, later, now=now)
-        back = await _taken_back(settings, extractor, heard, later, batch)
-        others = [turn.distilled for turn in later if turn.distilled is not None]
-        plan = await aside(chars, partial(reconciled, [*facts, *back], distilled=others))
+        try:
+            back = await _taken_back(settings, extractor, heard, later, batch)
+        except ExtractorUnavailable as exc:
+            if not exc.counts_as_try:
+                raise
+            # What was drawn from the batch itself is not lost for it, nor the batch cut in halves.
+            back = []
+            plan = _noted(plan, {"skipped.later_words": len(later)})
+        if back:
+            others = [turn.distilled for turn in later if turn.distilled is not None]
+            plan = await aside(chars, partial(reconciled, [*facts, *back], distilled=others))
     plan = await _without_left_out(services, owner, plan, turns, now=now)
     plan = await all_forgotten(services, owner, plan, facts, exchanges, known, now=now)
     return _noted(plan, {f"dropped.{why}": n for why, n in judged.dropped.items()})
@@ -132,19 +140,20 @@ async def _taken_back(
     batch: ExtractionBatch,
 ) -> list[Fact]:
     """What later turns take back of what is heard of only now. A value that one of them set has
-    its place by its time already, so that it only ends what it names."""
+    its place by its time already, so that it only ends what it names. Raises
+    ExtractorUnavailable."""
     turns = [replace(each.turn, n=n) for n, each in enumerate(later, start=1)]
-    asked = as_shown(turns, heard, settings, timezone=batch.timezone)
+    last = max(turn.at for turn in turns)
+    before = [memory for memory in heard if memory.created_at < last]
+    asked = as_shown(turns, before, settings, timezone=batch.timezone)
     answer = await extractor.extract(asked)
     chars = sum(len(turn.text) for turn in turns)
     judged = await aside(chars, partial(judge, answer, asked, house_of(settings)))
-    back = []
-    for fact in judged.facts:
-        turn = later[fact.turn.n - 1].turn
-        ends = fact.action == "supersede" and not asks_to_forget(turn.text)
-        if fact.action == "retract" or ends:
-            back.append(replace(fact, action="retract", turn=turn))
-    return back
+    return [
+        replace(fact, action="retract", turn=later[fact.turn.n - 1].turn)
+        for fact in judged.facts
+        if takes_back(fact)
+    ]
 
 
 def rules_of(settings: AppSettings) -> Rules:

@@ -20,11 +20,13 @@ from gateway.core.book import Distilled
 from gateway.core.delivery import Plan, Put, Revise
 from gateway.core.exchange import Exchange
 from gateway.core.extraction import ExtractionBatch, ExtractionTurn
+from gateway.core.guards import Fact
 from gateway.core.identity import Owner
 from gateway.core.memory import Instant, Memory, Probe, Where
 from gateway.core.slots import asks_to_forget, may_end, may_take_back
+from gateway.core.timeline import DAY_S
 from gateway.core.windows import DENSE_CHARS
-from gateway.core.wording import content_words, gist
+from gateway.core.wording import content_words, gist, says_the_same
 from gateway.flows.repeating import turns_beside
 from gateway.flows.tasks import aside
 from gateway.ports import Services
@@ -82,6 +84,20 @@ async def said_later(
         n += 1
         later.append(await _again(services, owner, memory, n, batch.turns[0].exchange_id))
     return later
+
+
+def takes_back(fact: Fact) -> bool:
+    """Whether a fact drawn from later words ends what it names: something that was told before
+    them, that they do not say again ("User lives in Porto" superseded by itself) and that what
+    is yet to come has not ended already."""
+    target, at = fact.target, fact.turn.at
+    if target is None or target.created_at >= at or fact.quarantine is not None:
+        return False
+    if fact.action != "supersede":
+        return fact.action == "retract"
+    to_come = fact.span is not None and fact.span.start > at + DAY_S
+    again = says_the_same(target.text, fact.text, None)
+    return not (to_come or again or asks_to_forget(fact.turn.text))
 
 
 def _about(

@@ -207,7 +207,8 @@ class Metrics:
         self.skipped_facts = self._counter(
             "extraction_skipped",
             "What gave nothing to write: exchanges that are small talk (trivial), facts that"
-            " are known, forgotten or outdone already, by reason.",
+            " are known, forgotten or outdone already, later turns that no model could read again"
+            " (later_words), by reason.",
             ["reason"],
         )
         self.quarantined = self._counter(

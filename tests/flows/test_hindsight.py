@@ -166,3 +166,58 @@ async def test_what_took_place_does_not_end(shop: Workshop) -> None:
     bought = fact("User bought a bike", type="interaction")
     await shop.learn("I bought a bike", facts=[bought], at=NOW + DAY)
     assert len(shop.model.asked) == asked + 1
+
+
+async def test_what_a_turn_told_itself_is_not_ended_by_it(shop: Workshop) -> None:
+    shop.now = NOW + 10 * DAY
+    porto = fact("User lives in Porto", quote="I live in Porto", key="home", value="Porto")
+    berlin = fact("User lives in Berlin", quote="I live in Berlin", key="home", value="Berlin")
+    shop.model.answers.append([berlin, {**porto, "turn": 2}])
+    shop.model.answers.append(
+        lambda batch: [{**porto, "action": "supersede", "target": k["n"]} for k in batch["known"]]
+    )
+    await shop.said("I live in Berlin", at=NOW)
+    await shop.said("I left Berlin, I live in Porto", at=NOW + 3 * DAY)
+    await shop.distilled()
+    assert [known["text"] for known in shop.model.asked[-1]["known"]] == ["User lives in Berlin"]
+    assert await left(shop, "ana") == [
+        ("User lives in Berlin", "superseded", 0, 3),
+        ("User lives in Porto", "active", 3, None),
+    ]
+
+
+async def test_later_words_that_say_it_again_do_not_end_it(shop: Workshop) -> None:
+    shop.now = NOW + 10 * DAY
+    tea = fact("User drinks green tea", quote="I drink green tea")
+    await shop.learn("Yes, I drink green tea", facts=[], at=NOW + 5 * DAY)
+    shop.model.answers += [[tea], [{**tea, "action": "supersede", "target": 1}]]
+    await shop.said("I drink green tea", at=NOW)
+    await shop.distilled()
+    assert await left(shop, "ana") == [("User drinks green tea", "active", 0, None)]
+
+
+async def test_what_is_yet_to_come_has_not_ended_what_is(shop: Workshop) -> None:
+    shop.now = NOW + 10 * DAY
+    coming = fact(
+        "User will work at Siemens",
+        action="supersede",
+        target=1,
+        quote="I go to Siemens",
+        event_start="2026-09-01",
+    )
+    shop.model.answers += [[fact("User works at Bosch", quote="I work at Bosch")], [coming]]
+    await shop.said("I work at Bosch", at=NOW)
+    await shop.said("I work at Bosch no longer from September on: I go to Siemens", at=NOW + DAY)
+    await shop.distilled()
+    assert await left(shop, "ana") == [("User works at Bosch", "active", 0, None)]
+
+
+async def test_later_words_that_no_model_can_read_cost_no_fact(shop: Workshop) -> None:
+    shop.now = NOW + 10 * DAY
+    await shop.learn("I sold the old bike", at=NOW + 5 * DAY)
+    bike = fact("User has a bike", quote="I have a bike")
+    shop.model.answers += [[bike], "Of course!", "Of course!"]
+    await shop.said("I have a bike", at=NOW + DAY)
+    await shop.distilled()
+    assert await shop.active() == ["User has a bike"]
+    assert shop.count("extraction_skipped", reason="later_words") == 1
