@@ -35,11 +35,11 @@ class Chains(Book):
             return
         if fact.turn.at < held.created_at and held.supersedes in self.now_known:
             # Told before the value that it followed was, or between: its place tells when it began.
-            self.into_the_past(self._worded_as(held, fact), before=held)
+            self.into_the_past(self.worded_as(held, fact), before=held)
         else:
             self._once_more(held, fact, likeness)
 
-    def _worded_as(self, held: Memory, fact: Fact) -> Fact:
+    def worded_as(self, held: Memory, fact: Fact) -> Fact:
         """The fact as what is known says it: a "duplicate" may come without words or key."""
         return replace(
             fact,

@@ -69,7 +69,13 @@ class _Reconciler(Chains):
         if fact.quarantine is not None:
             self._set_aside(fact)
             return
-        target = self._taken_back(fact) if fact.action == "retract" else self.present(fact.target)
+        target = self._taken_back(fact) if fact.action == "retract" else self._meant(fact)
+        if fact.action == "duplicate" and target is not None and self._was_over(target, fact):
+            # "I live in Berlin again": it holds once more, and is no second telling of then.
+            again = target if says_the_same(target.text, fact.text, None) else None
+            if again is not None:
+                fact = replace(self.worded_as(again, fact), action="add", target=None)
+            target = None
         replaced = target is not None and self._was_replaced_beside(fact)
         if fact.action in ("retract", "duplicate"):
             if target is None or (replaced and fact.action == "duplicate"):
@@ -114,6 +120,17 @@ class _Reconciler(Chains):
         else:
             self.give_up(target, fact)
             self.notes["fact.retract"] += 1
+
+    def _meant(self, fact: Fact) -> Memory | None:
+        """What this is about: its target as it stands by now. Of a value that was over before this
+        batch an older telling, or a closer word, says nothing of the one that followed."""
+        named = fact.target
+        if named is None or named.status == "active" or fact.action not in ("duplicate", "refine"):
+            return self.present(named)
+        return self.held_then(named, fact) or self.now_known.get(named.id)
+
+    def _was_over(self, target: Memory, fact: Fact) -> bool:
+        return target.status == "superseded" and (target.superseded_at or 0.0) <= fact.turn.at
 
     def _taken_back(self, fact: Fact) -> Memory | None:
         """What this ends: its target, or the same told at another time, as it held when this was

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from random import Random
@@ -221,3 +221,27 @@ async def test_later_words_that_no_model_can_read_cost_no_fact(shop: Workshop) -
     await shop.distilled()
     assert await shop.active() == ["User has a bike"]
     assert shop.count("extraction_skipped", reason="later_words") == 1
+
+
+async def test_a_former_value_told_once_more_is_not_a_telling_of_the_next(shop: Workshop) -> None:
+    shop.now = NOW + 10 * DAY
+    for n, town in ((0, "Berlin"), (5, "Porto")):
+        home = fact(f"User lives in {town}", key="home", value=town)
+        await shop.learn(f"I live in {town}", facts=[home], at=NOW + n * DAY)
+
+    def again(batch: Mapping[str, Any]) -> list[dict[str, Any]]:
+        n = next(known["n"] for known in batch["known"] if "Berlin" in known["text"])
+        said = batch["turns"][0]["text"]
+        return [fact("User lives in Berlin", action="duplicate", target=n, quote=said)]
+
+    await shop.learn("As I said, I live in Berlin", facts=again, at=NOW + 2 * DAY)
+    then = ("User lives in Berlin", "superseded", 0, 5)
+    assert await left(shop, "ana") == [then, ("User lives in Porto", "active", 5, None)]
+    # What is over is shown where something may be to be forgotten.
+    said = "I live in Berlin again, and forget the recipe"
+    await shop.learn(said, facts=again, at=NOW + 8 * DAY)
+    assert await left(shop, "ana") == [
+        ("User lives in Berlin", "active", 8, None),
+        then,
+        ("User lives in Porto", "superseded", 5, 8),
+    ]
