@@ -155,9 +155,9 @@ _ATTRIBUTED = re.compile(rf",\s?{_SAYS}\b(?!\s(?:i|ich)\b)", re.IGNORECASE)
 # "Alice: I live in Rome", "The first line is: I …": what a colon introduces is somebody's words, or
 # an example, unless what stands before it says that it is the writer's own.
 _INTRODUCES = re.compile(rf":\s{{1,9}}(?={_STARTS})", re.IGNORECASE)
-# "Persona: My name is Karen. I'm 45." goes on after its first sentence.
+# "Persona: My name is Karen. I'm 45." goes on after its first sentence; "1: I'm 45." is a number.
 _SPEAKS_ON = re.compile(
-    r":(?:\s*$|\s{1,9}(?:(?:i|im|my|we|ich|mein\w*|je|ma|mon|mi|me|soy|vivo)\b|i'm\b|j'))",
+    r"(?<!\d):(?:\s*$|\s{1,9}(?:(?:i|im|my|we|ich|mein\w*|je|ma|mon|mi|me|soy|vivo)\b|i'm\b|j'))",
     re.IGNORECASE,
 )
 _INTRODUCES_ONESELF = re.compile(
