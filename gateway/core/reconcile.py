@@ -122,12 +122,21 @@ class _Reconciler(Chains):
             self.notes["fact.retract"] += 1
 
     def _meant(self, fact: Fact) -> Memory | None:
-        """What this is about: its target as it stands by now. Of a value that was over before this
-        batch an older telling, or a closer word, says nothing of the one that followed."""
+        """What this is about: its target as it stands by now. Where that is over, an older telling,
+        or the same told once more, says nothing of the one that followed; nor does a closer word,
+        where it was over before this batch."""
         named = fact.target
-        if named is None or named.status == "active" or fact.action not in ("duplicate", "refine"):
+        old = self.now_known.get(named.id) if named is not None else None
+        if (
+            named is None
+            or old is None
+            or old.status == "active"
+            or self._was_replaced_beside(fact)
+            or fact.action not in ("duplicate", "refine")
+            or (fact.action == "refine" and named.status == "active")
+        ):
             return self.present(named)
-        return self.held_then(named, fact) or self.now_known.get(named.id)
+        return self.held_then(named, fact) or old
 
     def _was_over(self, target: Memory, fact: Fact) -> bool:
         return target.status == "superseded" and (target.superseded_at or 0.0) <= fact.turn.at

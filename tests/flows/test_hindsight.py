@@ -245,3 +245,19 @@ async def test_a_former_value_told_once_more_is_not_a_telling_of_the_next(shop: 
         then,
         ("User lives in Porto", "superseded", 5, 8),
     ]
+
+
+@pytest.mark.parametrize("between", ["I no longer work at Google", "I work at Bosch"])
+async def test_what_ends_and_holds_again_in_one_batch_holds(shop: Workshop, between: str) -> None:
+    shop.now = NOW + 10 * DAY
+    google = fact("User works at Google", key="employer", value="Google")
+    await shop.learn("I work at Google", facts=[google], at=NOW)
+    ended = fact("User works at Bosch", key="employer", value="Bosch", target=1, quote=between)
+    ended["action"] = "retract" if "longer" in between else "supersede"
+    again = {**google, "action": "duplicate", "target": 1, "turn": 2, "quote": "I work at Google"}
+    shop.model.answers.append([ended, again])
+    await shop.said(between, at=NOW + DAY)
+    await shop.said("I work at Google again", at=NOW + 3 * DAY)
+    await shop.distilled()
+    assert await shop.active() == ["User works at Google"]
+    assert ("User works at Google", "active", 3, None) in await left(shop, "ana")
