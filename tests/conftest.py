@@ -126,9 +126,10 @@ async def cluster(cluster_port: int) -> AsyncIterator[RedisCluster]:
         yield client
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def own_log() -> Iterator[None]:
-    """A test may configure logs: they are afterwards as they were."""
+    """Any test may configure logs, by running a command too: they are afterwards as they were. A
+    level that one left behind kept lines from the next, whichever that was."""
     root = logging.getLogger()
     handlers, level, threshold = list(root.handlers), root.level, logs._Said.threshold
     yield
