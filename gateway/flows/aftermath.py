@@ -247,6 +247,7 @@ async def _leave_out(
         if conversation is None:
             opening = await opening_of(visit, request, owner)
             marks = opening.marks
+            await unnoted.pay(visit.services.state, owner)
             conversation = await visit.services.state.open(owner, opening)
     except (OwnerGone, DirectoryUnavailable):
         return

@@ -327,7 +327,9 @@ class Journeys:
         if visit.who.person is None:  # whose answer is read for what it cost alone
             self._deployment.background.spawn(work, "count what an answer cost")
         else:
-            self._underway.spawn(visit.person, work, "hand over an exchange")
+            # Without memory it did not wait for what was said before it, which tells where it is.
+            in_turn = visit.left_out and visit.conversation is None
+            self._underway.spawn(visit.person, work, "hand over an exchange", in_turn=in_turn)
 
     async def _relay_firmly(
         self, visit: Visit, response: UpstreamResponse, client: Client, copy: Copy

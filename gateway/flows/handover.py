@@ -9,7 +9,7 @@ it waits in memory for some minutes, within a bound.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final, Literal, TypeAlias
@@ -41,6 +41,9 @@ PATIENCE_S: Final = (0.5, 1.0, 2.0, 4.0, 8.0, *[15.0] * 40)
 """Pauses between tries while neither queue nor disk takes anything: ten minutes in all."""
 HELD_CHARS: Final = 32_000_000
 """What waits in memory meanwhile, at most, in characters of what was said."""
+
+TURN_S: Final = 1.0
+"""How long work waits for earlier work of the same person that it comes after."""
 
 OWNER_RETRIES_S = (0.2, 1.0, 3.0, 10.0, 30.0, 60.0, 120.0)
 """Pauses between tries to learn whose an exchange is, while the directory is away."""
@@ -157,9 +160,13 @@ class Underway:
         self._background = background
         self._of: dict[Person, set[asyncio.Task[Any]]] = {}
 
-    def spawn(self, person: Person, work: Coroutine[Any, Any, Any], name: str) -> None:
-        """Do `work` in the background; it counts as under way for `person` until its end."""
-        task = self._background.spawn(work, name)
+    def spawn(
+        self, person: Person, work: Coroutine[Any, Any, Any], name: str, *, in_turn: bool = False
+    ) -> None:
+        """Do `work` in the background; it counts as under way for `person` until its end. `in_turn`:
+        once what is under way for them now is over, or `TURN_S` later."""
+        earlier = tuple(self._of.get(person, ())) if in_turn else ()
+        task = self._background.spawn(_after(earlier, work) if earlier else work, name)
         self._of.setdefault(person, set()).add(task)
         task.add_done_callback(partial(self._over, person))
 
@@ -176,3 +183,12 @@ class Underway:
         """Wait for what is under way for this person now."""
         if tasks := tuple(self._of.get(person, ())):
             await asyncio.wait(tasks)
+
+
+async def _after(earlier: Collection[asyncio.Task[Any]], work: Coroutine[Any, Any, Any]) -> None:
+    try:
+        await asyncio.wait(earlier, timeout=TURN_S)
+    except BaseException:
+        work.close()
+        raise
+    await work

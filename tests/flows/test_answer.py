@@ -612,6 +612,26 @@ async def test_what_was_not_to_be_kept_is_not_kept_with_the_next_message(
         assert len({exchange.session for exchange in said}) == 1
 
 
+async def test_what_is_left_out_at_once_after_an_answer_stays_in_its_conversation(
+    gateway: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.flows.prepare.SETTLE_S", 1.0)
+    await gateway.know("The user is called Ana")
+    put = gateway.services.queue.put
+
+    async def slow(*args: Any, **kwargs: Any) -> bool:
+        await asyncio.sleep(0.05)  # the next message is there before this one is noted
+        return await put(*args, **kwargs)
+
+    monkeypatch.setattr(gateway.services.queue, "put", slow)
+    words = [user("I like tea."), assistant("Gladly."), user("What is the time?")]
+    await chat(gateway, *words[:1])
+    await chat(gateway, *words[-2:], x_memory_mode="off")
+    await chat(gateway, assistant("Gladly."), user("And scones."))
+    first, last = await gateway.handed_over()
+    assert first.session == last.session
+
+
 TOLD = ("I like tea.", "And scones.")
 
 
