@@ -163,8 +163,8 @@ class Underway:
     def spawn(
         self, person: Person, work: Coroutine[Any, Any, Any], name: str, *, in_turn: bool = False
     ) -> None:
-        """Do `work` in the background; it counts as under way for `person` until its end. `in_turn`:
-        once what is under way for them now is over, or `TURN_S` later."""
+        """Do `work` in the background; it counts as under way for `person` until its end.
+        `in_turn`: once what is under way for them now is over, or `TURN_S` later."""
         earlier = tuple(self._of.get(person, ())) if in_turn else ()
         task = self._background.spawn(_after(earlier, work) if earlier else work, name)
         self._of.setdefault(person, set()).add(task)
