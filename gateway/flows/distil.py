@@ -38,7 +38,7 @@ from gateway.core.memory import TYPES, Instant, Memory, Where
 from gateway.core.reconcile import reconcile
 from gateway.core.tombstone import Forgotten
 from gateway.flows.everything import all_forgotten
-from gateway.flows.hindsight import Later, heard_of, said_later, takes_back
+from gateway.flows.hindsight import Later, heard_of, places_in, said_later, takes_back, told_before
 from gateway.flows.known import SHOWN, known_of, nearest, told_again
 from gateway.flows.repeating import given_before_forgetting
 from gateway.flows.tasks import aside
@@ -143,8 +143,10 @@ async def _taken_back(
     its place by its time already, so that it only ends what it names. Raises
     ExtractorUnavailable."""
     turns = [replace(each.turn, n=n) for n, each in enumerate(later, start=1)]
-    last = max(turn.at for turn in turns)
-    before = [memory for memory in heard if memory.created_at < last]
+    places = places_in(batch)
+    before = [
+        memory for memory in heard if any(told_before(memory, turn, places) for turn in turns)
+    ]
     asked = as_shown(turns, before, settings, timezone=batch.timezone)
     answer = await extractor.extract(asked)
     chars = sum(len(turn.text) for turn in turns)
@@ -152,7 +154,7 @@ async def _taken_back(
     return [
         replace(fact, action="retract", turn=later[fact.turn.n - 1].turn)
         for fact in judged.facts
-        if takes_back(fact)
+        if takes_back(fact, places)
     ]
 
 

@@ -10,7 +10,7 @@ Turns that are not kept (`memory.turns`, `retention.turn`) cannot be read again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -78,7 +78,7 @@ async def said_later(
     here = {turn.turn_id for turn in batch.turns}
     others = [m for id, m in found.memories.items() if m.source.role == "user" and id not in here]
     chars = sum(len(turn.text) for turn in batch.turns) + sum(len(m.text) for m in others)
-    later, stored = await aside(chars, partial(_about, heard, batch.turns, others))
+    later, stored = await aside(chars, partial(_about, heard, batch, others))
     n = max(turn.n for turn in batch.turns)
     for memory in sorted(stored, key=lambda m: (m.created_at, m.id))[-LATER:]:
         n += 1
@@ -86,12 +86,28 @@ async def said_later(
     return later
 
 
-def takes_back(fact: Fact) -> bool:
+def places_in(batch: ExtractionBatch) -> Mapping[str, int]:
+    """Where in the batch its turns stand, by their ids."""
+    return {turn.turn_id: turn.n for turn in batch.turns}
+
+
+def told_before(memory: Memory, turn: ExtractionTurn, places: Mapping[str, int]) -> bool:
+    """Whether something was told before a turn: by their times, and where these are the same, as
+    those of one request's turns are, by the turn's place in the batch."""
+    if memory.created_at != turn.at:
+        return memory.created_at < turn.at
+    told = [places[id] for id in memory.covers if id in places]
+    return bool(told) and max(told) < places.get(turn.turn_id, 0)
+
+
+def takes_back(fact: Fact, places: Mapping[str, int]) -> bool:
     """Whether a fact drawn from later words ends what it names: something that was told before
     them, that they do not say again ("User lives in Porto" superseded by itself) and that what
     is yet to come has not ended already."""
     target, at = fact.target, fact.turn.at
-    if target is None or target.created_at >= at or fact.quarantine is not None:
+    if target is None or fact.quarantine is not None:
+        return False
+    if not told_before(target, fact.turn, places):
         return False
     if fact.action != "supersede":
         return fact.action == "retract"
@@ -101,19 +117,24 @@ def takes_back(fact: Fact) -> bool:
 
 
 def _about(
-    heard: Sequence[Memory], turns: Sequence[ExtractionTurn], others: Sequence[Memory]
+    heard: Sequence[Memory], batch: ExtractionBatch, others: Sequence[Memory]
 ) -> tuple[list[Later], list[Memory]]:
     """Which of this batch's turns, and of stored ones, may take back some of it."""
+    places = places_in(batch)
     return (
         [
             Later(turn)
-            for turn in turns
+            for turn in batch.turns
             if turn.role == "user"
             and len(turn.text) <= MAX_TURN_CHARS  # longer ones were pasted
             and may_end(turn.text)
-            and _may_be(turn.text, turn.at, heard)
+            and _may_be(turn.text, [m for m in heard if told_before(m, turn, places)])
         ],
-        [other for other in others if _may_be(other.text, other.created_at, heard)],
+        [
+            other
+            for other in others
+            if _may_be(other.text, [m for m in heard if m.created_at < other.created_at])
+        ],
     )
 
 
@@ -145,10 +166,9 @@ async def _again(services: Services, owner: Owner, memory: Memory, n: int, heard
     return Later(turn, Distilled(exchange, kept))
 
 
-def _may_be(text: str, at: Instant, heard: Iterable[Memory]) -> bool:
+def _may_be(text: str, earlier: Sequence[Memory]) -> bool:
     """Whether these words may be about something told before them. What took place has no end,
     it can only be forgotten."""
-    earlier = [memory for memory in heard if memory.created_at < at]
     if not earlier or may_take_back(text):
         return bool(earlier)
     said = content_words(text)

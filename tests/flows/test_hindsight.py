@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from random import Random
@@ -107,6 +108,24 @@ async def test_what_was_to_be_forgotten_before_it_was_heard_of_is_not_kept(plain
     assert [turn.text for turn in await plain.turns()] == []
     await taken_in(plain, "ana", [plain.exchange(told, at=NOW + 6 * DAY)])
     assert await plain.active() == ["User is allergic to peanuts"], "told anew, after that"
+
+
+@pytest.mark.parametrize("requests", [1, 2])
+async def test_of_what_was_told_at_one_instant_the_later_words_count(
+    plain: Workshop, requests: int
+) -> None:
+    plain.now = NOW + 10 * DAY
+    for user, said, over in (
+        ("ana", ("I am vegetarian.", "I am no longer vegetarian."), ["superseded"]),
+        ("bob", ("I am no longer vegetarian.", "I am vegetarian."), ["active"]),
+        ("eve", ("I am vegetarian.", "Forget that I am vegetarian."), []),
+    ):
+        exchanges = [plain.exchange(text, at=NOW, id=f"exc_{n}") for n, text in enumerate(said)]
+        if requests == 1:
+            turns = [replace(e.turns[0], n=n) for n, e in enumerate(exchanges)]
+            exchanges = [replace(exchanges[0], turns=tuple(turns))]
+        await taken_in(plain, user, exchanges)
+        assert [status for _, status, *_ in await left(plain, user)] == over
 
 
 async def test_what_is_over_is_forgotten_too_where_that_is_asked_for(plain: Workshop) -> None:
