@@ -53,15 +53,14 @@ def redis_fleet(url: str, *, timeout_s: float) -> Any:
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
 
-    common: dict[str, Any] = {
+    patience: dict[str, Any] = {
         "socket_timeout": timeout_s,
         "socket_connect_timeout": timeout_s,
         # One more try covers a connection that the server closed while idle. More would keep a
         # chat waiting for a Redis that is away; every write may be repeated.
         "retry": Retry(NoBackoff(), 1),
-        "health_check_interval": 0,
-        "max_connections": POOL,
     }
+    common = patience | {"health_check_interval": 0, "max_connections": POOL}
     scheme = url.partition("://")[0]
     if scheme in ("redis", "rediss", "unix"):
         return _single(Redis, scheme, url, common)
@@ -92,7 +91,8 @@ def redis_fleet(url: str, *, timeout_s: float) -> Any:
         )
     sentinels: Any = Sentinel(  # type: ignore[no-untyped-call]
         _hosts(url, SENTINEL_PORT),
-        sentinel_kwargs={"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
+        # redis-py's own patience has one that is away asked for some four seconds.
+        sentinel_kwargs=patience
         | {theirs: asked[ours] for ours, theirs in OF_SENTINELS.items() if ours in asked}
         | tls,
         **common,
