@@ -44,6 +44,7 @@ START_S: Final = 10.0
 STOP_S: Final = 10.0
 KILLED_S: Final = 10.0
 """How long what was killed may take to be gone: on a busy machine 2 s were seen."""
+ASK_S: Final = 2.0
 POLL_S: Final = 0.004
 
 # The launcher asks the kernel for a SIGTERM at its parent's death and becomes the server. A
@@ -152,9 +153,13 @@ class EmbeddedRedis:
         process, self._process = self._process, None
         if process is None:
             return
-        with contextlib.suppress(OSError, EOFError, TimeoutError):
+        try:
             # With `save ""` this flushes and syncs the append-only file, and nothing else.
             await self._ask(b"SHUTDOWN NOSAVE")
+        except (FileNotFoundError, ConnectionRefusedError):
+            process.terminate()  # it does not listen yet: it was not told, and ends all the same
+        except (OSError, EOFError, TimeoutError):
+            pass  # it ended without an answer, as it is to; or it hangs
         for impatience in (signal.SIGTERM, signal.SIGKILL):
             if await _ended(process, STOP_S):
                 break
@@ -189,7 +194,7 @@ class EmbeddedRedis:
                 shutil.copy2(self._dir / name, directory)
 
     async def _rewrites(self) -> bool:
-        async with asyncio.timeout(2.0):
+        async with asyncio.timeout(ASK_S):
             reader, writer = await asyncio.open_unix_connection(str(self._socket))
             try:
                 writer.write(b"INFO persistence\r\n")
@@ -361,7 +366,7 @@ class EmbeddedRedis:
 
     async def _ask(self, command: bytes) -> bytes:
         """One inline command; the first line of its answer. No client library is needed yet."""
-        async with asyncio.timeout(2.0):
+        async with asyncio.timeout(ASK_S):
             reader, writer = await asyncio.open_unix_connection(str(self._socket))
             try:
                 writer.write(command + b"\r\n")

@@ -206,6 +206,7 @@ async def test_a_hanging_orphan_is_killed(directory: Path, monkeypatch: pytest.M
     )
     monkeypatch.setattr(sys.modules[__name__], "GATEWAY", launch)
     monkeypatch.setattr(embedded_redis, "STOP_S", 0.2)
+    monkeypatch.setattr(embedded_redis, "ASK_S", 0.2)
     orphaned = Gateway(directory)
     os.kill(orphaned.redis_pid, signal.SIGSTOP)
     orphaned.kill()
@@ -282,6 +283,19 @@ async def test_a_machine_that_has_no_room_for_a_program_now_is_tried_again_later
     finally:
         await server.stop()
         await asyncio.wait_for(watch, 10)
+
+
+async def test_a_server_that_does_not_listen_yet_ends_at_once(directory: Path) -> None:
+    server = EmbeddedRedis(directory)
+    starting = asyncio.create_task(server.start())
+    assert await until(lambda: server.pid is not None)
+    launched = server.pid
+    assert launched is not None
+    async with asyncio.timeout(embedded_redis.STOP_S / 2):
+        await server.stop()
+    assert is_gone(launched)
+    with pytest.raises(QueueUnavailable):
+        await starting
 
 
 async def test_a_torn_end_of_the_log_is_cut_and_not_fatal(directory: Path) -> None:
