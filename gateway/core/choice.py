@@ -15,11 +15,12 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias
 
 from gateway.core.excerpt import Ref, as_injected, passage
-from gateway.core.injection import is_dayless, line, line_tokens
+from gateway.core.injection import is_dayless, line
 from gateway.core.memory import Memory
 from gateway.core.noted import note_on
 from gateway.core.scored import DATE, DENSE, FOCUS, LEXICAL, LINKS, OUTDATED, REPEATED, Scored
 from gateway.core.stored import STANDING_TYPES
+from gateway.core.tokens import line_tokens
 from gateway.core.told import Said, Told, said_in
 from gateway.core.words import terms
 

@@ -1,7 +1,7 @@
 """The block of memories: how it reads, where it goes, how it is taken out again. Pure.
 
 Two rules shape it. It is data about a user inside somebody else's prompt, so no text in it
-may close it, open another, or pass for a message of its own (`_harmless`). And it stands
+may close it, open another, or pass for a message of its own (`core/harmless`). And it stands
 before the conversation in the upstream's prompt cache, so it only ever grows at its end:
 one line a memory, in the order given, nothing regrouped, no clock, no score.
 `render([*ms, m])` starts with `render(ms)` less its closing lines.
@@ -21,6 +21,7 @@ from typing import Literal
 import orjson
 
 from gateway.core.chat import ChatRequest, Message, Slot
+from gateway.core.harmless import harmless
 from gateway.core.memory import Instant, Memory
 from gateway.core.scan import whole
 from gateway.core.timeline import zone_of
@@ -132,7 +133,7 @@ def line(memory: Memory, timezone: str | None = None) -> str:
     text can put on a label. `estimate_tokens(line(m))` is what a memory costs; a longer frame would
     leave room for fewer of them.
     """
-    text = _shortened(_harmless(memory.text[: 8 * MAX_LINE_CHARS]))
+    text = _shortened(harmless(memory.text[: 8 * MAX_LINE_CHARS]))
     if memory.kind == "turn":
         frame, who = _date(memory.valid_from, timezone), memory.speaker or memory.source.role
         if who != "user" and (who := _label(who)) != "user":
@@ -206,61 +207,7 @@ def _label(text: str) -> str:
     """A name that stands among our own punctuation."""
     if text.isascii() and text.isalpha() and len(text) <= 80:
         return text  # as nearly all are
-    return re.sub(r"[\[\]()“”]", "", _harmless(text[:800]))[:80].strip() or "user"
-
-
-# --- what a text may not do --------------------------------------------------------------
-
-# Line breaks of any kind become spaces: a memory is one line and cannot begin another.
-# Then what cannot be seen goes: C0 and C1 controls, zero-width space and joiners of words,
-# bidirectional overrides and isolates, byte order marks, interlinear and tag characters
-# (texts hidden in U+E0000 have been used to smuggle instructions). ZWNJ and ZWJ stay: Persian
-# and emoji need them.
-_SPACES = re.compile(r"\s+")
-_UNSEEN = re.compile(
-    "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e"
-    "\u2060-\u206f\ufeff\ufff0-\ufffb\U000e0000-\U000e0fff]"
-)
-# `<` before anything but a number or an arrow may open a tag (`</memory-gateway>`, `<system>`,
-# `<|im_start|>`): it becomes `‹`. Look-alikes that NFKC folds to `<` go the same way.
-_TAG = re.compile(r"[<＜﹤](?!\s*[\d=-])")
-_INSTRUCTION_MARK = re.compile(r"\[(?=\s*/?\s*(?:inst|sys|system|/?b_sys)\b)", re.IGNORECASE)
-# A role at the start of a line, as transcripts and some prompt formats write it. It is looked
-# for before lines are joined.
-_ROLE_LINE = re.compile(
-    r"^[ \t#*>_-]*+(system|developer|assistant|user|human|ai|tool)"
-    r"(?:\s+(message|prompt|instructions?|note|override))?[\s*_]*[:：]",
-    re.IGNORECASE | re.MULTILINE,
-)
-
-
-def _harmless(text: str) -> str:
-    """A text as one line that cannot close the block, open another or pose as a message.
-
-    Deterministic, and for ordinary sentences the identity: each rule is tried only where a sign
-    that it needs is there.
-    """
-    if text.isascii() and text.isprintable():
-        text = text.strip()  # one line, in which all can be seen
-    else:
-        lines = (part.strip() for part in _UNSEEN.sub("", whole(text)).splitlines())
-        text = "\n".join(lines)
-    if ":" in text or "：" in text:
-        text = _ROLE_LINE.sub(_role_in_words, text)
-    if not text.isprintable() or "  " in text:
-        text = _SPACES.sub(" ", text).strip()
-    if "<" in text or "＜" in text or "﹤" in text:
-        text = _TAG.sub("‹", text)
-    return _INSTRUCTION_MARK.sub("(", text) if "[" in text else text
-
-
-def _role_in_words(match: re.Match[str]) -> str:
-    return f"{' '.join(word for word in match.groups() if word)} -"
-
-
-def _without_markers(text: str) -> str:
-    """An operator's template is trusted, save that it cannot open or close the block."""
-    return _MARKER.sub("", whole(text))
+    return re.sub(r"[\[\]()“”]", "", harmless(text[:800]))[:80].strip() or "user"
 
 
 # --- taking it out again -----------------------------------------------------------------
@@ -274,6 +221,11 @@ _BLOCK = re.compile(
 )
 
 
+def _without_markers(text: str) -> str:
+    """An operator's template is trusted, save that it cannot open or close the block."""
+    return _MARKER.sub("", whole(text))
+
+
 def strip_blocks(text: str) -> str:
     """The text without blocks of ours that a client or an assistant sent back.
 
@@ -283,66 +235,6 @@ def strip_blocks(text: str) -> str:
     if "memory-gateway" not in text and "memory-gateway" not in text.lower():
         return text
     return _MARKER.sub("", _BLOCK.sub("", text))
-
-
-# --- what it costs -----------------------------------------------------------------------
-
-_LETTER, _SPACE, _SIGN = b"a ."
-_KINDS = bytes(
-    _LETTER if chr(b).isalpha() else _SPACE if chr(b).isspace() and b != 10 else _SIGN
-    for b in range(128)
-).ljust(256, b".")
-"""What each byte of ASCII is to the count of tokens; line breaks count as signs."""
-TYPOGRAPHY = "“”‘’…–—"
-"""Signs of three bytes that tokenizers know as one."""
-FEW_OTHERS = 12
-"""So many characters beyond ASCII may be counted high in a line."""
-_PIECE = re.compile(rf"[A-Za-z]+|\d|[{TYPOGRAPHY}]|[^\x00-\x7f{TYPOGRAPHY}]+|[^\sA-Za-z\d]|\n")
-
-
-def estimate_tokens(text: str) -> int:
-    """Tokens of a text, counted so as to err on the high side with any usual tokenizer.
-
-    Four letters of a word make a token (English runs at more), every digit, sign and line
-    break is one, so are typographic quotes and dashes, and other scripts count two UTF-8 bytes a
-    token (Chinese 1.5 a character). On 8,694 messages and facts of two English data sets it came
-    to 1.4 times what BERT's WordPiece counts, and fell below it 10 times.
-    """
-    if text.isascii():
-        return _ascii_tokens(text.encode())
-    tokens = 0
-    for piece in _PIECE.findall(text):
-        if len(piece) == 1 and (piece.isascii() or piece in TYPOGRAPHY):
-            tokens += 1
-        elif piece.isascii():
-            tokens += (len(piece) + 3) // 4
-        else:
-            tokens += (len(piece.encode("utf-8", "replace")) + 1) // 2
-    return tokens
-
-
-def _ascii_tokens(text: bytes) -> int:
-    """Letters by fours, and all that is neither letter nor space by itself: each becomes one
-    sign, and what is no space is counted. A fifth of the time that a pattern takes for it."""
-    kinds = text.translate(_KINDS).replace(b"aaaa", b".").replace(b"aaa", b".").replace(b"aa", b".")
-    return len(kinds) - kinds.count(_SPACE)
-
-
-def line_tokens(shown: str) -> int:
-    """Tokens of a memory's line and its line break, never fewer than `estimate_tokens` says.
-
-    Counting is quick for ASCII alone, and most lines are ASCII but for a few signs: quotes and
-    dashes count one token as in `estimate_tokens`, others two at the most.
-    """
-    plain = shown.encode("ascii", "replace")
-    others = plain.count(b"?") - shown.count("?")
-    for sign in TYPOGRAPHY:
-        if not others:  # most lines have the quotation marks around them and no more
-            break
-        others -= shown.count(sign)
-    if others > FEW_OTHERS:
-        return estimate_tokens(shown) + 1
-    return _ascii_tokens(plain) + others + 1
 
 
 # --- where it goes -----------------------------------------------------------------------

@@ -18,13 +18,14 @@ from gateway.core.choice import Budget, Offer, choose, is_standing
 from gateway.core.excerpt import Ref, read_ref
 from gateway.core.exchange import Exchange
 from gateway.core.identity import Owner
-from gateway.core.injection import ALSO, BLOCK_CLOSE, BLOCK_OPEN, HEADER, Placement, estimate_tokens
+from gateway.core.injection import ALSO, BLOCK_CLOSE, BLOCK_OPEN, HEADER, Placement
 from gateway.core.memory import TYPES, Found, Instant, Kind, Memory, Type, Where
 from gateway.core.question import LONG_CHARS, asked_text, asks, asks_of_the_past, cleaned
 from gateway.core.ranking import Asked, rank, reranked
 from gateway.core.relevance import Scale, relevance
 from gateway.core.scored import Scored
 from gateway.core.timeline import remembered_zone
+from gateway.core.tokens import estimate_tokens
 from gateway.core.waiting import just_said
 from gateway.flows.candidates import Candidates, Stage
 from gateway.flows.outdated import OVER, Outdated, corrected

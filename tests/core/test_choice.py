@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from gateway.core.choice import TAIL_SHARE, Budget, Choice, Offer, choose
 from gateway.core.excerpt import Ref, read_ref
-from gateway.core.injection import estimate_tokens, line, line_tokens, render
+from gateway.core.injection import line, render
 from gateway.core.memory import Memory
 from gateway.core.scored import Scored
+from gateway.core.tokens import estimate_tokens, line_tokens
 from tests.core.recall_memories import candidate, fact, turn
 
 AMPLE = Budget(tokens=5000, memories=100, standing=20)

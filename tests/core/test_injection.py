@@ -22,16 +22,15 @@ from gateway.core.injection import (
     MAX_LINE_CHARS,
     Placement,
     blocks,
-    estimate_tokens,
     insertions,
     line,
-    line_tokens,
     render,
     splice,
     strip_blocks,
 )
 from gateway.core.memory import Memory, Source, Type, parse_rfc3339
 from gateway.core.responses import read_responses
+from gateway.core.tokens import estimate_tokens, line_tokens
 from tests.core.json_texts import Object, documents, repeatable, write
 
 MAY_23 = parse_rfc3339("2026-05-23T09:00:00Z")

@@ -23,7 +23,8 @@ from gateway.core.errors import (
     StoreUnavailable,
 )
 from gateway.core.identity import Person
-from gateway.core.injection import BLOCK_OPEN, estimate_tokens
+from gateway.core.injection import BLOCK_OPEN
+from gateway.core.tokens import estimate_tokens
 from gateway.flows import answer as answer_page
 from gateway.flows import handover, receipts
 from gateway.lab.scripted_upstream import (
