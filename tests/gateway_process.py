@@ -121,8 +121,15 @@ class GatewayProcess:
         return self.start()
 
     def __exit__(self, *_: object) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self.stop()
+        """In order, but at once: asked a second time, by Ctrl-C, it does not stay for half a second
+        for who may still come (`STILL_S`)."""
+        if self._process is None or self._process.poll() is not None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(timeout=0.05)
+        except subprocess.TimeoutExpired:
+            self.stop(signal.SIGINT)
 
 
 def until(what: Any, seconds: float = 15.0) -> Any:

@@ -35,11 +35,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from tests import in_memory
 from tests.gateway_process import free_port
 
 VERSION = "1.20.0"
 START_S = 30.0
-IN_MEMORY = Path("/dev/shm")
 Json = Any
 
 
@@ -419,11 +419,9 @@ class QdrantOverHttp:
     """The stand-in as a process; its port and what it holds stay the same over restarts."""
 
     def __init__(self) -> None:
-        # In memory where the system has such a place: an index made on a disk waits for it, 0.1 s
-        # each. It outlives the process all the same, with what the log of the engine holds.
-        self._directory = tempfile.TemporaryDirectory(
-            prefix="mg-qdrant-", dir=IN_MEMORY if IN_MEMORY.is_dir() else None
-        )
+        # In memory where there is room: an index made on a disk waits for it, 0.1 s each. It
+        # outlives the process all the same, with what the log of the engine holds.
+        self._directory = tempfile.TemporaryDirectory(prefix="mg-qdrant-", dir=in_memory.place())
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 

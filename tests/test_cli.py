@@ -47,11 +47,11 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]
 
 
 @pytest.fixture
-def data_dir(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+def data_dir(request: pytest.FixtureRequest, quick_path: Path) -> Path:
     if "either_way" in request.fixturenames:
         way: Path | None = request.getfixturevalue("either_way")
-        return way or tmp_path / "data"
-    return tmp_path / "data"
+        return way or quick_path / "data"
+    return quick_path / "data"
 
 
 @pytest.fixture
@@ -823,7 +823,7 @@ async def test_doctor_waits_for_a_model_that_was_fetched_before(
 
 
 def test_the_demo_shows_session_two_using_session_one_and_leaves_nothing_behind(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
@@ -836,7 +836,7 @@ def test_the_demo_shows_session_two_using_session_one_and_leaves_nothing_behind(
     assert "no peanuts" in story["answer"]
     assert story["injected_for_another"] == ""
     assert list(scratch.iterdir()) == []
-    assert not (tmp_path / "data").exists()
+    assert not data_dir.exists()
 
 
 def test_the_demo_tells_its_story_to_people(run: Run) -> None:

@@ -57,6 +57,11 @@ def pid_of(store: QdrantEdgeStore) -> int:
 
 
 @pytest.fixture
+def tmp_path(quick_path: Path) -> Path:
+    return quick_path
+
+
+@pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[QdrantEdgeStore]:
     store = store_at(tmp_path / "qdrant")
     await store.open()

@@ -12,7 +12,6 @@ import secrets
 import warnings
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import httpx
 import pytest
@@ -25,7 +24,7 @@ from gateway.adapters.qdrant.server import QdrantServerStore
 from gateway.config import QdrantSettings
 from gateway.ports import EmbeddingModel, MemoryStore
 from tests.contract.local_mode import LocalMode
-from tests.qdrant_over_http import IN_MEMORY, QdrantOverHttp
+from tests.qdrant_over_http import QdrantOverHttp
 
 SERVER = os.environ.get("GATEWAY_TEST_QDRANT_URL")
 MODEL = EmbeddingModel("test", "three-numbers", 3)
@@ -35,13 +34,6 @@ MODEL = EmbeddingModel("test", "three-numbers", 3)
 def qdrant_over_http() -> Iterator[str]:
     with QdrantOverHttp() as running:
         yield running.url
-
-
-@pytest.fixture
-def quick_path() -> Iterator[Path]:
-    """A directory in memory where the system has such a place, or else on a disk."""
-    with TemporaryDirectory(dir=IN_MEMORY if IN_MEMORY.is_dir() else None) as path:
-        yield Path(path)
 
 
 @pytest.fixture(params=["inmemory", "edge", "client", "http", *(["server"] if SERVER else [])])

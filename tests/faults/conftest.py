@@ -28,9 +28,9 @@ each part would keep it for longer than this, or for ever."""
 
 
 @pytest.fixture
-def model(tmp_path: Path) -> Iterator[ScriptedUpstream]:
-    with ScriptedUpstream(Say("Gladly.")) as running:
-        yield running
+def model(upstream: ScriptedUpstream) -> ScriptedUpstream:
+    upstream.default = Say("Gladly.")
+    return upstream
 
 
 @pytest.fixture

@@ -19,9 +19,10 @@ import httpx
 
 from gateway.adapters.embedded_redis import find_server
 from gateway.lab.scripted_upstream import Say, ScriptedUpstream
+from tests import in_memory
 from tests.faults.conftest import Chat
 from tests.gateway_process import START_S, GatewayProcess, free_port, until
-from tests.qdrant_over_http import IN_MEMORY, QdrantOverHttp
+from tests.qdrant_over_http import QdrantOverHttp
 from tests.tcp_proxy import TcpProxy
 
 TOKEN = "an-admin-token-of-the-tests"
@@ -155,9 +156,7 @@ def _stopped(process: Process) -> None:
 
 def _redis(parts: ExitStack) -> int:
     port = free_port()
-    folder = parts.enter_context(
-        tempfile.TemporaryDirectory(dir=IN_MEMORY if IN_MEMORY.is_dir() else None)
-    )
+    folder = parts.enter_context(tempfile.TemporaryDirectory(dir=in_memory.place()))
     kept: Sequence[str] = ("--appendonly", "yes", "--save", "")
     server = subprocess.Popen(
         [find_server(), "--port", str(port), "--bind", "127.0.0.1", "--dir", folder, *kept],

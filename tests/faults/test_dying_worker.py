@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.faults
 
 
+@pytest.fixture
+def tmp_path(quick_path: Path) -> Path:
+    return quick_path
+
+
 def killed_at(directory: Path, redis_url: str, step: str) -> None:
     """Run a journey in a process of its own, which ends at this step."""
     killed = subprocess.run(

@@ -22,6 +22,7 @@ from gateway.core.errors import StoreUnavailable
 from gateway.core.identity import Person
 from gateway.core.memory import Probe, Where
 from gateway.core.stored import point_id, reference
+from gateway.flows import receipts
 from gateway.lab.scripted_upstream import ScriptedUpstream
 from gateway.web import openapi
 from tests.web.house import ADMIN_TOKEN, House, house
@@ -42,13 +43,19 @@ SAID = "allergic to peanuts"
 
 @pytest.fixture(params=["in memory", "edge"])
 async def gateway(
-    request: pytest.FixtureRequest, tmp_path: Path, upstream: ScriptedUpstream, redis: Redis
+    request: pytest.FixtureRequest,
+    quick_path: Path,
+    upstream: ScriptedUpstream,
+    redis: Redis,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[House]:
-    async with house(tmp_path, upstream.base_url, redis) as opened:
+    # Another's receipt is looked for as one that may come in a moment: 0.8 s, each time.
+    monkeypatch.setattr(receipts, "AWAITED_S", (0.0, 0.01))
+    async with house(quick_path, upstream.base_url, redis) as opened:
         if request.param == "in memory":
             yield opened
             return
-        store = QdrantEdgeStore(tmp_path / "qdrant", cipher=AesGcmCipher(), lexicon=Bm25Lexicon())
+        store = QdrantEdgeStore(quick_path / "qdrant", cipher=AesGcmCipher(), lexicon=Bm25Lexicon())
         await store.open()
         opened.put_in(store=store)
         try:
