@@ -80,9 +80,9 @@ def test_a_text_without_spaces_or_sentences_is_cut_anyway() -> None:
 
 def test_a_megabyte_costs_milliseconds() -> None:
     memory = turn("m", (FILLER + "dentist ") * 20_000)
-    began = time.perf_counter()
+    began = time.thread_time()  # its own time: others may be busy on the machine
     passage(memory, terms("When is my dentist appointment?"))
-    assert time.perf_counter() - began < 0.1
+    assert time.thread_time() - began < 0.1
 
 
 @given(st.text(max_size=3000), st.text(max_size=50))

@@ -83,11 +83,11 @@ async def test_a_head_that_does_not_come_ends_the_connection(
 async def test_a_connection_that_is_kept_open_serves_more_than_one_request(
     gateway: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(protocol, "HEAD_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(protocol, "HEAD_TIMEOUT_S", 0.15)
     async with gateway.client() as client:
         for _ in range(3):
             assert (await client.get("/healthz")).status_code == 200
-            await asyncio.sleep(0.06)  # idle between requests: no head is awaited
+            await asyncio.sleep(0.2)  # idle between requests: no head is awaited
 
 
 # --- another protocol is asked for ----------------------------------------------------------------
