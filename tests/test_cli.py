@@ -3,6 +3,7 @@ gateway that runs or on data opened here."""
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import errno
 import fcntl
@@ -23,7 +24,7 @@ import pytest
 
 from gateway.adapters.data_dir import DataDirLock
 from gateway.asgi import GatewayApp
-from gateway.cli import doctor, main, operating, serving, shown
+from gateway.cli import doctor, listening, main, operating, serving, shown, supervising
 from gateway.cli.running import FILE, announced, find
 from gateway.config import ServerSettings, Settings
 from gateway.core.errors import SettingsError
@@ -329,12 +330,14 @@ def test_who_reads_that_it_serves_can_connect(data_dir: Path) -> None:
 def test_of_two_that_bound_one_port_the_second_says_so_in_one_line(tmp_path: Path) -> None:
     settings = Settings(server=ServerSettings(port=free_port()), data_dir=tmp_path)
     with (
-        serving._listen(settings, settings.server.port) as first,
-        serving._listen(settings, settings.server.port) as second,
+        listening.listen(settings, settings.server.port) as first,
+        listening.listen(settings, settings.server.port) as second,
     ):
-        serving._begin_to_listen(settings, first)
+        listening.begin_to_listen(settings, first)
         with pytest.raises(SettingsError, match="cannot be listened on: Address already in use"):
-            serving._begin_to_listen(settings, second)
+            listening.begin_to_listen(settings, second)
+        with pytest.raises(SettingsError, match="cannot be listened on: Address already in use"):
+            supervising.supervise(settings, second, argparse.Namespace(), ends=())
 
 
 async def test_told_to_end_on_the_word_that_it_serves_it_ends_well(tmp_path: Path) -> None:
@@ -345,7 +348,7 @@ async def test_told_to_end_on_the_word_that_it_serves_it_ends_well(tmp_path: Pat
         server.serves = True
         os.kill(os.getpid(), signal.SIGTERM)
         await asyncio.sleep(0.05)
-        with serving._listen(settings, 0) as listener:
+        with listening.listen(settings, 0) as listener:
             await asyncio.wait_for(server.serve(sockets=[listener]), 10)
     assert server.started
 

@@ -13,26 +13,20 @@ import contextlib
 import os
 import signal
 import socket
-import subprocess
-import sys
-import threading
-import time
 from collections.abc import AsyncIterator, Iterator
-from ipaddress import ip_address
-from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 import uvloop
-from prometheus_client.multiprocess import mark_process_dead
 
 from gateway import config
-from gateway.adapters.data_dir import make_private
 from gateway.asgi import Asgi, GatewayApp
 from gateway.cli import Failed
 from gateway.cli.garbage import collected_by_the_loop
-from gateway.cli.running import announced, find
+from gateway.cli.listening import BACKLOG, begin_to_listen, listen, url_of
+from gateway.cli.running import announced
+from gateway.cli.supervising import end_with_parent, supervise
 from gateway.config import Settings
 from gateway.core.errors import SettingsError
 from gateway.flows.tasks import beside
@@ -42,12 +36,9 @@ from gateway.web.protocol import GatewayHttpProtocol
 if TYPE_CHECKING:
     from gateway.wiring import GatewayDeployment
 
-BACKLOG = 2048
 KEEP_ALIVE_S = 75
 """Longer than load balancers keep theirs (60 s is common), so that they close first."""
 DRAIN_POLL_S = 0.05
-RESTART_PAUSE_S = 1.0
-EXTRA_GRACE_S = 10.0
 
 _log = logs.log("serve")
 
@@ -66,9 +57,9 @@ def serve(asked: argparse.Namespace) -> int:
     if asked.listen_fd is not None:
         with socket.socket(fileno=asked.listen_fd) as listener:
             return _run(_serve(settings, listener, asked, child=True))
-    with _listen(settings, settings.server.port) as listener:
+    with listen(settings, settings.server.port) as listener:
         if settings.server.workers > 1:
-            return _supervise(settings, listener, asked)
+            return supervise(settings, listener, asked, ends=_ends())
         return _run(_serve(settings, listener, asked, child=False))
 
 
@@ -87,7 +78,7 @@ def worker(asked: argparse.Namespace) -> int:
     logs.configure(settings.log.level, settings.log.format, content=settings.log.content)
     if asked.port is None:
         return _run(_work(settings, None))
-    with _listen(settings, asked.port) as listener:
+    with listen(settings, asked.port) as listener:
         return _run(_work(settings, listener))
 
 
@@ -114,11 +105,11 @@ async def _serve(
     server = _Server(_uvicorn(app, settings), app)
     with _signals(server):
         if child:
-            _end_with_parent(server)
+            end_with_parent(server)
         try:
             await app.open()
-            _begin_to_listen(settings, listener)
-            url = _url(listener)
+            begin_to_listen(settings, listener)
+            url = url_of(listener)
             told = contextlib.nullcontext() if child else announced(settings.data_dir, url)
             with told, collected_by_the_loop(lambda: bool(server.server_state.tasks)):
                 server.serves = True
@@ -222,133 +213,6 @@ def _signals(server: _Server) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _listen(settings: Settings, port: int) -> socket.socket:
-    """The bound socket; connections are accepted only once everything is open."""
-    host = settings.server.host
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, kind, protocol, _, address = found[0]
-        with contextlib.ExitStack() as unless_bound:
-            listener = unless_bound.enter_context(socket.socket(family, kind, protocol))
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(address)
-            unless_bound.pop_all()
-    except OSError as exc:
-        raise _refused(settings, port, exc) from exc
-    return listener
-
-
-def _begin_to_listen(settings: Settings, listener: socket.socket) -> None:
-    """Before anybody is told: who connected on the word of the log or of `gateway.json` was
-    refused in the milliseconds until uvicorn would have listened. Of two that bound one port at
-    the same time the second learns it here."""
-    try:
-        listener.listen(BACKLOG)
-    except OSError as exc:
-        raise _refused(settings, listener.getsockname()[1], exc) from exc
-
-
-def _refused(settings: Settings, port: int, exc: OSError) -> SettingsError:
-    running = find(settings.data_dir) if settings.embedded else None
-    if running is not None:
-        return SettingsError(
-            f"data_dir: {settings.data_dir} is in use by the gateway at {running.url} (pid"
-            f" {running.pid}). Stop that one first, or set GATEWAY_DATA_DIR and --port",
-            param="data_dir",
-        )
-    return SettingsError(
-        f"server.port: {settings.server.host}:{port} cannot be listened on:"
-        f" {exc.strerror or exc}. Stop what holds it, or choose another with --host and --port",
-        param="server.port",
-    )
-
-
-def _url(listener: socket.socket) -> str:
-    """The address for callers on this machine; "any address" is not one to connect to."""
-    host, port = listener.getsockname()[:2]
-    if ip_address(host.partition("%")[0]).is_unspecified:
-        host = "::1" if ":" in host else "127.0.0.1"
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-# --- several processes on one port -----------------------------------------------------------
-
-
-def _supervise(settings: Settings, listener: socket.socket, asked: argparse.Namespace) -> int:
-    """Keep N processes accepting from one socket; one that dies is replaced, one that cannot
-    start ends them all with its exit code."""
-    ending = threading.Event()
-    for number in _ends():
-        signal.signal(number, lambda *_: ending.set())
-    make_private(settings.data_dir)  # for the note below; of a first start it was not made yet
-    listener.listen(BACKLOG)
-    code = 0
-    with (
-        # Where they count together; in memory, as far as the system's temporary files are.
-        TemporaryDirectory(prefix="memory-gateway-metrics-") as counts,
-        announced(settings.data_dir, _url(listener)),
-    ):
-        children = [_child(listener, asked, counts) for _ in range(settings.server.workers)]
-        while not ending.wait(0.2):
-            for n, child in enumerate(children):
-                if child.poll() is None:
-                    continue
-                if child.returncode in (1, 2):
-                    code = child.returncode
-                    ending.set()
-                    break
-                _log.warning("process_died", pid=child.pid, code=child.returncode)
-                mark_process_dead(child.pid, counts)  # type: ignore[no-untyped-call]
-                ending.wait(RESTART_PAUSE_S)
-                children[n] = _child(listener, asked, counts)
-        listener.close()
-        _end(children, settings.server.grace_s + EXTRA_GRACE_S)
-    return code
-
-
-def _child(
-    listener: socket.socket, asked: argparse.Namespace, counts: str
-) -> subprocess.Popen[bytes]:
-    fd = listener.fileno()
-    arguments = ["serve", "--workers", "1", "--listen-fd", str(fd)]
-    for name in ("config", "host", "port"):
-        value = getattr(asked, name)
-        arguments += [f"--{name}", str(value)] if value is not None else []
-    arguments += ["--no-worker"] if asked.no_worker else []
-    # The pipe to its stdin closes when this process dies, however it dies: the child's sign.
-    return subprocess.Popen(  # noqa: S603 - our own program, our own arguments
-        [sys.executable, "-m", "gateway", *arguments],
-        pass_fds=[fd],
-        stdin=subprocess.PIPE,
-        env=config.environment_and({"PROMETHEUS_MULTIPROC_DIR": counts}),
-    )
-
-
-def _end_with_parent(server: uvicorn.Server) -> None:
-    fd = sys.stdin.fileno()
-
-    def read() -> None:
-        if not os.read(fd, 1):
-            asyncio.get_running_loop().remove_reader(fd)
-            server.should_exit = True
-
-    asyncio.get_running_loop().add_reader(fd, read)
-
-
-def _end(children: list[subprocess.Popen[bytes]], patience_s: float) -> None:
-    for child in children:
-        child.terminate()
-    give_up = time.monotonic() + patience_s
-    for child in children:
-        try:
-            child.wait(max(0.1, give_up - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-        if child.stdin is not None:
-            child.stdin.close()
 
 
 # --- a worker --------------------------------------------------------------------------------
