@@ -716,9 +716,10 @@ def test_doctor_has_a_line_for_each_part_and_is_content(run: Run) -> None:
 def test_doctor_says_what_is_wrong_with_the_upstream_and_how_to_mend_it(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("GATEWAY_UPSTREAM__BASE_URL", "http://127.0.0.1:9/v1")
+    monkeypatch.setenv("GATEWAY_UPSTREAM__BASE_URL", "http://us:hunter2secret@127.0.0.1:9/v1")
     code, out, _ = run("doctor", "--json")
     assert code == 1
+    assert "hunter2secret" not in out
     told = json.loads(out)
     (upstream,) = [check for check in told["checks"] if check["name"] == "upstream"]
     assert upstream["status"] == "failed"

@@ -25,6 +25,7 @@ from gateway.core.errors import EmbedderUnavailable
 from gateway.core.memory import Vector
 from gateway.ports import EmbeddingModel
 from gateway.telemetry import tracing
+from gateway.telemetry.logs import without_secrets
 
 BATCH_TEXTS = 128
 BATCH_CHARS = 100_000
@@ -53,6 +54,7 @@ class OpenAIEmbedder:
         timeout_s: float = 10.0,
     ) -> None:
         self._url = f"{base_url.rstrip('/')}/embeddings"
+        self._place = without_secrets(self._url)  # what is told of it: /readyz is open to all
         self._name = model
         self._asked_dimensions = dimensions
         self._size = expected or dimensions
@@ -113,7 +115,7 @@ class OpenAIEmbedder:
             if status != 200:
                 span.failed(str(status))
         if status != 200:
-            raise _refusal(status, self._url, self._name)
+            raise _refusal(status, self._place, self._name)
         vectors = self._read(answer, len(texts))
         self._answered_at = time.monotonic()
         return vectors
@@ -129,18 +131,18 @@ class OpenAIEmbedder:
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as exc:
                 if last or isinstance(exc, aiohttp.ClientConnectorError):
                     raise EmbedderUnavailable(
-                        f"no embedding: {self._url} cannot be reached ({type(exc).__name__})",
+                        f"no embedding: {self._place} cannot be reached ({type(exc).__name__})",
                         code="unreachable",
                     ) from exc
             except TimeoutError as exc:
                 raise EmbedderUnavailable(
-                    f"no embedding: {self._url} gave no answer within {self._timeout.total:g} s"
+                    f"no embedding: {self._place} gave no answer within {self._timeout.total:g} s"
                     " (embedding.timeout_s)",
                     code="timed_out",
                 ) from exc
             except (aiohttp.ClientError, OSError, ValueError) as exc:
                 raise EmbedderUnavailable(
-                    f"no embedding: {self._url} failed ({type(exc).__name__})", code="unreachable"
+                    f"no embedding: {self._place} failed ({type(exc).__name__})", code="unreachable"
                 ) from exc
         raise AssertionError("the second try returns or raises")
 
@@ -165,12 +167,12 @@ class OpenAIEmbedder:
             vectors: list[Vector] = [_normalised(_numbers(row["embedding"])) for row in rows]
         except (ValueError, KeyError, TypeError, AttributeError, struct.error) as exc:
             raise EmbedderUnavailable(
-                f"no embedding: what {self._url} answered is no list of embeddings",
+                f"no embedding: what {self._place} answered is no list of embeddings",
                 code="unreadable",
             ) from exc
         if len(vectors) != count:
             raise EmbedderUnavailable(
-                f"no embedding: {self._url} answered {len(vectors)} vectors for {count} texts",
+                f"no embedding: {self._place} answered {len(vectors)} vectors for {count} texts",
                 code="unreadable",
             )
         for vector in vectors:

@@ -33,7 +33,7 @@ from gateway.core.extraction import (
     salvage,
 )
 from gateway.telemetry import tracing
-from gateway.telemetry.logs import log
+from gateway.telemetry.logs import log, without_secrets
 from gateway.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -91,6 +91,7 @@ class OpenAIExtractor:
         metrics: Metrics | None = None,
     ) -> None:
         self._base_url = base_url
+        self._place = without_secrets(base_url)  # what is told of it: /readyz is open to all
         self._api_key = api_key
         self._model = model
         self._timeout_s = timeout_s
@@ -215,7 +216,7 @@ class OpenAIExtractor:
             text = message.get("content")
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as exc:
             raise ExtractorUnavailable(
-                f"what {self._base_url} answered is no chat completion", counts_as_try=False
+                f"what {self._place} answered is no chat completion", counts_as_try=False
             ) from exc
         self._count(answer.get("usage"))
         if isinstance(text, list):
@@ -245,7 +246,7 @@ class OpenAIExtractor:
             404: "; check extraction.base_url and extraction.model",
         }.get(status, "")
         return ExtractorUnavailable(
-            f"{self._model} at {self._base_url} answered {status}{hint}",
+            f"{self._model} at {self._place} answered {status}{hint}",
             counts_as_try=counts,
             retry_after_s=_retry_after(exc.response.headers),
             code=str(status),
@@ -253,7 +254,7 @@ class OpenAIExtractor:
 
     def _unreachable(self, exc: Exception) -> ExtractorUnavailable:
         return ExtractorUnavailable(
-            f"{self._model} at {self._base_url} gave no answer ({type(exc).__name__});"
+            f"{self._model} at {self._place} gave no answer ({type(exc).__name__});"
             " see that it runs",
             counts_as_try=False,
         )

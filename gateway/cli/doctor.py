@@ -157,19 +157,20 @@ async def _upstream(name: str, upstream: config.UpstreamSettings) -> Check:
     url = f"{upstream.base_url}/models"
     key = upstream.api_key.get_secret_value() if upstream.api_key else None
     headers = {"authorization": f"Bearer {key}"} if key else {}
+    shown = logs.without_secrets(url)
     try:
         async with httpx.AsyncClient(timeout=UPSTREAM_S) as client:
             status = (await client.get(url, headers=headers)).status_code
     except (httpx.HTTPError, httpx.InvalidURL) as exc:
-        told = f"{url} does not answer ({type(exc).__name__})"
+        told = f"{shown} does not answer ({type(exc).__name__})"
         return Check(name, "failed", told, MENDS["upstream"])
     if status in (401, 403) and key:
         mend = "set upstream.api_key (or OPENAI_API_KEY) to a key that it knows"
-        return Check(name, "failed", f"{url} refuses the key (HTTP {status})", mend)
+        return Check(name, "failed", f"{shown} refuses the key (HTTP {status})", mend)
     if status >= 500:
-        return Check(name, "failed", f"{url} answers HTTP {status}", "wait, or ask who runs it")
+        return Check(name, "failed", f"{shown} answers HTTP {status}", "wait, or ask who runs it")
     whose = "with the gateway's key" if key else "no key here: each client's own is forwarded"
-    return Check(name, "ok", f"{url} answers, {whose}")
+    return Check(name, "ok", f"{shown} answers, {whose}")
 
 
 # --- memory's parts --------------------------------------------------------------------------

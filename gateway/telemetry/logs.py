@@ -44,7 +44,8 @@ LEFT_OUT = "(left out)"
 _SECRETS = re.compile(
     r"""
       (?P<bearer> \b (?:bearer|basic) \s+ ) [^\s"',]+
-    | (?P<userinfo> ://[^\s/:@"']* : ) [^\s/@"']+ (?=@)
+    | (?P<userinfo> ://[^\s/:@"']* : ) [^\s/"']+ (?=@)
+    | (?P<named> :// ) [^\s/?\#:@"']+ (?=@)          # a token that stands where a name would
     | (?P<parameter> [?&]\w*password= ) [^\s&"']+
     | \b (?P<prefix> sk- | mgl?_ | pk- | gsk_ | xox[abp]- ) [A-Za-z0-9_\-]{6,}
     | \b eyJ[A-Za-z0-9_\-]{8,} \. [A-Za-z0-9_\-]+ \. [A-Za-z0-9_\-]+      # a JSON web token
@@ -175,7 +176,7 @@ def without_secrets(text: str) -> str:
 
 
 def _masked(found: re.Match[str]) -> str:
-    kept = found["bearer"] or found["userinfo"] or found["parameter"] or found["prefix"] or ""
+    kept = next((part for part in found.groupdict().values() if part), "")
     return f"{kept}***"
 
 

@@ -22,6 +22,7 @@ from gateway.adapters.embed_openai import OpenAIEmbedder
 from gateway.config import AppSettings, extraction_prompt
 from gateway.core.errors import EmbedderUnavailable, SettingsError
 from gateway.ports import Embedder, EmbeddingModel, Extractor
+from gateway.telemetry.logs import without_secrets
 from gateway.telemetry.metrics import Metrics
 
 DEFAULT_OPENAI_MODEL = "text-embedding-3-small"
@@ -100,7 +101,7 @@ def choose_extractor(
             metrics=metrics,
         )
         told = f", told as in {asked.prompt}" if asked.prompt is not None else ""
-        return extractor, f"{asked.model} at {base_url}{told}"
+        return extractor, f"{asked.model} at {without_secrets(base_url)}{told}"
     note = "rules for plain statements (English; some German, Spanish and French)"
     if asked.provider == "auto":
         note += ": the fallback. Set extraction.model and a key for a language model"
@@ -157,7 +158,7 @@ def _over_http(
         expected=recorded.dimensions if recorded else None,
         timeout_s=asked.timeout_s,
     )
-    return embedder, f"{name} at {base_url}"
+    return embedder, f"{name} at {without_secrets(base_url)}"
 
 
 def _local(

@@ -117,6 +117,8 @@ def test_clients_that_debug_whole_requests_are_kept_quiet() -> None:
         "mg_k1_0123456789abcdef",
         "Bearer abcdef.0123456789",
         "redis://user:hunter2secret@db:6379",
+        "https://user:hun@hunter2secret@db:6379",
+        "https://hunter2secret@db:6379",
         "redis+sentinel://one/house?sentinel_username=us&sentinel_password=hunter2secret",
         "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ1In0.c2lnbmF0dXJl",
     ],

@@ -15,7 +15,7 @@ from gateway.adapters.embed_cached import CachedEmbedder
 from gateway.adapters.embed_fastembed.embedder import DEFAULT_MODEL, FastembedEmbedder
 from gateway.adapters.embed_none import NoEmbedder
 from gateway.adapters.embed_openai import OpenAIEmbedder
-from gateway.core.errors import EmbedderUnavailable, SettingsError
+from gateway.core.errors import EmbedderUnavailable, ExtractorUnavailable, SettingsError
 from gateway.lab.scripted_upstream import ScriptedUpstream
 from gateway.ports import Embedder, EmbeddingModel
 from gateway.telemetry.metrics import Metrics
@@ -279,6 +279,22 @@ def test_an_own_key_is_the_upstreams_only_for_the_upstream() -> None:
     assert own_key(settings, None, None) == "sk-up"
     assert own_key(settings, "http://127.0.0.1:1", None) is None
     assert own_key(config.load(environ={}), None, None) is None
+
+
+async def test_no_place_is_told_with_its_password(choose: Choose) -> None:
+    place = "http://us:hunter2secret@127.0.0.1:9/v1"
+    embedder, note = await choose(embedding__provider="openai", embedding__base_url=place)
+    settings = {"extraction.provider": "openai", "extraction.model": "m"}
+    extractor, drawn = choose_extractor(
+        config.load(environ={}, overrides={**settings, "extraction.base_url": place})
+    )
+    assert extractor is not None
+    with pytest.raises(EmbedderUnavailable) as embedding:
+        await embedder.ping()
+    with pytest.raises(ExtractorUnavailable) as extraction:
+        await extractor.ping()
+    for told in (note, drawn, embedding.value.message, extraction.value.message):
+        assert "us:***@127.0.0.1:9" in told
 
 
 # --- extraction ----------------------------------------------------------------------------

@@ -15,6 +15,7 @@ import orjson
 
 from gateway.config import QdrantSettings
 from gateway.core.errors import StoreUnavailable
+from gateway.telemetry.logs import without_secrets
 
 if TYPE_CHECKING:
     import aiohttp
@@ -34,6 +35,7 @@ class Connection:
 
     def __init__(self, settings: QdrantSettings) -> None:
         self._settings = settings
+        self._place = without_secrets(settings.url or "")  # what callers are told of it
         self._made: AsyncQdrantClient | None = None
         self._session: aiohttp.ClientSession | None = None
         self._base = ""
@@ -157,13 +159,13 @@ class Connection:
         reason = content[:REASON_BYTES].decode("utf-8", "replace")
         vectors = status == 400 and "vector" in reason.lower()
         return StoreUnavailable(
-            f"Qdrant at {self._settings.url} answered {status}: {reason}",
+            f"Qdrant at {self._place} answered {status}: {reason}",
             code="vectors" if vectors else None,
         )
 
     def _silent(self, exc: Exception) -> StoreUnavailable:
         what = str(exc) or type(exc).__name__
-        return StoreUnavailable(f"Qdrant at {self._settings.url} does not answer: {what}")
+        return StoreUnavailable(f"Qdrant at {self._place} does not answer: {what}")
 
     def unusable(self, exc: Exception) -> StoreUnavailable:
-        return StoreUnavailable(f"Qdrant at {self._settings.url} gave no usable answer: {exc}")
+        return StoreUnavailable(f"Qdrant at {self._place} gave no usable answer: {exc}")
