@@ -10,6 +10,7 @@ begins again. The old parts go (`restore.old`) once all are in place.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
 from collections.abc import Iterable
@@ -41,28 +42,30 @@ def put_back(backup: Path, data_dir: Path, erasures: list[bytes] | None = None) 
         for place in (old / DIRECTORY, data_dir / DIRECTORY):
             known |= {record["id"]: record for record in _erasures(place)}
         shutil.rmtree(new, ignore_errors=True)
-        shutil.copytree(backup, new, copy_function=copy_with_holes)
+        _copy(backup, new)
         again = _erase_again(new / DIRECTORY, list(known.values()))
         _move(new, data_dir, old)
     except OSError as exc:
         raise Failed(f"{data_dir} cannot be restored: {exc.strerror or exc}; run it again") from exc
     finally:
         lock.release()
-    return {"restored": manifest["at"], "files": len(manifest["files"]), "erased_again": again}
+    return {"restored": manifest.get("at"), "files": len(manifest["files"]), "erased_again": again}
 
 
 def _checked(backup: Path) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads((backup / MANIFEST).read_bytes())
-    except (OSError, ValueError) as exc:
+        found = manifest["format"]
+        sums: dict[str, str] = dict(manifest["files"]) if found == FORMAT else {}
+    except (OSError, ValueError, TypeError, KeyError) as exc:
         raise Failed(f"{backup} is no backup: {MANIFEST} cannot be read", code=2) from exc
-    if manifest.get("format") != FORMAT:
+    if found != FORMAT:
         raise Failed(
-            f"{backup} has format {manifest.get('format')}, this program reads {FORMAT}:"
+            f"{backup} has format {found}, this program reads {FORMAT}:"
             f" restore it with version {manifest.get('version')}",
             code=2,
         )
-    for name, sum in manifest["files"].items():
+    for name, sum in sums.items():
         try:
             whole = sum_of(backup / name) == sum
         except OSError:
@@ -70,6 +73,17 @@ def _checked(backup: Path) -> dict[str, Any]:
         if not whole:
             raise Failed(f"{backup} is damaged: {name} is not as it was written; nothing was done")
     return manifest
+
+
+def _copy(backup: Path, new: Path) -> None:
+    """Only this user's to read and write, whatever the backup's files are: one that was made
+    read-only to guard it could be copied and not moved, and not be removed for another try."""
+    for folder, _, names in os.walk(backup, followlinks=True):
+        made = new / Path(folder).relative_to(backup)
+        made.mkdir(mode=0o700)
+        for name in names:
+            copy_with_holes(Path(folder, name), made / name)
+            (made / name).chmod(0o600)
 
 
 def _given(lines: Iterable[bytes]) -> list[dict[str, Any]]:
