@@ -149,8 +149,7 @@ async def embed_owed(services: Services) -> int:
         for tenant, references in _by_tenant(owed).items():
             owner = await services.directory.by_tenant(tenant)
             if owner is None:
-                progress += await services.store.erase(tenant)
-                continue
+                continue  # `remove_orphans` judges those
             progress += (got := await _embed(services, owner, references))
             given += got
         if len(owed) < BATCH or not progress:

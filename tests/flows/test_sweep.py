@@ -96,6 +96,18 @@ async def test_a_store_most_of_whose_owners_the_directory_does_not_know_is_left_
     assert await shop.active() == ["User lives in Berlin"]
 
 
+async def test_that_a_vector_is_owed_costs_a_stranger_in_the_store_nothing(
+    embedding_shop: Workshop,
+) -> None:
+    """They were erased for it, in the store of another house too."""
+    store = embedding_shop.services.store
+    strangers = [new_owner(Person("default", f"stranger-{n}")) for n in range(FEW + 1)]
+    for owner in strangers:
+        await store.put(owner, [Entry(Memory("m", "fact", "User is kind", 1, 1, 1))])
+    await sweep(embedding_shop.services, embedding_shop.metrics)
+    assert [await store.count(owner.tenant) for owner in strangers] == [1] * (FEW + 1)
+
+
 async def test_vectors_that_are_owed_are_given_with_their_windows(embedding_shop: Workshop) -> None:
     shop = embedding_shop
     owner = await shop.owner()
