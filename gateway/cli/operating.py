@@ -97,11 +97,14 @@ def export_user(asked: Asked) -> int:
             _done(asked, {"file": str(asked.output), "memories": whole.count(b"\n")})
         if not size and not await _is_known(api, asked.app, asked.user):
             # An empty file of a name that was misspelt would pass for a backup.
-            note = f"nobody named {asked.user!r} is known in app {asked.app!r}: see `users list`"
-            print(note, file=sys.stderr)
+            print(_nobody(asked), file=sys.stderr)
         return 0
 
     return _run(asked, work)
+
+
+def _nobody(asked: Asked) -> str:
+    return f"nobody named {asked.user!r} is known in app {asked.app!r}: see `users list`"
 
 
 async def _is_known(api: Admin, app: str, user: str) -> bool:
@@ -249,6 +252,9 @@ def erase_user(asked: Asked) -> int:
             show_json(receipt)
         else:
             show_pairs({"erasure": receipt["id"], **receipt["counts"]})
+        if receipt["completed"] and not receipt["counts"]:
+            # The receipt of a name that was misspelt would pass for that of the one who asked.
+            print(_nobody(asked), file=sys.stderr)
         if not receipt["completed"]:
             raise Failed(
                 f"erasure {receipt['id']} is not complete yet; the gateway goes on with it"
