@@ -205,7 +205,8 @@ class Journeys:
             self._metrics.upstream_failures.labels(kind).inc()
             visit.span.failed(kind)
             visit.span.end()
-            await client.fail(error, visit.report)
+            # What was recalled for no answer at all is not kept: there is nothing to look up.
+            await client.fail(error, replace(visit.report, receipt_id=None))
             return None
         visit.upstream_ms = (perf_counter() - began) * 1000
         self._metrics.upstream_first_byte_seconds.observe(visit.upstream_ms / 1000)

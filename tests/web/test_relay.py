@@ -345,6 +345,18 @@ async def test_an_upstream_that_is_away_is_502(tmp_path: Path, redis: Redis, pat
     assert "upstream.base_url" in answer.json()["error"]["message"]
 
 
+async def test_where_there_is_no_answer_there_is_no_receipt_to_look_up(
+    tmp_path: Path, redis: Redis
+) -> None:
+    async with (
+        house(tmp_path, "http://127.0.0.1:9/v1", redis) as gateway,
+        gateway.client(x_memory_user="ana") as client,
+    ):
+        answer = await client.post("/v1/chat/completions", json=ASK)
+    assert answer.headers["x-memory-status"] == "ok"
+    assert "x-memory-receipt-id" not in answer.headers
+
+
 # --- headers of the connection --------------------------------------------------------------------
 
 
