@@ -101,7 +101,9 @@ async def remember(
     exchange = await _handed_over(deployment, visit, visit.request, answer, unnoted)
     if exchange is None and visit.writes:
         await note_injected(visit)  # no note of an exchange goes out that it could go with
-    _say(visit, answer, exchange)
+    if exchange is not None:
+        bind_contextvars(exchange=exchange.id)
+    say(visit, answer.outcome)
     if visit.owner is not None:
         session = exchange.session if exchange is not None else session_of_visit(visit)
         await groups.count(visit, visit.owner, session)
@@ -154,23 +156,27 @@ def _end_span(visit: Visit, answer: Answer) -> None:
     visit.span.end()
 
 
-def _say(visit: Visit, answer: Answer, exchange: Exchange | None) -> None:
-    """One line a chat, by which request, receipt and exchange find one another in the log."""
-    if exchange is not None:
-        bind_contextvars(exchange=exchange.id)
+def say(visit: Visit, outcome: str) -> None:
+    """One line a chat, by which request, receipt and exchange find one another in the log; and
+    why a chat had no memory, also where nothing was kept of it to look up."""
     if not is_said("info"):
         return
     report = visit.report
     log("chat").info(
         "answered",
         app=visit.who.app,
-        outcome=answer.outcome,
+        outcome=outcome,
         status=report.status,
         stage=report.stage,
         injected=report.injected,
         tokens=report.tokens,
         memory_ms=round(report.latency_ms, 1),
         upstream_ms=round(visit.upstream_ms, 1),
+        **{
+            name: value
+            for name, value in (("why", visit.why), ("upstream_request", visit.upstream_request))
+            if value
+        },
     )
 
 

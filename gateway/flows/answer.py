@@ -25,7 +25,7 @@ from gateway.core.errors import (
 from gateway.core.exchange import Outcome
 from gateway.core.injection import blocks, splice
 from gateway.core.responses import read_responses
-from gateway.flows.aftermath import OFF_THE_LOOP_BYTES, Copy, note_injected, quietly, remember
+from gateway.flows.aftermath import OFF_THE_LOOP_BYTES, Copy, note_injected, quietly, remember, say
 from gateway.flows.groups import held_out
 from gateway.flows.handover import Underway
 from gateway.flows.limits import (
@@ -62,6 +62,7 @@ itself where it takes longer, for the requests that come beside it."""
 
 _LAST: Final = re.compile(rb'^data: ?\[DONE\]|"response\.(?:completed|incomplete)"', re.MULTILINE)
 """What the last piece of a stream holds: of chat, and of responses."""
+REQUEST_ID_BYTES: Final = 128
 LINE_BYTES: Final = 64
 """Of a line that is not whole yet: within them stands what tells the last one."""
 _OFF_THE_RECORD: Final = re.compile(r"\boff[ -]the[ -]record\b", re.IGNORECASE)
@@ -123,9 +124,10 @@ class Journeys:
         is counted, and reported as `degraded`."""
         memory, options, request = visit.settings.memory, visit.who.options, visit.request
         if visit.who.person is None or memory.mode == "off":
+            visit.why = "no_user" if visit.who.person is None else "memory.mode"
             return
         if options.mode == "off":
-            visit.left_out = request is not None
+            visit.left_out, visit.why = request is not None, "asked"
             return
         if self._open > self._deployment.settings.server.max_open_requests:
             visit.skipped = "open_requests"
@@ -133,10 +135,11 @@ class Journeys:
             visit.skipped = "unread"
         if visit.skipped is not None or request is None:
             self._metrics.skipped_memory.labels(visit.skipped).inc()
-            visit.report = Report("degraded")
+            visit.report, visit.why = Report("degraded"), visit.skipped or ""
             return
         if memory.skip_housekeeping and capture.is_housekeeping(request):
             self._metrics.skipped_memory.labels("housekeeping").inc()
+            visit.why = "housekeeping"
             return
         visit.held_out = memory.mode == "holdout" and held_out(
             visit.who.person, memory.holdout_share
@@ -146,6 +149,8 @@ class Journeys:
             memory.off_the_record and _OFF_THE_RECORD.search(capture.query_text(request)[0])
         )
         visit.left_out = not visit.writes
+        if not visit.reads:
+            visit.why = "held_out" if visit.held_out else "asked"
 
     # --- recall, inject ----------------------------------------------------------------------
 
@@ -161,6 +166,7 @@ class Journeys:
         except Exception as exc:  # noqa: BLE001 (memory never fails a chat, whatever is wrong in it)
             log("answer").error("memory_failed", exc_info=exc)
             visit.recalled, visit.body, visit.block = None, visit.ask.body, ""
+            visit.why = type(exc).__name__
             if visit.reads:
                 visit.report = Report("degraded")
                 self._metrics.recalls_by["degraded", "none"].inc()
@@ -171,6 +177,7 @@ class Journeys:
         if recalled is None or request is None or not recalled.memories:
             return
         if visit.settings.memory.mode == "shadow":
+            visit.why = "shadow"
             return
         began = perf_counter()
         placement, template = visit.room.placement, visit.settings.memory.template
@@ -205,10 +212,12 @@ class Journeys:
             self._metrics.upstream_failures.labels(kind).inc()
             visit.span.failed(kind)
             visit.span.end()
+            say(visit, kind)
             # What was recalled for no answer at all is not kept: there is nothing to look up.
             await client.fail(error, replace(visit.report, receipt_id=None))
             return None
         visit.upstream_ms = (perf_counter() - began) * 1000
+        visit.upstream_request = _request_id(response)
         self._metrics.upstream_first_byte_seconds.observe(visit.upstream_ms / 1000)
         if visit.who.person is not None and (visit.reads or visit.writes):
             self._metrics.added_seconds.observe(visit.report.latency_ms / 1000)
@@ -315,6 +324,7 @@ class Journeys:
             # Begun before anything can be waited for: a next request of this person sees it.
             if copy is None:
                 visit.span.end()
+                say(visit, outcome)
             elif not copy.given:
                 self._hand_over(visit, copy, outcome)
             await response.close()
@@ -365,6 +375,12 @@ class Journeys:
         with suppress(TimeoutError):
             async with asyncio.timeout(FIRM_S):
                 await self._underway.settled(visit.person)
+
+
+def _request_id(response: UpstreamResponse) -> str:
+    """What the upstream calls this request, as its client is told."""
+    named = (value for name, value in response.headers if name.lower() == b"x-request-id")
+    return next(named, b"")[:REQUEST_ID_BYTES].decode("latin-1")
 
 
 async def _remembered(visit: Visit, model: str, limit: dict[str, Any]) -> None:

@@ -52,7 +52,7 @@ class Preparation:
         way = _Way(visit, visit.request, self._underway, self._unnoted)
         try:
             away = await way.to_conversation()
-            self._say(away)
+            self._say(visit, away)
             if not visit.reads:
                 return
             # An owner who is not known, for nothing is away, has nothing to be remembered.
@@ -62,8 +62,9 @@ class Preparation:
                 await way.to_memory()
             if visit.recalled is not None:
                 status, stage = visit.recalled.status, visit.recalled.stage
-            if away is not None and status == "ok":
-                status = "partial"
+            if away is not None:
+                visit.why = "late" if isinstance(away, TimeoutError) else type(away).__name__
+                status = "partial" if status == "ok" else status
         finally:
             way.end()
         latency_ms = (perf_counter() - began) * 1000
@@ -74,11 +75,14 @@ class Preparation:
         visit.report = Report(status, stage, latency_ms=latency_ms, receipt_id=receipt_id)
         self._count(visit)
 
-    def _say(self, away: Exception | None) -> None:
+    def _say(self, visit: Visit, away: Exception | None) -> None:
         if away is None:
             self._away.recovered()
-        else:
+        elif not isinstance(away, TimeoutError):
             self._away.failed(away)
+        elif _deadline_ms(visit) == visit.settings.memory.deadline_ms:
+            # A shorter one is the client's own: that it ran out is no outage.
+            self._away.failed("no answer within memory.deadline_ms")
 
     def _count(self, visit: Visit) -> None:
         report, recalled = visit.report, visit.recalled
@@ -194,10 +198,16 @@ class _Way:
     async def to_memory(self) -> None:
         """What is recalled for it; nothing where nobody is known or no time is left."""
         visit = self._visit
-        if visit.owner is None or self._loop.time() >= self._end:
+        if visit.owner is None:
+            return
+        if self._loop.time() >= self._end:
+            visit.why = visit.why or "late"
             return
         asking = self._asking or self._ask(visit.owner)
         visit.recalled = await asking.recall(self._question())
+        if visit.recalled.status != "ok":
+            failure = asking.parts.failure
+            visit.why = "part_missing" if failure is None else type(failure).__name__
 
     def _ask(self, owner: Owner) -> Asking:
         visit = self._visit

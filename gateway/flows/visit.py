@@ -111,7 +111,8 @@ class Visit:
     upstream's to judge. `reads` and `writes`: memory is recalled for it, and kept of it;
     `left_out`: it is not kept as somebody wants it so. `body` goes upstream, and of it `block` is
     ours. `injected` is still to be noted, at the end of the answer or, `noting`, a moment from
-    now."""
+    now. For the log alone: `why` there was no recall, or none with all of its parts, and
+    `upstream_request`, by which the upstream, and so its client, knows this request."""
 
     ask: Ask
     who: Who
@@ -135,7 +136,9 @@ class Visit:
     injected: Injected | None = None
     noting: TimerHandle | None = None
     report: Report = field(default=OFF)
+    why: str = ""
     upstream_ms: float = 0.0
+    upstream_request: str = ""
     span: Span = NO_SPAN
 
     @property
