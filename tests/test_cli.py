@@ -550,6 +550,17 @@ def test_an_export_of_a_name_that_nobody_has_is_empty_and_says_so(run: Run, tmp_
 
 
 @pytest.mark.usefixtures("either_way")
+def test_an_erasure_of_a_name_that_nobody_has_says_so(run: Run, tmp_path: Path) -> None:
+    lines = tmp_path / "in.ndjson"
+    lines.write_text(_memory("mara", "Lives in Lisbon"))
+    assert run("users", "import", str(lines))[0] == 0
+    code, out, said = run("users", "erase", "Mara", "--json")
+    assert (code, json.loads(out)["counts"]) == (0, {})
+    assert said == "nobody named 'Mara' is known in app 'default': see `users list`\n"
+    assert run("users", "erase", "mara")[2] == ""
+
+
+@pytest.mark.usefixtures("either_way")
 def test_memories_can_be_imported_for_another_user_and_app(run: Run, tmp_path: Path) -> None:
     lines = tmp_path / "in.ndjson"
     lines.write_text(_memory("mara", "Lives in Lisbon"))
@@ -786,6 +797,23 @@ def test_doctor_says_when_a_servers_stores_are_away(
     assert checks["store"]["status"] == checks["queue"]["status"] == "failed"
     assert "Qdrant at http://127.0.0.1:9 does not answer" in checks["store"]["detail"]
     assert checks["upstream"]["status"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("told", "status", "words"),
+    [
+        ({"redis_version": "7.0.15", "maxmemory_policy": "noeviction"}, "ok", "7.0.15"),
+        ({"redis_version": "7.0.15", "aof_enabled": 0}, "ok", "append-only file is off"),
+        ({"redis_version": "6.0.16"}, "failed", "6.2 or newer"),
+        ({"redis_version": "8.2.0", "maxmemory_policy": "volatile-lru"}, "failed", "noeviction"),
+    ],
+)
+def test_doctor_says_of_a_redis_that_loses_what_it_is_given_what_to_set(
+    told: dict[str, object], status: str, words: str
+) -> None:
+    check = doctor._redis_said(told)
+    assert check.status == status
+    assert words in check.detail + check.mend
 
 
 class _StillLoading:

@@ -31,10 +31,16 @@ from gateway.telemetry import logs
 UPSTREAM_S = 10.0
 SETTLE_S = 60.0
 """How long a part may take to come up: a local model is loaded, a connection made."""
+SLOW_S = 15.0
+"""How long for a part that does not answer in time: on a busy machine it may the next time, but who
+is woken by a Redis that hangs was told nothing for a minute."""
 POLL_S = 0.3
 QUICK_S = 3.0
 """After so long it is asked whether the model that is still looked for can come at all, and the
 hub of models has as long to answer."""
+
+NEEDED = (6, 2)
+"""Of Redis: docs/scale.md."""
 
 Status = Literal["ok", "off", "failed"]
 
@@ -99,6 +105,7 @@ async def _all(asked: argparse.Namespace) -> list[Check]:
     if running is not None:
         home += "; as this command reads them (the gateway that runs may have others)"
     checks = [Check("settings", "ok", home), *_data_dir(settings)]
+    checks += [check async for check in _redis(settings)]
     checks += [check async for check in _upstreams(settings, running)]
     checks += [check async for check in _parts(settings, running)]
     return checks
@@ -137,6 +144,46 @@ def _redis_server() -> Check:
     except SettingsError as exc:
         what, _, mend = exc.message.partition(". ")
         return Check("redis-server", "failed", what, mend)
+
+
+async def _redis(settings: Settings) -> AsyncIterator[Check]:
+    """What the server that is set here says of itself: it answers as well where it drops what it
+    has no room for, which are exchanges that wait and everyone's keys. One that does not say, or
+    is away, has no line here; its parts have theirs."""
+    from redis.exceptions import RedisError
+
+    from gateway.adapters.redis_fleet import redis_fleet
+
+    if settings.redis.url is None:
+        return
+    try:
+        client = redis_fleet(settings.redis.url, timeout_s=QUICK_S)
+    except SettingsError:
+        return  # a start would stop with it, which is said below
+    try:
+        told = await client.info()
+    except (RedisError, OSError):
+        return
+    finally:
+        await client.aclose()
+    if "redis_version" in told:
+        yield _redis_said(told)
+
+
+def _redis_said(told: Mapping[str, Any]) -> Check:
+    name, version = "redis-server", str(told["redis_version"])
+    policy = told.get("maxmemory_policy", "noeviction")
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
+    if numbers < NEEDED:
+        mend = f"use {'.'.join(map(str, NEEDED))} or newer"
+        return Check(name, "failed", f"version {version}", mend)
+    if policy != "noeviction":
+        detail = f"version {version}; maxmemory-policy {policy} drops what people said, and keys"
+        return Check(name, "failed", detail, "set maxmemory-policy noeviction")
+    if not int(told.get("aof_enabled", 1)):
+        detail = "its append-only file is off: a restart may lose what waits, and everyone's keys"
+        return Check(name, "ok", f"version {version}; {detail}")
+    return Check(name, "ok", f"version {version}, with an append-only file, evicts nothing")
 
 
 # --- the upstream ----------------------------------------------------------------------------
@@ -209,7 +256,7 @@ async def _settled(opened: Admin, settings: Settings) -> Mapping[str, Any]:
             looked, away = True, await _hub_away(settings)
         if away is not None and loading and not slow:
             return {name: _not_to_be_had(p, away, settings) for name, p in parts.items()}
-        if not (loading or slow) or took > SETTLE_S:
+        if not (loading or slow) or took > (SETTLE_S if loading else SLOW_S):
             return parts
         await asyncio.sleep(POLL_S)
 
