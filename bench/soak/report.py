@@ -14,7 +14,7 @@ from bench.soak.ledger import Account
 from bench.soak.people import People
 
 NEVER: Final = frozenset(
-    {"background work failed", "hand_stumbled", "batch_failed", "round_failed", "exchange_lost"}
+    {"work_failed", "hand_stumbled", "batch_failed", "round_failed", "exchange_lost"}
 )
 """Lines of the log that no fault of another part explains."""
 

@@ -217,14 +217,14 @@ class EmbeddedRedis:
                 return
             if process is None or process.poll() is None:
                 continue
-            _log.error("embedded redis-server died; starting it again", log=str(self._log_path))
+            _log.error("redis_died", log=str(self._log_path))
             try:
                 await self._start()
                 pause = every_s
             except (SettingsError, QueueUnavailable) as exc:
                 self._process = process  # still the dead one: tried again after a pause
                 pause = min(pause * 2, 5.0)
-                _log.warning("embedded redis-server did not come up", reason=exc.message)
+                _log.warning("redis_not_up", reason=exc.message)
 
     # --- steps of a start ------------------------------------------------------------------
 
@@ -289,7 +289,7 @@ class EmbeddedRedis:
                 param="data_dir",
             )
         self._socket = self._recorded_socket()
-        _log.warning("ending a redis-server that outlived its gateway", pid=pid)
+        _log.warning("redis_outlived_its_gateway", pid=pid)
         with contextlib.suppress(OSError, EOFError, TimeoutError):
             await self._ask(b"SHUTDOWN NOSAVE")
         for impatience in (signal.SIGTERM, signal.SIGKILL):

@@ -235,10 +235,8 @@ async def _parts(settings: Settings, running: Running | None) -> AsyncIterator[C
                     yield _part(name, part, well="answers the gateway that runs")
     except Failed as exc:
         yield Check("gateway", "failed", str(exc), "is it ending?")
-    except SettingsError as exc:
-        yield Check("start", "failed", exc.message, "a start would stop with this")
     except GatewayError as exc:
-        yield Check("start", "failed", exc.message, "see the line above")
+        yield Check("start", "failed", exc.message, "a start would stop with this")
 
 
 async def _settled(opened: Admin, settings: Settings) -> Mapping[str, Any]:

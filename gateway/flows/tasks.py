@@ -71,10 +71,10 @@ class TaskGroupOfBackground:
     def _over(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
         if task.cancelled():
-            log.warning("background work was cut short", work=task.get_name())
+            log.warning("work_cut_short", work=task.get_name())
         elif (error := task.exception()) is not None:
             # The type and the place say what to mend; the message could quote a user.
-            log.error("background work failed", work=task.get_name(), error=type(error).__name__)
+            log.error("work_failed", work=task.get_name(), error=type(error).__name__)
 
     async def drain(self, grace_s: float) -> None:
         """Wait for what is under way, and for what that begins; cut short what is left after

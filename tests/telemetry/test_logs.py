@@ -6,7 +6,9 @@ import asyncio
 import io
 import json
 import logging
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -237,6 +239,14 @@ def test_a_long_outage_is_said_again_after_a_while() -> None:
     outage.failed("away")
     outage.failed("away")
     assert [line["times"] for line in lines()] == [1, 2]
+
+
+def test_what_happened_is_named_by_one_word_for_whoever_searches_for_it() -> None:
+    said = re.compile(r"""log(?:\(\S+\))?\.(?:debug|info|warning|error)\(\s*"([^"]*)\"""")
+    package = Path(logs.__file__).parent.parent
+    events = [event for path in package.rglob("*.py") for event in said.findall(path.read_text())]
+    assert len(events) > 40
+    assert [event for event in events if not re.fullmatch(r"[a-z]+(_[a-z]+)*", event)] == []
 
 
 def test_setting_it_up_again_does_not_double_the_lines() -> None:

@@ -234,7 +234,7 @@ class RedisQueue:
                 damaged, exchanges = [], []
                 await self.bury(lease, reason=_DAMAGED, now=now)
         if damaged:
-            _log.error("stored exchanges cannot be read; dead-lettered", count=len(damaged))
+            _log.error("exchanges_buried", reason=_DAMAGED, count=len(damaged))
             await self._steps.held(lease, "bury", _DAMAGED, repr(now), *damaged)
         return replace(lease, exchanges=tuple(exchanges), plan=plan) if exchanges else None
 

@@ -179,7 +179,7 @@ class FileSpool:
         except Unreadable as exc:
             if exc.code == NEWER:
                 raise
-            _log.error("a spooled exchange cannot be opened; dropped")
+            _log.error("spooled_exchange_dropped", reason="it cannot be opened")
             return 0
         try:
             return int(await put(owner, exchange) is not False)

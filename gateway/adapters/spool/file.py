@@ -296,10 +296,10 @@ def _cut(file: _Held) -> None:
     for frame in _frames(file.fd, _HEADER.size):
         whole, read = frame.end, read + frame.end - frame.start
     if whole < file.size:
-        _log.warning("cut an unfinished end of the spool", bytes=file.size - whole)
+        _log.warning("spool_end_cut", bytes=file.size - whole)
         os.ftruncate(file.fd, whole)
     if read < whole:
-        _log.error("part of the spool is damaged and passed over", bytes=whole - read)
+        _log.error("spool_damage_passed_over", bytes=whole - read)
 
 
 def _some(frames: Iterator[Frame]) -> Iterator[Frame]:
