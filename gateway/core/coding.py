@@ -18,6 +18,9 @@ from gateway.core.errors import BadRequest, TooLarge, UnsupportedMedia
 
 ZSTD_WINDOW_BYTES = 2**27
 """The largest window that a zstd frame may ask for (what the zstd tool itself allows)."""
+MAX_CODINGS = 3
+"""How often a body may have been packed. Each time it may unpack to the limit anew: in 1,000
+wrappings, for which a head has room, 7 kB were unpacked for a quarter of a minute."""
 PIECE_BYTES = 4096
 """What a gzip reader is given at once: it copies all that stands behind a member's end. Given a
 body whole, of 32 MiB in members of 20 bytes, it copied for seven minutes."""
@@ -31,19 +34,20 @@ def codings(header: str) -> tuple[str, ...]:
 
 
 def can_decode(names: tuple[str, ...]) -> bool:
-    return all(name in _DECODERS for name in names)
+    return len(names) <= MAX_CODINGS and all(name in _DECODERS for name in names)
 
 
 def decode(body: bytes, names: tuple[str, ...], limit: int, *, whole: bool = True) -> bytes:
     """The plain body.
 
     `whole=False` reads what there is of a body that was cut off. Raises UnsupportedMedia for a
-    coding that is not read here, TooLarge over `limit` bytes, BadRequest where it is damaged.
+    coding that is not read here and for more than `MAX_CODINGS`, TooLarge over `limit` bytes,
+    BadRequest where it is damaged.
     """
     if not can_decode(names):
         raise UnsupportedMedia(
             f"Content-Encoding {', '.join(names)[:80]!r} is not read here. Send the body as it"
-            f" is, or as one of {', '.join(sorted(_DECODERS))}.",
+            f" is, or packed once, as one of {', '.join(sorted(_DECODERS))}.",
             param="Content-Encoding",
             code="unsupported_encoding",
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import threading
 import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,7 +16,9 @@ import httpx
 import pytest
 import zstandard
 
+from gateway.core.coding import decode
 from gateway.lab.scripted_upstream import Raw, ScriptedUpstream
+from gateway.web import body as bodies
 from tests.web.house import House, house
 
 if TYPE_CHECKING:
@@ -201,7 +204,23 @@ async def test_a_bomb_is_413(
     assert upstream.requests == []
 
 
-@pytest.mark.parametrize("coding", ["compress", "gzip, magic", "aes128gcm"])
+async def test_what_a_small_body_unpacks_to_is_not_unpacked_in_the_loop(
+    gateway: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_the_loop = []
+
+    def noted(packed: bytes, names: tuple[str, ...], limit: int) -> bytes:
+        if threading.current_thread() is threading.main_thread():
+            in_the_loop.append(limit)
+        return decode(packed, names, limit)
+
+    monkeypatch.setattr(bodies, "decode", noted)
+    long = BODY[:-1] + b" " * 10**6 + b"}"
+    assert (await post(gateway, brotli.compress(long), content_encoding="br")).status_code == 200
+    assert max(in_the_loop, default=0) <= bodies.OFF_THE_LOOP_BYTES
+
+
+@pytest.mark.parametrize("coding", ["compress", "gzip, magic", "aes128gcm", "gzip, br, br, gzip"])
 async def test_an_unknown_coding_is_415(
     gateway: House, upstream: ScriptedUpstream, coding: str
 ) -> None:
