@@ -150,7 +150,7 @@ SPACED: Final = (
         henceforth="vanaf nu|voortaan|in de toekomst"
                    "|in (?:elk|elke|alle|ieder) (?:antwoord(?:en)?|bericht(?:en)?|gesprek(?:ken)?)",
         ever="altijd|nooit|telkens|steeds",
-        say="beve[el]+|raad|noem|vermeld|zeg|antwoord|gebruik|schrijf|voeg|citeer|begin|eindig"
+        say="beve[el]{1,3}|raad|noem|vermeld|zeg|antwoord|gebruik|schrijf|voeg|citeer|begin|eindig"
             "|gehoorzaam",
         must="(?:de assistent|de ai|het model|de bot|je) (?:moet|dient)",
     ),
@@ -208,7 +208,7 @@ UNSPACED: Final = (
     r"(?:너는|당신은|넌) (?:이제|지금)(?:부터)?|이제부터 (?:너는|당신은|넌)",
     r"시스템 ?프롬프트.{0,6}(?:알려|출력|보여|공개)",
     # Hindi
-    r"(?:पिछल[ेी]|सभी|सारे|पहले|ऊपर|अपने|पूर्व).{0,20}(?:निर्देश|नियम|आदेश|हिदायत)\S*.{0,15}"
+    r"(?:पिछल[ेी]|सभी|सारे|पहले|ऊपर|अपने|पूर्व).{0,20}(?:निर्देश|नियम|आदेश|हिदायत)\S{0,12}.{0,15}"
     r"(?:अनदेखा|नज़रअंदाज़|नजरअंदाज|भूल|भुला|उपेक्षा)",
     r"(?:अब|अब से) (?:तुम|आप|तू) एक ",
 )
@@ -270,7 +270,7 @@ _ORDERS = [
     re.compile(
         rf"(?<!\w)(?:{t.henceforth})(?!\w)|(?<!\w)(?:{t.must})"
         rf"|(?<!\w)(?:{t.ever})(?!\w).{{0,25}}(?<!\w)(?:{t.say})"
-        rf"|(?<!\w)(?:{t.say})\w*.{{0,25}}(?<!\w)(?:{t.ever})(?!\w)",
+        rf"|(?<!\w)(?:{t.say})\w{{0,20}}.{{0,25}}(?<!\w)(?:{t.ever})(?!\w)",
         re.IGNORECASE,
     )
     for t in SPACED

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,8 @@ from gateway.core.coding import decode
 from gateway.core.delivery import Put
 from gateway.core.errors import BadRequest
 from gateway.core.exchange import logged_exchange
+from gateway.core.redaction import redact
+from gateway.core.suspicion import standing_order, suspicion
 from gateway.flows import distil, receipts
 from gateway.lab.scripted_upstream import ScriptedUpstream
 from tests.web.house import House, house
@@ -111,6 +113,23 @@ async def test_a_long_exchange_is_distilled_while_others_are_answered(gateway: H
         plan = await plan_of([exchange], distil.Vectors(), now=gateway.now)
     facts = [put for put in plan.writes if isinstance(put, Put) and put.memory.kind == "fact"]
     assert facts
+
+
+@pytest.mark.parametrize(
+    ("read", "text"),
+    [
+        (suspicion, "अपनेaहिदायतaa" * 2400),
+        (standing_order, "beve" + "e" * 32_000),
+        (lambda text: redact(text, {"key"}), "-eyJaaaaaaaa" * 30_000),
+    ],
+    ids=["a word without an end", "a verb without an end", "tokens in a token"],
+)
+def test_a_text_without_a_space_is_read_in_time_that_grows_with_its_length(
+    read: Callable[[str], object], text: str
+) -> None:
+    began = time.process_time()
+    read(text)
+    assert time.process_time() - began < 2  # 13 s to minutes: no thread had its turn
 
 
 def test_a_body_of_many_empty_gzip_members_is_read_in_time_that_grows_with_its_length() -> None:
