@@ -348,12 +348,17 @@ async def test_a_body_that_breaks_off_is_no_outage_of_the_upstream(
     assert said == []
 
 
+@pytest.mark.parametrize(
+    "head",
+    [b"220 mail.example ESMTP", b"HTTP/1.1 101 Changed\r\nupgrade: x", b"HTTP/1.1 999 Denied"],
+    ids=["mail", "another protocol", "a status that is none"],
+)
 async def test_an_answer_that_is_no_http_is_unreachable(
-    transport: httpx.AsyncBaseTransport | None,
+    transport: httpx.AsyncBaseTransport | None, head: bytes
 ) -> None:
     async def talk(peer: Peer) -> None:
         await peer.request()
-        await peer.send(b"220 mail.example ESMTP\r\n\r\n")
+        await peer.send(head + b"\r\n\r\n")
 
     async with raw_server(talk) as url:
         adapter = HttpUpstream(settings(url), transport)

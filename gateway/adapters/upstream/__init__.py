@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import httpx
 
@@ -28,6 +28,10 @@ from gateway.config import UpstreamSettings
 from gateway.core.errors import UpstreamFailed, UpstreamTimedOut, UpstreamUnreachable
 from gateway.ports import Headers, Take, UpstreamRequest
 from gateway.telemetry.logs import Outage, log
+
+FINAL: Final = range(200, 600)
+"""Statuses that an answer may have (RFC 9110, 15). 101 told a client that its connection had
+changed, and beyond these our server has no words: the client was left without any answer."""
 
 
 class HttpUpstream:
@@ -87,7 +91,15 @@ class HttpUpstream:
             raise _translated(exc, "before it answered") from exc
         finally:
             stream.awaited = False
-        return HttpResponse(response, self._settings.idle_timeout_s)
+        answer = HttpResponse(response, self._settings.idle_timeout_s)
+        if answer.status not in FINAL:
+            await answer.close()
+            raise UpstreamUnreachable(
+                f"The upstream answers with status {answer.status}, which no answer has. See what"
+                " stands at upstream.base_url.",
+                code="upstream_unreachable",
+            )
+        return answer
 
     async def ping(self) -> None:
         """Any answer at all to a small request means: it is there. Raises UpstreamFailed."""
