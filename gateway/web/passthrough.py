@@ -22,6 +22,7 @@ from gateway.web.headers import to_upstream, value_of
 from gateway.web.relay import LEFT, HttpClient
 
 ROOT: Final = b"/v1/"
+NO_METHODS: Final = frozenset({"TRACE", "CONNECT"})
 
 
 class PassThrough:
@@ -56,6 +57,7 @@ class PassThrough:
         cannot be checked."""
         headers = scope["headers"]
         refuse_websocket(scope)
+        refuse_method(scope)
         path = below_root(scope)
         found = await identified(self._deployment, scope)
         upload = None
@@ -109,6 +111,16 @@ def refuse_websocket(scope: Scope) -> None:
             "WebSockets are not relayed here. Connect to the upstream itself for the realtime"
             " API, or use /v1/chat/completions or /v1/responses with stream.",
             code="websocket_unsupported",
+        )
+
+
+def refuse_method(scope: Scope) -> None:
+    """Raises BadRequest for what is asked of a proxy rather than of an API. A `TRACE` is answered
+    with its own head (RFC 9110, 9.3.8), in which our upstream key would stand."""
+    if scope["method"] in NO_METHODS:
+        raise BadRequest(
+            f"{scope['method']} is not relayed here. Use the methods of the upstream's API.",
+            code="method_unsupported",
         )
 
 

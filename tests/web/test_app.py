@@ -120,6 +120,17 @@ async def test_a_websocket_is_clearly_refused(gateway: House, upstream: Scripted
     assert upstream.all == []
 
 
+@pytest.mark.parametrize("method", ["TRACE", "CONNECT"])
+async def test_what_would_have_the_upstream_repeat_our_key_is_not_relayed(
+    gateway: House, upstream: ScriptedUpstream, method: str
+) -> None:
+    async with gateway.client() as client:
+        answer = await client.request(method, "/v1/models")
+    assert answer.status_code == 400
+    assert shaped(answer)["code"] == "method_unsupported"
+    assert upstream.all == []
+
+
 async def test_operators_need_their_token(gateway: House) -> None:
     async with gateway.client() as client:
         assert (await client.get("/admin/v1/users")).status_code == 401
