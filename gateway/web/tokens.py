@@ -54,7 +54,8 @@ async def verified_claims(
     except (jwt.PyJWTError, RecursionError):
         raise _refused("it cannot be read") from None
     algorithm, kid = head.get("alg"), head.get("kid")
-    if algorithm not in _ASYMMETRIC.intersection(identity.jwt_algorithms):
+    allowed = _ASYMMETRIC.intersection(identity.jwt_algorithms)
+    if not isinstance(algorithm, str) or algorithm not in allowed:
         raise _refused("its algorithm is not among identity.jwt_algorithms")
     published = await source.keys(identity.jwks_url or "", kid=kid)
     key = _key_for(published, algorithm, kid)

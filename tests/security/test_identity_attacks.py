@@ -360,6 +360,7 @@ FORGED = {
     "alg none": unsigned("none"),
     "alg None in other letters": unsigned("nOnE"),
     "no alg": unsigned(""),
+    "an alg that is a list": "eyJhbGciOlsiUlMyNTYiXX0.e30.AA",
     "HMAC keyed with the public key": hmac_with_the_public_key(),
     "RS256 named over such an HMAC": hmac_with_the_public_key("RS256"),
     "signed by another key": token(OTHER_RSA),
