@@ -10,6 +10,7 @@ from typing import Final, Literal
 
 from gateway.config import IdentitySettings
 from gateway.core.errors import BadRequest
+from gateway.web.headers import text_of
 from gateway.web.tokens import looks_like_token
 
 How = Literal["none", "header", "alias", "body", "signed", "token"]
@@ -59,19 +60,10 @@ class Given:
         return frozenset(name for name in names if name in self.values)
 
     def one(self, name: bytes) -> str | None:
-        """A header's text; None where it is absent or empty. Raises BadRequest if sent twice.
-
-        UTF-8 is read as such; what is not UTF-8 is Latin-1, as HTTP had it.
-        """
+        """A header's text; None where it is absent or empty. Raises BadRequest if sent twice."""
         if name in self.twice:
             raise _sent_twice(name)
-        raw = self.values.get(name, b"").strip(b" \t")
-        if not raw:
-            return None
-        try:
-            return raw.decode("utf-8")
-        except UnicodeDecodeError:
-            return raw.decode("latin-1")
+        return text_of(self.values.get(name, b"")) or None
 
     @property
     def bearer(self) -> str | None:

@@ -17,7 +17,7 @@ from gateway.core.memory import Instant, parse_rfc3339
 from gateway.flows.visit import MAX_SESSION_CHARS, Mode, Options, Who
 from gateway.ports import Deployment
 from gateway.web.body import read_whole
-from gateway.web.headers import RawHeaders, to_upstream
+from gateway.web.headers import RawHeaders, text_of, to_upstream
 from gateway.web.identity import Identified, charge_tokens, identify
 
 _PREFIX: Final = b"x-memory-"
@@ -82,7 +82,7 @@ def options(headers: RawHeaders) -> Options:
     Raises BadRequest, naming the header and what it may be.
     """
     given = {
-        name[len(_PREFIX) :]: value.decode("utf-8", "replace").strip()
+        name[len(_PREFIX) :]: text_of(value).strip()
         for name, value in headers
         if name.startswith(_PREFIX)
     }

@@ -110,6 +110,16 @@ def value_of(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | Non
     return next((value for key, value in headers if key.lower() == name), None)
 
 
+def text_of(raw: bytes) -> str:
+    """A header's text: UTF-8 is read as such; what is not UTF-8 is Latin-1, as HTTP had it (and as
+    browsers and Node write it)."""
+    raw = raw.strip(b" \t")
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
+
+
 def _named_in_connection(headers: RawHeaders) -> frozenset[bytes]:
     named: set[bytes] = set()
     for name, value in headers:

@@ -40,6 +40,11 @@ def test_an_empty_header_is_as_good_as_none() -> None:
     )
 
 
+def test_a_session_is_read_as_browsers_and_node_write_it_too() -> None:
+    assert options([(b"x-memory-session", b"caf\xe9")]).session == "café"
+    assert read(session="café").session == "café"
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
