@@ -16,6 +16,12 @@ from gateway.web.protocol import connection_of
 LEFT: Final = 499
 """The status under which a client that left is counted (nginx's; nothing is sent)."""
 
+# What an upstream answers stands, in a browser that opens it as a page, at the console's own
+# address: its script could act as the operator who is signed in there. No client's program sends
+# `navigate`, so that answers to these have nothing added.
+_OPENS_A_PAGE: Final = (b"sec-fetch-mode", b"navigate")
+_NO_PAGE_OF_OURS: Final = (b"content-security-policy", b"sandbox")
+
 _BLANK_LINES: Final = (b"\n\n", b"\r\r", b"\r\n\r\n")
 
 
@@ -29,6 +35,7 @@ class HttpClient:
         self._send = send
         connection = connection_of(scope) if scope["method"] != "HEAD" else None
         self._at_once = connection.write if connection is not None else None
+        self._opens_a_page = _OPENS_A_PAGE in scope["headers"]
         self._stream = False
         self._tail = b""
         self.status = 0
@@ -41,6 +48,8 @@ class HttpClient:
             shown += memory_headers(report)
         if self._stream and value_of(headers, b"x-accel-buffering") is None:
             shown.append((b"x-accel-buffering", b"no"))  # nginx and its kin pass chunks on
+        if self._opens_a_page:
+            shown.append(_NO_PAGE_OF_OURS)
         await self._out({"type": "http.response.start", "status": status, "headers": shown})
 
     def take(self, data: bytes) -> bool:

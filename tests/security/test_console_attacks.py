@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gateway.core.identity import Person
-from gateway.lab.scripted_upstream import ScriptedUpstream
+from gateway.lab.scripted_upstream import Raw, ScriptedUpstream
 from gateway.web.browser_session import OPERATOR_COOKIE, PERSON_COOKIE, BrowserSessions
 from gateway.web.console import PAGES
 from tests.web.house import ADMIN_TOKEN, House, house
@@ -77,6 +77,21 @@ async def test_no_page_runs_a_script_that_is_not_our_own_file(gateway: House) ->
             assert not re.search(r"<[^>]+\son\w+\s*=", answer.text), path
             assert not re.search(r"<[^>]+\sstyle\s*=", answer.text), path
             assert not re.search(r"(?:src|href)=[\"']?(?:https?:)?//", answer.text), path
+
+
+@pytest.mark.parametrize("path", ["/v1/files/f-1/content", "/v1/chat/completions"])
+async def test_no_page_of_an_upstream_acts_at_the_consoles_address(
+    gateway: House, upstream: ScriptedUpstream, path: str
+) -> None:
+    page = Raw(SCRIPT.encode(), headers=(("content-type", "text/html"),))
+    upstream.script(page, page)
+    body = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+    async with gateway.client() as client:
+        opened = await client.post(path, json=body, headers={"Sec-Fetch-Mode": "navigate"})
+        asked = await client.post(path, json=body, headers={"Sec-Fetch-Mode": "cors"})
+    assert opened.content == asked.content == SCRIPT.encode()
+    assert opened.headers["content-security-policy"] == "sandbox"
+    assert "content-security-policy" not in asked.headers
 
 
 def test_our_scripts_write_no_html() -> None:
