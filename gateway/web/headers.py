@@ -83,10 +83,13 @@ def _without_own_cookies(headers: RawHeaders) -> RawHeaders:
     return kept
 
 
-def to_client(headers: RawHeaders, *, status: int, own: bool = False) -> list[tuple[bytes, bytes]]:
+def to_client(
+    headers: RawHeaders, *, status: int, own: bool = False, open_end: bool = False
+) -> list[tuple[bytes, bytes]]:
     """The upstream's headers for the client, unchanged but for those of the connection.
 
     `own`: memory headers of ours will follow, so that an upstream's (another gateway's) go.
+    `open_end`: no length is promised, as an event of ours may come last (`HttpClient.broke`).
     """
     named = _named_in_connection([(name.lower(), value) for name, value in headers])
     passed = []
@@ -94,8 +97,8 @@ def to_client(headers: RawHeaders, *, status: int, own: bool = False) -> list[tu
         lowered = name.lower()
         if lowered in HOP_BY_HOP or lowered in named or (own and lowered.startswith(MEMORY)):
             continue
-        if lowered == b"content-length" and status == 304:
-            continue  # it tells of a body that does not come; our server would wait for it
+        if lowered == b"content-length" and (status == 304 or open_end):
+            continue  # at 304 it tells of a body that does not come, which our server waits for
         passed.append((name, value))
     return passed
 
@@ -103,6 +106,11 @@ def to_client(headers: RawHeaders, *, status: int, own: bool = False) -> list[tu
 def is_event_stream(headers: RawHeaders) -> bool:
     kind = value_of(headers, b"content-type") or b""
     return kind.partition(b";")[0].strip().lower() == b"text/event-stream"
+
+
+def is_encoded(headers: RawHeaders) -> bool:
+    coding = value_of(headers, b"content-encoding") or b"identity"
+    return coding.strip().lower() != b"identity"
 
 
 def value_of(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:

@@ -10,7 +10,7 @@ from gateway.core.errors import GatewayError
 from gateway.flows.visit import ClientGone, Report
 from gateway.ports import Headers
 from gateway.web.errors import error_event, send_error
-from gateway.web.headers import is_event_stream, to_client, value_of
+from gateway.web.headers import is_encoded, is_event_stream, to_client, value_of
 from gateway.web.protocol import connection_of
 
 LEFT: Final = 499
@@ -23,6 +23,7 @@ _OPENS_A_PAGE: Final = (b"sec-fetch-mode", b"navigate")
 _NO_PAGE_OF_OURS: Final = (b"content-security-policy", b"sandbox")
 
 _BLANK_LINES: Final = (b"\n\n", b"\r\r", b"\r\n\r\n")
+_TAIL: Final = len(b"[DONE]\r\n\r\n")
 
 
 class HttpClient:
@@ -33,7 +34,8 @@ class HttpClient:
 
     def __init__(self, send: Send, scope: Scope) -> None:
         self._send = send
-        connection = connection_of(scope) if scope["method"] != "HEAD" else None
+        self._is_head = scope["method"] == "HEAD"
+        connection = None if self._is_head else connection_of(scope)
         self._at_once = connection.write if connection is not None else None
         self._opens_a_page = _OPENS_A_PAGE in scope["headers"]
         self._stream = False
@@ -42,11 +44,12 @@ class HttpClient:
 
     async def start(self, status: int, headers: Headers, report: Report | None) -> None:
         self.status = status
-        self._stream = is_event_stream(headers)
-        shown = to_client(headers, status=status, own=report is not None)
+        streamed = is_event_stream(headers)
+        self._stream = streamed and not self._is_head and not is_encoded(headers)
+        shown = to_client(headers, status=status, own=report is not None, open_end=self._stream)
         if report is not None:
             shown += memory_headers(report)
-        if self._stream and value_of(headers, b"x-accel-buffering") is None:
+        if streamed and value_of(headers, b"x-accel-buffering") is None:
             shown.append((b"x-accel-buffering", b"no"))  # nginx and its kin pass chunks on
         if self._opens_a_page:
             shown.append(_NO_PAGE_OF_OURS)
@@ -64,15 +67,18 @@ class HttpClient:
 
     def _remember_end(self, data: bytes) -> None:
         if self._stream:
-            self._tail = data[-4:] if len(data) >= 4 else (self._tail + data)[-4:]
+            self._tail = data[-_TAIL:] if len(data) >= _TAIL else (self._tail + data)[-_TAIL:]
 
     async def end(self) -> None:
         await self._out({"type": "http.response.body", "body": b""})
 
     async def broke(self, error: GatewayError) -> None:
-        """A stream gets a last event that says so; any other body is left unfinished, which the
-        server makes visible by closing the connection."""
-        if self._stream:
+        """A stream gets a last event that says so, unless all of it was there but the end of its
+        framing; any other body (a packed stream too: plain words in it are no part of it) is left
+        unfinished, which the server makes visible by closing the connection."""
+        if self._stream and self._tail.rstrip(b"\r\n").endswith(b"[DONE]"):
+            await self.end()
+        elif self._stream:
             boundary = self._tail == b"" or self._tail.endswith(_BLANK_LINES)
             event = error_event(error, at_boundary=boundary)
             await self._out({"type": "http.response.body", "body": event})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -280,6 +281,36 @@ async def test_a_stream_that_breaks_within_an_event_has_its_error_in_one_of_its_
     async with gateway.client() as client:
         answer = await client.post("/v1/chat/completions", json=ASK)
     assert b'{"choices":\n\ndata: {"error":' in answer.content
+
+
+async def test_a_stream_whose_length_was_told_may_end_with_an_error_event_too(
+    gateway: House, upstream: ScriptedUpstream
+) -> None:
+    head = [("content-type", "text/event-stream"), ("content-length", "1000")]
+    upstream.script(Raw(headers=head, steps=[delta("a"), Die()]))
+    async with gateway.client(x_memory_user="ana") as client:
+        answer = await client.post("/v1/chat/completions", json=ASK)
+    assert answer.content.startswith(delta("a"))
+    assert last_event(answer.content)["error"]
+
+
+async def test_no_plain_words_are_put_into_a_packed_stream_that_breaks(
+    gateway: House, upstream: ScriptedUpstream
+) -> None:
+    head = [("content-type", "text/event-stream"), ("content-encoding", "gzip")]
+    upstream.script(Raw(headers=head, steps=[gzip.compress(delta("a"))[:-8], Die()]))
+    async with gateway.client(x_memory_user="ana") as client:
+        with pytest.raises(httpx.RemoteProtocolError):
+            await client.post("/v1/chat/completions", json=ASK)
+
+
+async def test_a_stream_that_breaks_behind_its_done_was_whole(
+    gateway: House, upstream: ScriptedUpstream
+) -> None:
+    upstream.script(sse(delta("a"), b"data: [DONE]\r\n\r\n", Die()))
+    async with gateway.client(x_memory_user="ana") as client:
+        answer = await client.post("/v1/chat/completions", json=ASK)
+    assert answer.content == delta("a") + b"data: [DONE]\r\n\r\n"
 
 
 async def test_what_was_said_until_a_stream_broke_is_handed_over_as_an_error(
