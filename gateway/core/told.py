@@ -8,6 +8,7 @@ present texts as one, and all the words that are told.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Iterable
 from typing import Literal, TypeAlias
 
@@ -86,13 +87,15 @@ class Told:
         return False
 
     def _is_present(self, memory: Memory) -> bool:
-        """Whether the request still contains what this memory says: a turn's own text, or the
-        words that a fact rests on. So does the answer that it had before: whoever asks anew wants
-        another one."""
+        """Whether the request still contains what this memory says: its own text (a fact that was
+        written has no other words), or those that a fact rests on. So does the answer that it had
+        before: whoever asks anew wants another one."""
         if memory.kind == "turn" and self._exchange and memory.source.exchange_id == self._exchange:
             return True
         if not self._present:
             return False
+        if memory.kind == "fact" and self._contains_statement(memory.text):
+            return True
         said = memory.text if memory.kind == "turn" else memory.source.quote or ""
         own = " ".join(fold(said[:READ_PRESENT_CHARS]).split())
         if own not in self._all_present:
@@ -103,6 +106,13 @@ class Told:
             return own in self._present
         here = self._session is not None and memory.source.session == self._session
         return here and len(own.encode()) >= OWN_QUOTE_BYTES
+
+    def _contains_statement(self, text: str) -> bool:
+        """Whether a text stands in the request in whole words, whatever sign follows."""
+        own = " ".join(fold(text).split()).rstrip(".!")
+        if len(own) < QUOTE_CHARS or own not in self._all_present:
+            return False
+        return re.search(rf"(?<!\w){re.escape(own)}(?!\w)", self._all_present) is not None
 
 
 def _adds_nothing(said: Said, told: Said) -> bool:

@@ -152,6 +152,15 @@ def test_a_fact_whose_words_the_request_contains_is_not_injected_again() -> None
     assert ids(choose(elsewhere, AMPLE)) == ["f"]
 
 
+def test_a_written_fact_that_the_request_contains_in_whole_words_is_not_injected_again() -> None:
+    memory = fact("f", "Has a cat called Tom.", type="profile")
+    for said, left in (
+        ("I know: has a cat called  tom, sleeps", []),
+        ("has a cat called Tommy", ["f"]),
+    ):
+        assert ids(choose(Offer("?", standing=[memory], present=[said]), AMPLE)) == left
+
+
 def test_a_few_letters_are_present_only_as_a_whole_message() -> None:
     memory = turn("t", "yes")
     assert ids(choose(Offer("?", ranked=ranked(memory), present=["yes"]), AMPLE)) == []
