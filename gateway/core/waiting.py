@@ -75,6 +75,17 @@ def just_said(
     return found
 
 
+def among(exchanges: Sequence[Exchange], ids: Collection[str]) -> dict[str, Memory]:
+    """The turns that wait under these ids, as memories."""
+    found: dict[str, Memory] = {}
+    for exchange in exchanges:
+        for waiting in _noted(exchange):
+            id = turn_memory_id(exchange.origin, waiting.turn.n)
+            if id in ids:
+                waiting.memory = found[id] = waiting.memory or as_memory(exchange, waiting.turn)
+    return found
+
+
 def _newest_first(
     exchanges: Sequence[Exchange], as_of: Instant | None
 ) -> Iterator[tuple[Exchange, Waiting]]:

@@ -26,7 +26,7 @@ from gateway.core.relevance import Scale, relevance
 from gateway.core.scored import Scored
 from gateway.core.timeline import remembered_zone
 from gateway.core.tokens import estimate_tokens
-from gateway.core.waiting import just_said
+from gateway.core.waiting import among, just_said
 from gateway.flows.candidates import Candidates, Stage
 from gateway.flows.outdated import OVER, Outdated, corrected
 from gateway.flows.parts import Parts
@@ -171,10 +171,10 @@ class Asking:
     async def recall(self, question: Question | None = None) -> Recalled:
         """The whole journey, one step a line. `question`: with all that is known by now."""
         self._question = question or self._question
+        pending = self._waiting or self.parts.begin(self._pending(), "recall-pending")
         sticky = self._begin_sticky()
         if self._question.again:
-            return self._same_again(await self.parts.within(sticky, "sticky") or [])
-        pending = self._waiting or self.parts.begin(self._pending(), "recall-pending")
+            return self._same_again(await self._block(sticky, pending))
         self._kept = self._kept_standing()
         search = _Search(self._standing_wanted(), self._language())
         # The one before is not cut short: a breaker may have let it through to try the store.
@@ -182,7 +182,7 @@ class Asking:
             self._begin(search)
         found, stage = await self.candidates.find()
         scale = await self.candidates.scale() if found.lists.get("dense") else None
-        held = await self.parts.within(sticky, "sticky") or []
+        held = await self._block(sticky, pending)
         waiting = await self.parts.within(pending, "pending") or ()
         outdated = await self.outdated_turns(found, [memory for _, memory in held])
         held = [(ref, memory) for ref, memory in held if memory.id not in outdated]
@@ -298,17 +298,27 @@ class Asking:
 
     # --- the parts ---------------------------------------------------------------------------
 
-    def _begin_sticky(self) -> asyncio.Task[list[tuple[Ref, Memory]]] | None:
+    def _begin_sticky(self) -> asyncio.Task[list[Memory]] | None:
         conversation = self._question.conversation
         if conversation is None or not conversation.injected:
             return None
-        return self.parts.begin(self._sticky_memories(conversation.injected), "recall-sticky")
+        ids = [read_ref(text).id for text in conversation.injected]
+        return self.parts.begin(self._services.store.get(self._owner, ids), "recall-sticky")
 
-    async def _sticky_memories(self, injected: Sequence[str]) -> list[tuple[Ref, Memory]]:
-        """What stands in the conversation's block and may still stand there."""
-        refs = [read_ref(text) for text in injected]
-        held = await self._services.store.get(self._owner, [ref.id for ref in refs])
+    async def _block(
+        self, sticky: asyncio.Task[list[Memory]] | None, pending: asyncio.Task[Sequence[Exchange]]
+    ) -> list[tuple[Ref, Memory]]:
+        """What stands in the conversation's block and may still stand there, in the store or
+        waiting for it: a turn of the queue left the block with the first question that it did not
+        answer, and came back with the next one that it did."""
+        held = await self.parts.within(sticky, "sticky")
+        conversation = self._question.conversation
+        if held is None or conversation is None:
+            return []
+        refs = [read_ref(text) for text in conversation.injected]
         by_id = {memory.id: memory for memory in held}
+        if gone := {ref.id for ref in refs}.difference(by_id):
+            by_id |= among(await self.parts.within(pending, "pending") or (), gone)
         return [
             (ref, memory)
             for ref in refs

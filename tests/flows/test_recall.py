@@ -342,8 +342,8 @@ async def test_what_the_request_still_contains_is_not_injected_again() -> None:
     assert [s.left_out for s in recalled.considered if s.memory.id == "dog"] == ["present"]
 
 
-def said(text: str, session: str = "elsewhere") -> Exchange:
-    return Exchange("e1", session, NOW - 5, (Turn(0, "user", text, NOW - 5),))
+def said(text: str, session: str = "elsewhere", id: str = "e1") -> Exchange:
+    return Exchange(id, session, NOW - 5, (Turn(0, "user", text, NOW - 5),))
 
 
 async def test_what_was_said_a_moment_ago_is_recalled_before_it_is_distilled() -> None:
@@ -351,6 +351,17 @@ async def test_what_was_said_a_moment_ago_is_recalled_before_it_is_distilled() -
     house.queue.waiting = [said("I have just moved to Lisbon")]
     recalled = await house.recalls("Where do I live?", conversation=conversation())
     assert texts(recalled) == ["I have just moved to Lisbon"]
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["another question", "a tool loop"])
+async def test_what_waits_stays_in_the_block_whatever_is_asked_next(again: bool) -> None:
+    house = await House().knows(DOG)
+    house.queue.waiting = [said("I have just moved to Lisbon")]
+    first = await house.recalls("Where do I live?", conversation=conversation("dog"))
+    house.queue.waiting += [said(f"The {i}th box is blue", id=f"b{i}") for i in range(9)]
+    block = conversation(*reversed(first.refs))
+    second = await house.recalls("Thanks!", conversation=block, again=again)
+    assert texts(second)[:2] == ["I have just moved to Lisbon", DOG.text]
 
 
 # --- parts that are late or away -------------------------------------------------------------
