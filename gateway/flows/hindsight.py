@@ -10,6 +10,7 @@ Turns that are not kept (`memory.turns`, `retention.turn`) cannot be read again.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +23,7 @@ from gateway.core.exchange import Exchange
 from gateway.core.extraction import ExtractionBatch, ExtractionTurn
 from gateway.core.guards import Fact
 from gateway.core.identity import Owner
-from gateway.core.memory import Instant, Memory, Probe, Where
+from gateway.core.memory import Found, Instant, Memory, Probe, Where
 from gateway.core.slots import asks_to_forget, may_end, may_take_back
 from gateway.core.timeline import DAY_S
 from gateway.core.windows import DENSE_CHARS
@@ -31,11 +32,15 @@ from gateway.flows.repeating import turns_beside
 from gateway.flows.tasks import aside
 from gateway.ports import Services
 
-LATER: Final = 8
-"""Turns that are read again."""
-LOOKED_AT: Final = 30
+LATER: Final = 32
+"""Turns that are read again, as many as a batch has exchanges: those first that say that something
+is over. Of the newest alone, twelve that only name a thing hid the one that had ended it."""
+LOOKED_AT: Final = 64
 FORGETTING: Final = "forget vergiss oublie olvida dimentica esquece vergeet"
 """Asked for beside the words of what is new: "forget all about me" shares none of them."""
+ENDING: Final = "longer anymore stopped quit gave left"
+"""Asked for beside the words of each where many turns have some of them: what ended it is rarer
+than what only names it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,19 +76,36 @@ async def said_later(
     which they were said. Raises StoreUnavailable."""
     if not heard:
         return []
-    first = min(memory.created_at for memory in heard)
-    where = Where(kinds=("turn",), expired_before=now, said_after=first)
-    words = " ".join(_words(memory) for memory in heard)[-DENSE_CHARS:]
-    found = await services.store.search(owner, Probe(f"{words} {FORGETTING}", where, LOOKED_AT))
+    found = await _found(services, owner, heard, now=now)
     here = {turn.turn_id for turn in batch.turns}
-    others = [m for id, m in found.memories.items() if m.source.role == "user" and id not in here]
+    others = [m for id, m in found.items() if m.source.role == "user" and id not in here]
     chars = sum(len(turn.text) for turn in batch.turns) + sum(len(m.text) for m in others)
     later, stored = await aside(chars, partial(_about, heard, batch, others))
     n = max(turn.n for turn in batch.turns)
-    for memory in sorted(stored, key=lambda m: (m.created_at, m.id))[-LATER:]:
+    for memory in stored:
         n += 1
         later.append(await _again(services, owner, memory, n, batch.turns[0].exchange_id))
     return later
+
+
+async def _found(
+    services: Services, owner: Owner, heard: Sequence[Memory], *, now: Instant
+) -> Mapping[str, Memory]:
+    """Stored turns, said later, that share words with some of it. One look serves all; where that
+    one is full, or the words too many for it, each is looked for by itself."""
+    first = min(memory.created_at for memory in heard)
+    where = Where(kinds=("turn",), expired_before=now, said_after=first)
+
+    async def look(words: str) -> Found:
+        return await services.store.search(owner, Probe(words, where, LOOKED_AT))
+
+    words = " ".join(_words(memory) for memory in heard)
+    found = await look(f"{words[-DENSE_CHARS:]} {FORGETTING}")
+    all_seen = all(len(ids) < LOOKED_AT for ids in found.lists.values())
+    if all_seen and len(words) <= DENSE_CHARS:
+        return found.memories
+    each = await asyncio.gather(*(look(f"{_words(memory)} {ENDING}") for memory in heard))
+    return {id: m for some in (found, *each) for id, m in some.memories.items()}
 
 
 def places_in(batch: ExtractionBatch) -> Mapping[str, int]:
@@ -119,8 +141,15 @@ def takes_back(fact: Fact, places: Mapping[str, int]) -> bool:
 def _about(
     heard: Sequence[Memory], batch: ExtractionBatch, others: Sequence[Memory]
 ) -> tuple[list[Later], list[Memory]]:
-    """Which of this batch's turns, and of stored ones, may take back some of it."""
+    """Which of this batch's turns, and of stored ones, may take back some of it; in the order of
+    their times."""
     places = places_in(batch)
+    stored = [
+        other
+        for other in others
+        if _may_be(other.text, [m for m in heard if m.created_at < other.created_at])
+    ]
+    stored.sort(key=lambda m: (may_end(m.text), m.created_at, m.id))
     return (
         [
             Later(turn)
@@ -130,11 +159,7 @@ def _about(
             and may_end(turn.text)
             and _may_be(turn.text, [m for m in heard if told_before(m, turn, places)])
         ],
-        [
-            other
-            for other in others
-            if _may_be(other.text, [m for m in heard if m.created_at < other.created_at])
-        ],
+        sorted(stored[-LATER:], key=lambda m: (m.created_at, m.id)),
     )
 
 

@@ -156,6 +156,31 @@ async def test_later_words_are_read_again_with_what_is_new_alone(shop: Workshop)
     ]
 
 
+async def test_what_ended_is_found_among_many_turns_that_only_name_it(plain: Workshop) -> None:
+    plain.now = NOW + 10 * DAY
+    said = ["I am no longer vegetarian.", *(f"A vegetarian dish, number {n}?" for n in range(79))]
+    for start in range(0, len(said), 40):
+        some = [
+            plain.exchange(text, at=NOW + DAY + start + n, id=f"exc_{start}_{n}")
+            for n, text in enumerate(said[start : start + 40])
+        ]
+        await taken_in(plain, "ana", some)
+    await taken_in(plain, "ana", [plain.exchange("I am vegetarian.", at=NOW)])
+    assert [fact[1] for fact in await left(plain, "ana")] == ["superseded"]
+
+
+async def test_of_many_things_told_late_each_has_ended_that_was_taken_back(plain: Workshop) -> None:
+    plain.now = NOW + 10 * DAY
+    towns = [f"{first}{last}" for first in ("Ober", "Unter") for last in "abcdefghijkl"]
+    for day, told in ((1, "I no longer like {}."), (0, "I like {}.")):
+        some = [
+            plain.exchange(told.format(town), at=NOW + day * DAY + n, id=f"exc_{day}_{n}")
+            for n, town in enumerate(towns)
+        ]
+        await taken_in(plain, "ana", some)
+    assert [fact[1] for fact in await left(plain, "ana")] == ["superseded"] * len(towns)
+
+
 async def test_a_second_request_counts_in_the_budget_of_the_day(
     tmp_path: Path, redis: Redis, model: ScriptedModel
 ) -> None:
