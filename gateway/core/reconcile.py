@@ -20,7 +20,7 @@ from gateway.core.delivery import Plan, Put
 from gateway.core.exchange import Exchange
 from gateway.core.guards import Fact
 from gateway.core.memory import Instant, Memory, Vector
-from gateway.core.slots import asks_to_forget, slot_of
+from gateway.core.slots import asks_to_forget, may_end, slot_of
 from gateway.core.tombstone import Forgotten
 from gateway.core.wording import content_words, gist, same_text, says_the_same
 
@@ -70,11 +70,10 @@ class _Reconciler(Chains):
             self._set_aside(fact)
             return
         target = self._taken_back(fact) if fact.action == "retract" else self._meant(fact)
-        if fact.action == "duplicate" and target is not None and self._was_over(target, fact):
+        if fact.action == "duplicate" and (over := self._over_by_then(target, fact)) is not None:
             # "I live in Berlin again": it holds once more, and is no second telling of then.
-            again = target if says_the_same(target.text, fact.text, None) else None
-            if again is not None:
-                fact = replace(self.worded_as(again, fact), action="add", target=None)
+            if self._says_again(over, fact):
+                fact = replace(self.worded_as(over, fact), action="add", target=None)
             target = None
         replaced = target is not None and self._was_replaced_beside(fact)
         if fact.action in ("retract", "duplicate"):
@@ -138,8 +137,20 @@ class _Reconciler(Chains):
             return self.present(named)
         return self.held_then(named, fact) or old
 
-    def _was_over(self, target: Memory, fact: Fact) -> bool:
-        return target.status == "superseded" and (target.superseded_at or 0.0) <= fact.turn.at
+    def _over_by_then(self, target: Memory | None, fact: Fact) -> Memory | None:
+        """What a fact is about, where that was over, or forgotten, when the fact was said."""
+        if target is None and fact.target is not None:
+            asked_at = self.forgotten.get(fact.target.id)
+            return fact.target if asked_at is not None and asked_at < fact.turn.at else None
+        if target is None or target.status != "superseded":
+            return None
+        return target if (target.superseded_at or 0.0) <= fact.turn.at else None
+
+    def _says_again(self, over: Memory, fact: Fact) -> bool:
+        """Whether a "duplicate", which may come without words of its own, says that it holds."""
+        if not fact.text:
+            return not may_end(fact.quote)
+        return says_the_same(over.text, fact.text, None)
 
     def _taken_back(self, fact: Fact) -> Memory | None:
         """What this ends: its target, or the same told at another time, as it held when this was

@@ -38,7 +38,15 @@ from gateway.core.memory import TYPES, Instant, Memory, Where
 from gateway.core.reconcile import reconcile
 from gateway.core.tombstone import Forgotten
 from gateway.flows.everything import all_forgotten
-from gateway.flows.hindsight import Later, heard_of, places_in, said_later, takes_back, told_before
+from gateway.flows.hindsight import (
+    Later,
+    first_told,
+    heard_of,
+    places_in,
+    said_later,
+    takes_back,
+    told_before,
+)
 from gateway.flows.known import SHOWN, known_of, nearest, told_again
 from gateway.flows.repeating import given_before_forgetting
 from gateway.flows.tasks import aside
@@ -144,9 +152,7 @@ async def _taken_back(
     ExtractorUnavailable."""
     turns = [replace(each.turn, n=n) for n, each in enumerate(later, start=1)]
     places = places_in(batch)
-    before = [
-        memory for memory in heard if any(told_before(memory, turn, places) for turn in turns)
-    ]
+    before = first_told([m for m in heard if any(told_before(m, turn, places) for turn in turns)])
     asked = as_shown(turns, before, settings, timezone=batch.timezone)
     answer = await extractor.extract(asked)
     chars = sum(len(turn.text) for turn in turns)

@@ -11,7 +11,7 @@ Turns that are not kept (`memory.turns`, `retention.turn`) cannot be read again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -24,10 +24,10 @@ from gateway.core.extraction import ExtractionBatch, ExtractionTurn
 from gateway.core.guards import Fact
 from gateway.core.identity import Owner
 from gateway.core.memory import Found, Instant, Memory, Probe, Where
-from gateway.core.slots import asks_to_forget, may_end, may_take_back
+from gateway.core.slots import asks_to_forget, may_end, may_take_back, slot_of
 from gateway.core.timeline import DAY_S
 from gateway.core.windows import DENSE_CHARS
-from gateway.core.wording import content_words, gist, says_the_same
+from gateway.core.wording import content_words, folded, gist, says_the_same
 from gateway.flows.repeating import turns_beside
 from gateway.flows.tasks import aside
 from gateway.ports import Services
@@ -62,6 +62,17 @@ def heard_of(plan: Plan, batch: ExtractionBatch) -> list[Memory]:
         and write.memory.status in ("active", "superseded")
         and write.memory.created_at in told
     ]
+
+
+def first_told(heard: Sequence[Memory]) -> list[Memory]:
+    """The first telling of each value: of two that say the same, and are shown without their times,
+    an extractor cannot tell which held when later words were said (`core/chains` can)."""
+    of_each: dict[tuple[Hashable, ...], Memory] = {}
+    for memory in sorted(heard, key=lambda m: m.created_at):
+        slot = slot_of(memory.type, memory.key)
+        value = (memory.id,) if slot is None else (*slot, folded(memory.text))
+        of_each.setdefault(value, memory)
+    return list(of_each.values())
 
 
 async def said_later(

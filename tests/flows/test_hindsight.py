@@ -291,17 +291,60 @@ async def test_a_former_value_told_once_more_is_not_a_telling_of_the_next(shop: 
     ]
 
 
-@pytest.mark.parametrize("between", ["I no longer work at Google", "I work at Bosch"])
-async def test_what_ends_and_holds_again_in_one_batch_holds(shop: Workshop, between: str) -> None:
+@pytest.mark.parametrize("words", ["User works at Google", ""])
+@pytest.mark.parametrize(
+    "between", ["I no longer work at Google", "I work at Bosch", "Forget that I work at Google"]
+)
+async def test_what_ends_and_holds_again_in_one_batch_holds(
+    shop: Workshop, between: str, words: str
+) -> None:
     shop.now = NOW + 10 * DAY
     google = fact("User works at Google", key="employer", value="Google")
     await shop.learn("I work at Google", facts=[google], at=NOW)
     ended = fact("User works at Bosch", key="employer", value="Bosch", target=1, quote=between)
-    ended["action"] = "retract" if "longer" in between else "supersede"
+    ended["action"] = "supersede" if "Bosch" in between else "retract"
     again = {**google, "action": "duplicate", "target": 1, "turn": 2, "quote": "I work at Google"}
+    again["text"] = words
     shop.model.answers.append([ended, again])
     await shop.said(between, at=NOW + DAY)
     await shop.said("I work at Google again", at=NOW + 3 * DAY)
     await shop.distilled()
     assert await shop.active() == ["User works at Google"]
     assert ("User works at Google", "active", 3, None) in await left(shop, "ana")
+
+
+async def test_what_is_said_to_be_over_once_more_does_not_hold_again(shop: Workshop) -> None:
+    shop.now = NOW + 10 * DAY
+    google = fact("User works at Google", key="employer", value="Google")
+    await shop.learn("I work at Google", facts=[google], at=NOW)
+    ended = fact("", action="retract", target=1, quote="I no longer work at Google")
+    again = {**ended, "action": "duplicate", "turn": 2, "quote": "I used to work at Google"}
+    shop.model.answers.append([ended, again])
+    await shop.said("I no longer work at Google", at=NOW + DAY)
+    await shop.said("Yes, I used to work at Google", at=NOW + 3 * DAY)
+    await shop.distilled()
+    assert await shop.active() == []
+
+
+async def test_of_a_value_told_twice_the_one_that_held_then_is_over(shop: Workshop) -> None:
+    shop.now = NOW + 10 * DAY
+    await shop.learn("I quit Google", at=NOW + 2 * DAY)
+    told = [
+        fact(f"User works at {f}", key="employer", value=f, quote=f"I work at {f}")
+        for f in ("Google", "Bosch", "Google")
+    ]
+    quit_ = fact("", action="retract", quote="I quit Google")
+    shop.model.answers += [
+        [{**job, "turn": n} for n, job in enumerate(told, start=1)],
+        lambda batch: [
+            {**quit_, "target": max(k["n"] for k in batch["known"] if "Google" in k["text"])}
+        ],
+    ]
+    for day, job in zip((0, 4, 6), told, strict=True):
+        await shop.said(f"I work at {job['value']}", at=NOW + day * DAY)
+    await shop.distilled()
+    assert await left(shop, "ana") == [
+        ("User works at Bosch", "superseded", 4, 6),
+        ("User works at Google", "active", 6, None),
+        ("User works at Google", "superseded", 0, 2),
+    ]
