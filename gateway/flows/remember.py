@@ -275,12 +275,12 @@ async def _judged(services: Services, desk: Desk, lease: Lease, error: Exception
     with suppress(Unavailable):
         owner = await services.directory.by_tenant(lease.tenant)
     settings = desk.settings_for(owner.app if owner is not None else "")
-    said = min((exchange.at for exchange in lease.exchanges), default=now)
+    since = now if lease.since is None else lease.since
     judged = verdict(
         error,
         tries=lease.tries,
         max_tries=settings.queue.max_tries,
-        waited_s=max(0.0, now - said),
+        waited_s=max(0.0, now - since),
         now=now,
         dice=desk.dice(),
         # A plan is one for the whole batch, and may be applied in part.

@@ -17,7 +17,8 @@ class Lease:
     """One user's pending work in one worker's hands until `until`.
 
     `token` fences: it grows with every lease of this tenant, and a call with an older one
-    raises LeaseLost. `plan` is there where an earlier holder had already decided.
+    raises LeaseLost. `plan` is there where an earlier holder had already decided. `since` is when
+    the first of the exchanges was accepted: one of a chat log was said long before.
     """
 
     tenant: str
@@ -26,6 +27,7 @@ class Lease:
     exchanges: tuple[Exchange, ...]
     tries: int
     plan: Plan | None = None
+    since: Instant | None = None
 
 
 @dataclass(frozen=True, slots=True)

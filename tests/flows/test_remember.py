@@ -431,6 +431,17 @@ async def test_an_extractor_that_is_away_uses_up_no_tries(shop: Workshop) -> Non
     assert await shop.active() == ["User lives in Berlin"]
 
 
+async def test_a_log_of_last_year_is_tried_again_as_soon_as_what_is_said_now(
+    shop: Workshop,
+) -> None:
+    shop.model.answers = [refusal(503, "overloaded")]
+    await shop.said("I live in Berlin", at=shop.now - 365 * DAY)
+    await shop.distilled()
+    due = await shop.services.queue.next_due()
+    assert due is not None
+    assert due - shop.now < 20
+
+
 async def test_what_the_upstream_asks_to_wait_is_waited(shop: Workshop) -> None:
     shop.model.answers = [refusal(429, "slow down", retry_after="600"), [HOME]]
     await shop.said("I live in Berlin")

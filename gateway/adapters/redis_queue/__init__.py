@@ -43,7 +43,7 @@ import structlog
 
 from gateway.adapters.redis_queue.held import Placed
 from gateway.adapters.redis_queue.letters import Letters
-from gateway.adapters.redis_queue.opening import HEADER, hidden, opened, sealed
+from gateway.adapters.redis_queue.opening import HEADER, accepted_at, hidden, opened, sealed
 from gateway.adapters.redis_queue.pending import Pending
 from gateway.adapters.redis_queue.room import Room
 from gateway.adapters.redis_queue.steps import Steps
@@ -209,7 +209,8 @@ class RedisQueue:
 
     async def _opened(self, answer: Sequence[Any], until: Instant, now: Instant) -> Lease | None:
         tenant, token, tries, sealed_plan, *pairs = answer
-        lease = Lease(tenant.decode(), int(token), until, (), int(tries))
+        since = min(map(accepted_at, pairs[1::2]), default=now)
+        lease = Lease(tenant.decode(), int(token), until, (), int(tries), since=since)
         try:
             owner = await self._by_tenant(lease.tenant)
         except Unavailable:

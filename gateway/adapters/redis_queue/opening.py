@@ -8,6 +8,7 @@ from typing import Final
 
 from gateway.core.exchange import Exchange
 from gateway.core.identity import Owner
+from gateway.core.memory import Instant
 from gateway.core.wire import exchange_from_bytes, exchange_to_bytes
 from gateway.ports import Cipher
 
@@ -24,6 +25,12 @@ def hidden(owner: Owner, exchange_id: str) -> str:
 def sealed(cipher: Cipher, owner: Owner, id: str, exchange: Exchange) -> bytes:
     """An exchange as it is handed to the script; `id` is its hidden one."""
     return cipher.seal(owner, exchange_to_bytes(exchange), f"exchange:{id}")
+
+
+def accepted_at(record: bytes) -> Instant:
+    """When the exchange that the script gave was accepted."""
+    accepted: Instant = HEADER.unpack_from(record)[1]
+    return accepted
 
 
 def opened(cipher: Cipher, owner: Owner, id: str, record: bytes) -> Exchange:
