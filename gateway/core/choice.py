@@ -100,7 +100,8 @@ class Choice:
     """The block's memories as they are to be shown, their lines, what names them, and what they
     cost.
 
-    `left_out`: why a memory that was offered is not there, by its id.
+    `left_out`: why a memory that was offered is not there, by its id. `cut`: the budget is less
+    than what the conversation's block already had.
     """
 
     memories: tuple[Memory, ...] = ()
@@ -108,6 +109,7 @@ class Choice:
     refs: tuple[str, ...] = ()
     tokens: int = 0
     left_out: Mapping[str, LeftOut] = field(default_factory=dict)
+    cut: bool = False
 
 
 class _Item(NamedTuple):
@@ -145,6 +147,7 @@ class _Chosen:
         self._tokens = 0
         self._spent: dict[int, int] = {}
         self.left_out: dict[str, LeftOut] = {}
+        self._cut = False
 
     # --- what the block holds ------------------------------------------------------------
 
@@ -154,6 +157,7 @@ class _Chosen:
         item = self._rendered(ref, as_injected(memory, ref), _group(memory))
         if not self._fits(item.cost, item.group):
             self.left_out[memory.id] = "budget"
+            self._cut = True
             return
         self._sticky.append(item)
         self._take(item, said_in(memory))
@@ -316,6 +320,7 @@ class _Chosen:
             refs=tuple([str(item.ref) for item in items]),
             tokens=self._tokens + self._budget.overhead if items else 0,
             left_out=self.left_out,
+            cut=self._cut,
         )
 
 

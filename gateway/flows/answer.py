@@ -393,9 +393,11 @@ async def _remembered(visit: Visit, model: str, limit: dict[str, Any]) -> None:
 
 def _is_apart(options: Options, recalled: Recalled, conversation: Conversation) -> bool:
     """Whether a request's block is not the conversation's from here on: it looks into the past,
-    has no room for any, or lacks what was there because that came too late. The next request has
-    what was there before, which the upstream's cache holds."""
-    if options.as_of is not None or (options.max_tokens is not None and not recalled.refs):
+    asks for less room than what was there takes, or lacks some of that because it came too late.
+    The next request has what was there before, which the upstream's cache holds."""
+    if options.as_of is not None:
+        return True
+    if options.max_tokens is not None and (recalled.cut or not recalled.refs):
         return True
     return recalled.status != "ok" and not set(conversation.injected).issubset(recalled.refs)
 

@@ -78,7 +78,8 @@ class Recalled:
 
     `lines` and `refs` run parallel to `memories`: how the block shows them, and what a
     conversation keeps of them (ids, with the place where only a passage was taken).
-    `considered` is every candidate, best first. `timezone`: whose days the lines have.
+    `considered` is every candidate, best first. `timezone`: whose days the lines have. `cut`: not
+    all that stood in the conversation's block fits what this request may have.
     """
 
     memories: tuple[Memory, ...] = ()
@@ -90,6 +91,7 @@ class Recalled:
     considered: tuple[Scored, ...] = ()
     stage_ms: Mapping[str, float] = field(default_factory=dict)
     timezone: str | None = None
+    cut: bool = False
 
 
 def forget(tenant: str) -> None:
@@ -265,6 +267,7 @@ class Asking:
             considered=tuple(ranked),
             stage_ms=self.parts.took_ms,
             timezone=self._timezone,
+            cut=choice.cut,
         )
 
     def _is_relevant(self, found: Found, ranked: Sequence[Scored], scale: Scale | None) -> bool:
@@ -294,6 +297,7 @@ class Asking:
             tokens=choice.tokens,
             stage_ms=self.parts.took_ms,
             timezone=self._timezone,
+            cut=choice.cut,
         )
 
     # --- the parts ---------------------------------------------------------------------------

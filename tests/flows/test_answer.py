@@ -411,15 +411,17 @@ async def test_the_block_stays_as_it_was_within_a_conversation(
     assert systems[0] == systems[1]
 
 
-@pytest.mark.parametrize("apart", ["in the past", "no room", "the block is late"])
+@pytest.mark.parametrize("apart", ["in the past", "no room", "little room", "the block is late"])
 async def test_a_request_that_has_another_block_leaves_the_conversations_as_it_was(
     gateway: House, upstream: ScriptedUpstream, apart: str
 ) -> None:
+    await gateway.know("Is a nurse")
     await gateway.know("The user sailed to the island of Hvar", type="interaction")
     named = {"x_memory_session": "s1"}
     headers = {
         "in the past": {"x_memory_as_of": "2001-01-01T00:00:00Z"},
         "no room": {"x_memory_max_tokens": "0"},
+        "little room": {"x_memory_max_tokens": "90"},
         "the block is late": {"x_memory_deadline_ms": "300"},
     }
     await chat(gateway, user("where did I sail, which island?"), **named)
