@@ -94,9 +94,9 @@ class Told:
             return True
         if not self._present:
             return False
-        if memory.kind == "fact" and self._contains_statement(memory.text):
-            return True
-        said = memory.text if memory.kind == "turn" else memory.source.quote or ""
+        said = memory.text if memory.kind == "turn" else memory.source.quote
+        if not said:
+            return self._contains_statement(memory.text)
         own = " ".join(fold(said[:READ_PRESENT_CHARS]).split())
         if own not in self._all_present:
             return False
