@@ -20,6 +20,7 @@ from gateway.core.suspicion import suspicion, visible
 from gateway.core.timeline import is_zone, remembered_zone
 from gateway.core.windows import AFTER, BEFORE, windows_of
 from gateway.core.wording import content_words, folded, gist
+from gateway.core.words import QUESTION_MARKS
 
 MAX_TURN_CHARS = 32_000
 """Of a turn that is kept. What is longer was pasted, and is cut in the middle."""
@@ -85,22 +86,57 @@ _SMALL_TALK = frozenset(
         *("thank you so much", "ok", "okay", "ok thanks", "okay thanks", "k", "great", "cool"),
         *("nice", "perfect", "awesome", "got it", "i see", "sure", "fine", "alright", "all right"),
         *("great thanks", "perfect thanks", "lol", "haha", "wow", "bye", "goodbye", "see you"),
-        *("continue", "go on", "go ahead", "more", "next", "again", "try again", "please continue"),
-        *("test", "ping", "help", "stop", "hallo", "danke", "danke schön", "tschüss", "hola"),
+        *("test", "ping", "stop", "hallo", "danke", "danke schön", "tschüss", "hola"),
         *("gracias", "adiós", "bonjour", "salut", "merci", "au revoir", "ciao", "grazie", "oi"),
         *(
             "olá",
             "obrigado",
             "obrigada",
             "tchau",
+            "tudo bem",
+            "oi tudo bem",
+            "hola qué tal",
+            "guten morgen",
+            "guten abend",
+            "gute nacht",
+            "danke dir",
+            "vielen dank",
+            "merci beaucoup",
+            "bonsoir",
+            "buongiorno",
+            "grazie mille",
+            "muchas gracias",
+            "buenos días",
+            "bom dia",
+            "cześć",
+            "dziękuję",
+            "hej",
+            "tack",
+            "merhaba",
+            "teşekkürler",
             "привет",
+            "здравствуйте",
             "спасибо",
+            "مرحبا",
+            "شكرا",
             "你好",
             "谢谢",
+            "谢谢你",
+            "こんにちは",
             "ありがとう",
+            "ありがとうございます",
+            "안녕하세요",
+            "감사합니다",
         ),
     }
 )
+_GOES_ON = frozenset(
+    {
+        *("continue", "go on", "go ahead", "more", "next", "again", "try again"),
+        *("please continue", "help"),
+    }
+)
+"""They tell nothing, and ask for more of what the turn before is about."""
 MAX_SMALL_TALK_CHARS = 80
 """No greeting is longer, its punctuation included."""
 _ASSENT = frozenset({"yes", "no", "yep", "nope", "yeah", "nah", "ja", "nein", "oui", "non", "sí"})
@@ -130,12 +166,28 @@ def is_small_talk(text: str) -> bool:
     """Whether a text is a greeting, thanks or code alone."""
     if len(text) > MAX_SMALL_TALK_CHARS and "```" not in text:
         return not any(c.isalnum() for c in text)
-    left = folded(_CODE.sub(" ", text[:MAX_TURN_CHARS]))
-    bare = re.sub(r"[^\w' ]+", " ", left)
-    bare = " ".join(bare.split())
+    bare = _bare(_CODE.sub(" ", text[:MAX_TURN_CHARS]))
     if not any(c.isalnum() for c in bare):
         return True
-    return bare not in _ASSENT and bare in _SMALL_TALK
+    return bare not in _ASSENT and (bare in _SMALL_TALK or bare in _GOES_ON)
+
+
+def asks_for_nothing(text: str, before: str = "") -> bool:
+    """Whether a message is a greeting or thanks, and no answer to a question of the turn before:
+    "ok" may be that, and "go on" wants more of the same."""
+    if before.rstrip().endswith(QUESTION_MARKS) or not says_nothing(text):
+        return False
+    return _bare(text) not in _GOES_ON
+
+
+def says_nothing(text: str) -> bool:
+    """Whether a text is a greeting or thanks; code alone may be what is asked for."""
+    return is_small_talk(text) and "```" not in text
+
+
+def _bare(text: str) -> str:
+    """A text's words without signs."""
+    return " ".join(re.sub(r"[^\w' ]+", " ", folded(text)).split())
 
 
 # --- turns that are kept -----------------------------------------------------------------------

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias
 
+from gateway.core.batch import says_nothing
 from gateway.core.excerpt import Ref, as_injected, passage
 from gateway.core.injection import is_dayless, line
 from gateway.core.memory import Memory
@@ -205,7 +206,7 @@ class _Chosen:
                 reason = "repeated"
             elif scored.parts[OUTDATED]:
                 reason = "outdated"
-            elif _match(scored) < least_match:
+            elif _match(scored) < least_match or _says_nothing(memory):
                 reason = "weak"
             elif (reason := self._unwanted(memory, said := said_in(memory))) is None:
                 item = self._item(memory, _group(memory))
@@ -322,6 +323,11 @@ class _Chosen:
             left_out=self.left_out,
             cut=self._cut,
         )
+
+
+def _says_nothing(memory: Memory) -> bool:
+    """ "Okay." is lifted by the turns around it, and tells nothing."""
+    return memory.kind == "turn" and not memory.pinned and says_nothing(memory.text)
 
 
 def _match(scored: Scored) -> float:

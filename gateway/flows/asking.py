@@ -14,6 +14,7 @@ from time import perf_counter
 from typing import Any, Final, Literal, NamedTuple
 
 from gateway.config import AppSettings
+from gateway.core.batch import asks_for_nothing
 from gateway.core.choice import Budget, Offer, choose, is_standing
 from gateway.core.excerpt import Ref, read_ref
 from gateway.core.exchange import Exchange
@@ -274,7 +275,9 @@ class Asking:
         """Whether what was found is about what is looked for, or about what is asked in so many
         words: the turn before ("Priya?") or a page that is pasted may be of something else, and
         drowns them. Of these words alone there is no vector. "Great!" asks for nothing, and any
-        memory may have that word."""
+        memory may have that word; it leaves the block as it is."""
+        if asks_for_nothing(self._own, self._question.before):
+            return False
         floor = self._settings.memory.floor
         if relevance(self._text, found, ranked, scale=scale) >= floor:
             return True

@@ -53,6 +53,13 @@ def test_standing_memories_come_before_facts_and_facts_before_turns() -> None:
     assert ids(choose(offer, AMPLE)) == ["p", "q", "f", "t"]
 
 
+def test_a_turn_that_says_nothing_takes_no_place_but_code_alone_may_be_what_is_asked_for() -> None:
+    okay, code = turn("ok", "Okay, thanks."), turn("code", "```py\nprint(1)\n```")
+    choice = choose(Offer("?", ranked=ranked(okay, code)), AMPLE)
+    assert ids(choice) == ["code"]
+    assert choice.left_out == {"ok": "weak"}
+
+
 def test_within_a_group_memories_stand_in_the_order_of_their_times() -> None:
     late, early = turn("late", "we sold it", days_ago=1), turn("early", "we bought it", days_ago=9)
     assert ids(choose(Offer("?", ranked=ranked(late, early)), AMPLE)) == ["early", "late"]

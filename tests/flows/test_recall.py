@@ -562,6 +562,16 @@ async def test_what_asks_for_nothing_is_not_heard_by_its_own_words(text: str) ->
     assert texts(recalled) == []
 
 
+async def test_thanks_and_greetings_bring_nothing_into_the_block_unless_they_answer() -> None:
+    house = await House().knows(turn("t", "It was a good night at the Rex hotel"), DOG)
+    told = "You are booked at the Rex hotel."
+    for text in ("Good night!", "thanks!", "👍", "?", "Okay."):
+        assert texts(await house.recalls(text)) == []
+        assert texts(await house.recalls(text, before=told)) == []
+    for text, before in (("Okay.", f"{told} What was the night like?"), ("go on", told)):
+        assert texts(await house.recalls(text, before=before)) != []
+
+
 # --- what is no longer so ----------------------------------------------------------------------
 
 

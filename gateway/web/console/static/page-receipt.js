@@ -4,7 +4,7 @@ import { ask, memoryPage, ofUser, pageOf } from "./api.js";
 import { badge, doing, h, ms, number, put, s, table, time } from "./dom.js";
 
 const REASONS = {
-  weak: "far below the best", off_topic: "nothing known is about this question", budget: "no room left",
+  weak: "far below the best, or a mere “okay”", off_topic: "nothing known is about this question", budget: "no room left",
   present: "the request says it itself", duplicate: "another says the same", repeated: "a better one tells it already",
   outdated: "what it says has changed since", chosen: "already in the block",
 };
