@@ -20,6 +20,7 @@ from statistics import fmean
 from gateway.core.memory import Found, Memory, Vector
 from gateway.core.scored import Scored
 from gateway.core.speakers import mentioned, named_speakers
+from gateway.core.when import NAMED_DAYS, without_times
 from gateway.core.words import (
     MAX_QUERY_CHARS,
     fold,
@@ -36,6 +37,8 @@ SPREAD = 0.12
 """By how much the cosines of a question and what is not about it differ from one another."""
 LOOKED_AT = 20
 """Candidates whose words are read, the best ones."""
+SHORT_CHARS = 360
+"""In a longer one many words stand together by chance."""
 READ_CHARS = 2000
 """How much of each: a long message holds any word somewhere."""
 
@@ -115,19 +118,19 @@ def scale_of(questions: Sequence[Vector], answers: Sequence[Vector]) -> Scale:
     return Scale(signal=fmean(own), noise=fmean(other))
 
 
-_INNER_NAME = re.compile(r"(?<=[\w,;’'\"] )[^\W\d_a-zà-ÿ][\w-]+")
-"""A capitalised word that does not begin a sentence."""
+_INNER_WORD = re.compile(r"(?<=[\w,;’'\"] )[^\W\d_a-zà-ÿ][\w-]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Signs:
-    """What the judgement rests on; each 0 to 1."""
+    """What the judgement rests on; each 0 to 1. `all_in_one`: one short memory has every word."""
 
     nearest: float
     coverage: float
     unknown: float
     unknown_name: bool
     names_speaker: bool
+    all_in_one: bool = False
 
 
 def relevance(
@@ -153,6 +156,12 @@ def relevance(
         share = (nearest - scale.noise) / (scale.signal - scale.noise)
         nearest = MINILM.noise + share * (MINILM.signal - MINILM.noise)
         nearest += _of_few(len(found.lists["dense"]))
+    chance = _chance(weights, seen, nearest)
+    # "What's my husband's name?": a vector finds little in it, and one memory has all its words.
+    return max(chance, _chance(LEXICAL, seen, 0.0)) if seen.all_in_one else chance
+
+
+def _chance(weights: Judgement, seen: Signs, nearest: float) -> float:
     z = (
         weights.bias
         + weights.nearest * nearest
@@ -183,16 +192,21 @@ def signs(text: str, found: Found, ranked: Sequence[Scored]) -> Signs:
     names = mentioned(text, named_speakers(found.memories.values()))
     of_names = {stem(part) for name in names for part in fold(name).split()}
     asked = [term for term in terms(text) if term not in of_names]
+    # What was said in November need not have the word; where it has, that counts. "Tomorrow" and
+    # numbers may stand anywhere.
+    about = set(asked).intersection(terms(without_times(text))) or set(asked)
+    asked = [term for term in asked if term in about or term in NAMED_DAYS]
     known: set[str] = set()
-    most = 0
+    coverage, all_in_one = 0.0, False
     for memory in _best(found, ranked) if asked else ():
         matched = held(asked, fold(_words_of(memory)))
-        if len(matched) > most:
-            most = len(matched)
+        share = len(matched) / len(about | matched)
+        coverage = max(coverage, share)
+        all_in_one |= share == 1.0 and len(memory.text) <= SHORT_CHARS
         known |= matched
-        if most == len(asked):
+        if len(matched) == len(asked):
             break  # one has them all: none can add to that
-    coverage = most / len(asked) if asked else 0.0
+    asked = [term for term in asked if term in about or term in known]
     nearest = max((score for _, score in found.lists.get("dense", ())[:1]), default=0.0)
     unknown = 1.0 - len(known) / len(asked) if asked else 0.0
     if any(is_unspaced(term) for term in asked):
@@ -203,10 +217,16 @@ def signs(text: str, found: Found, ranked: Sequence[Scored]) -> Signs:
         nearest=max(0.0, nearest),
         coverage=coverage,
         unknown=unknown,
-        unknown_name=bool(strange)
-        and any(stem(fold(n)) in strange for n in _INNER_NAME.findall(text)),
+        unknown_name=bool(strange) and any(stem(fold(n)) in strange for n in _inner_names(text)),
         names_speaker=bool(names),
+        all_in_one=all_in_one,
     )
+
+
+def _inner_names(text: str) -> list[str]:
+    """Capitalised words that do not begin a sentence. Small letters are not those of Latin alone:
+    each word of Russian that no memory had was taken for the name of a stranger."""
+    return [word for word in _INNER_WORD.findall(text) if word[0].isupper()]
 
 
 def _words_of(memory: Memory) -> str:

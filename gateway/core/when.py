@@ -4,19 +4,21 @@ A memory of those days gets a bonus (`core/ranking`), nothing more: people also 
 other reasons, so a date never filters. A date is read as spans of time with a weight each: what
 happened on a day is often told some days later, so the days after it count, less.
 Month names are known in seven languages; relative phrases ("last month") in English, by
-`core/timeline`.
+`core/timeline`. What is asked of a time and of nothing else has no words to be found by: then the
+memories of that time are what is looked for (`flows/of_a_time`).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, tzinfo
+from itertools import islice
 
 from gateway.core.memory import Instant
 from gateway.core.timeline import DAY_S, resolve, zone_of
-from gateway.core.words import MAX_QUERY_CHARS, fold
+from gateway.core.words import MAX_QUERY_CHARS, fold, stem, terms
 
 _NAMES = (
     "january jan januar janvier enero gennaio janeiro januari",
@@ -45,14 +47,27 @@ _NAMED = re.compile(
 )
 _ISO = re.compile(r"\b(?P<year>(?:19|20)\d\d)-(?P<month>\d\d)(?:-(?P<day>\d\d))?\b")
 _YEAR = re.compile(r"\b(?:in|im|en|during|since)\s+(?P<year>(?:19|20)\d\d)\b")
+_WEEKDAY = "monday|tuesday|wednesday|thursday|friday|saturday|sunday"
 _RELATIVE = re.compile(
-    r"\b(?:yesterday|today|(?:last|this|past)\s+(?:week|weekend|month|year|monday|tuesday|wednesday"
-    r"|thursday|friday|saturday|sunday|spring|summer|autumn|fall|winter)"
+    r"\b(?:yesterday|today|tonight|tomorrow|last\s+night"
+    rf"|(?:last|this|past|next)\s+(?:week|weekend|month|year|{_WEEKDAY}"
+    rf"|spring|summer|autumn|fall|winter)|on\s+(?P<weekday>{_WEEKDAY})"
     r"|(?:\d{1,2}|a|one|two|three|four|five|six)\s+(?:day|week|month|year)s?\s+ago)\b"
 )
 _WORDS = re.compile(r"\w+")
-_RELATIVE_WORDS = frozenset({"yesterday", "today", "last", "this", "past", "ago"})
+_RELATIVE_WORDS = frozenset(
+    ["yesterday", "today", "tonight", "tomorrow", "last", "this", "past", "next", "ago"]
+).union(_WEEKDAY.split("|"))
 """One of them is in all that `_RELATIVE` finds."""
+NAMED_DAYS = frozenset(stem(name) for name in (*_MONTHS, *_WEEKDAY.split("|")))
+"""Words that tell one time from another wherever they stand; "tomorrow" is each day's."""
+_IS_PAST = re.compile(r"\b(?:did|was|were|had|said|told|talked|discussed|happened|went)\b")
+_TALK = """
+talk talking discuss discussed discussion speak spoke chat conversation conversations happen
+happened anything everything nothing going plan plans planned calendar agenda schedule
+"""
+_OF_NOTHING_ELSE = frozenset(map(stem, _TALK.split()))
+"""Beside a time, words that say no more than that something was said or is to happen."""
 
 SAME = 1.0
 """On the day, or within the span."""
@@ -93,29 +108,55 @@ def asked_spans(
     zone = zone_of(timezone)
     spans: list[AskedSpan] = []
     first, last = max(years[0], years[1] - MAX_YEARS), years[1]
-    found = 0
-    for match in _NAMED.finditer(folded):
+    for match in islice(_named(folded), MAX_DATES):
         name, day, year = match["month"], match["before"] or match["after"], match["year"]
-        doubtful = name in _DOUBTFUL and not (day or year)
-        if doubtful and not _IN.search(folded[: match.start()].rstrip()):
-            continue
         asked = [int(year)] if year else list(range(first, last + 1))
         spans += _of(asked, _MONTHS[name], int(day) if day else None, zone)
-        found += 1
-        if found == MAX_DATES:
-            break
     for match in list(_ISO.finditer(folded))[:MAX_DATES]:
         day = match["day"]
         spans += _of([int(match["year"])], int(match["month"]), int(day) if day else None, zone)
     if not spans:
         for match in list(_YEAR.finditer(folded))[:MAX_DATES]:
             spans += _span(int(match["year"]), 1, 1, int(match["year"]) + 1, 1, zone, OF_YEAR)
+    is_past = _IS_PAST.search(folded) is not None
     for match in list(_RELATIVE.finditer(folded))[:MAX_DATES]:
-        span = resolve(match.group(), said_at=now, timezone=timezone)
+        named = match["weekday"]
+        phrase = f"last {named}" if named and is_past else match.group()
+        span = resolve(phrase, said_at=now, timezone=timezone)
         if span is not None:
             spans.append(AskedSpan(span.start, span.end, SAME))
             spans.append(AskedSpan(span.end, span.end + 3 * DAY_S, NEAR))
     return tuple(spans)
+
+
+def _named(folded: str) -> Iterator[re.Match[str]]:
+    """Months, with a day or a year where one stands beside them."""
+    for match in _NAMED.finditer(folded):
+        doubtful = match["month"] in _DOUBTFUL and not (
+            match["before"] or match["after"] or match["year"]
+        )
+        if not doubtful or _IN.search(folded[: match.start()].rstrip()):
+            yield match
+
+
+def without_times(text: str) -> str:
+    """A question, folded, without the times that it names: the rest is what it is about."""
+    text = text[:MAX_QUERY_CHARS]
+    if not names_a_time(text):
+        return text
+    rest = fold(text)
+    for match in reversed(list(_named(rest))):
+        rest = f"{rest[: match.start()]} {rest[match.end() :]}"
+    for pattern in (_ISO, _YEAR, _RELATIVE):
+        rest = pattern.sub(" ", rest)
+    return rest
+
+
+def asks_of_a_time_alone(text: str) -> bool:
+    """Whether a question is about a time and nothing else: "What did I tell you last Tuesday?"
+    No memory has its words; those of that time are meant."""
+    rest = without_times(text)
+    return rest != text[:MAX_QUERY_CHARS] and _OF_NOTHING_ELSE.issuperset(terms(rest))
 
 
 def match(spans: Sequence[AskedSpan], at: Instant) -> float:

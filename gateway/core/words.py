@@ -64,7 +64,29 @@ o os um uma e ou é são eu você ele ela nós meu minha seu sua que quem qual q
 para por em no na do da
 het een en of ik jij hij zij wij mijn jouw zijn niet wat wie waar wanneer hoe welke met voor van op
 damals früher vorher avant antes
+il lo gli di che chi cosa quale quali quando dove perché sono è ho hai mio mia miei mie nel nella
+del della alla con per una uno non
+как где когда куда откуда кто что чем какой какая какое какие каком какую почему сколько я мы ты вы
+он она они мне меня мой моя моё мои моего моей моему моим моих мою наш наша наше наши нашу нашей
+у в на с и или не ли это этот эта есть был была было были зовут для о по
+jak gdzie kiedy kto co jaki jaka jakie ile dlaczego ja mój moja moje mojej mojego mam jest są był
+była w na z i czy nie się
+jag är min mitt mina och att som har inte vad vem när hur heter på med av
+ne nerede nasıl kim kimin hangi kaç zaman ben benim ve bir bu mi mı mu mü için
+ما ماذا متى أين اين من كيف هل هو هي في إلى على عن أنا كم لماذا
 """
+_LITTLE_HAN = re.compile(
+    "什么时候|什麼時候|什么|什麼|哪里|哪裡|哪儿|怎么|怎麼|为什么|多少|名字|我们|我們|[我你您他她它的了吗嗎呢吧谁誰是在叫]"
+)
+"""In Chinese. They split what stands around them, as spaces would."""
+_LITTLE_KANA = re.compile("[\u3041-\u309f]+|名前|[何誰私僕俺]")
+"""In Japanese: what is written in hiragana alone is grammar."""
+_HIRAGANA = re.compile("[\u3041-\u309f]")
+_CYRILLIC = re.compile("[\u0400-\u04ff]")
+_CYRILLIC_ENDING = re.compile(
+    "(?<=[\u0400-\u04ff]{3})(?:[аяоеыи]ми|[оеы]го|[ое]му|[аоеыия][ихмю]|[аяоеуюыиь])$"
+)
+"""Of nouns, adjectives and most verbs; folding has made й an и."""
 
 
 def words(text: str) -> list[str]:
@@ -90,7 +112,7 @@ def terms(text: str) -> tuple[str, ...]:
 def _terms(text: str) -> tuple[str, ...]:
     """One recall asks five times for those of its question."""
     seen: dict[str, None] = {}
-    for word in words(text):
+    for word in _of_substance(text):
         bare = word if word.isalnum() else _CLITIC.sub("", word)
         if bare in _STOP or (len(bare) < 2 and not bare.isdigit() and bare.isascii()):
             continue
@@ -100,10 +122,31 @@ def _terms(text: str) -> tuple[str, ...]:
     return tuple(seen)
 
 
+def _of_substance(text: str) -> list[str]:
+    """The words of a text; of scripts that write no spaces without what only asks, where more is
+    left: "何の楽器を習っていますか" is about 楽器 and 習. Of the pairs of all its characters
+    most were grammar, and no memory was about it."""
+    folded = _folded(text)
+    if folded.isascii():
+        return _WORD.findall(folded)
+    found: list[str] = []
+    for word in _WORD.findall(folded):
+        if not _UNSPACED.search(word):
+            found.append(word)
+            continue
+        little = _LITTLE_KANA if _HIRAGANA.search(word) else _LITTLE_HAN
+        left = [part for part in little.split(word) if part]
+        for part in left or (word,):
+            found.extend(_pairs(part))
+    return found
+
+
 def stem(word: str) -> str:
     """A word without its ending: what its forms begin with."""
     if not word.isalpha() or len(word) <= MIN_STEM:
         return word
+    if _CYRILLIC.match(word):
+        return _CYRILLIC_ENDING.sub("", word)
     for ending in _ENDINGS_IN.get(word[-1], ()):
         if word.endswith(ending) and len(word) - len(ending) >= MIN_STEM:
             cut = word[: -len(ending)]

@@ -82,6 +82,12 @@ def test_a_name_that_nobody_knows_speaks_against() -> None:
     assert chance("Does Veronica play the cello?", memories, nearest=0.4) < known
 
 
+def test_a_small_letter_of_another_alphabet_begins_no_name() -> None:
+    memories = [turn("a", "Моя жена Ольга беременна, срок в марте.")]
+    assert chance("Когда рожает моя жена?", memories) >= FLOOR
+    assert chance("Когда приедет моя Светлана к жене?", memories) < FLOOR
+
+
 def test_a_question_that_names_a_speaker_is_about_their_turns() -> None:
     memories = [turn("a", "off to the pottery class", speaker="Melanie")]
     assert chance("What does Melanie do?", memories, nearest=0.3) >= FLOOR
@@ -95,6 +101,22 @@ def test_what_a_memory_calls_its_value_is_among_its_words() -> None:
     assert chance("Who was the previous king of Spain?", [keyed], nearest=0.15) < FLOOR
     pet = fact("b", "Has Rex", key="dog_name", value="Rex")
     assert chance("Is my dog there?", [pet], nearest=0.15) >= FLOOR
+
+
+def test_the_time_that_is_asked_about_is_no_word_that_a_memory_lacks() -> None:
+    memories = [turn("a", "I had lunch with Omar at the Lebanese place")]
+    for question in ("What did I have for lunch on November 10?", "What was lunch last Tuesday?"):
+        assert chance(question, memories, nearest=0.25) >= FLOOR
+    assert chance("What happened on 11 September 2001?", [turn("b", "Coffee at 11")]) < FLOOR
+    assert chance("Any plans on Friday?", [turn("c", "The dentist has time on Friday")]) >= FLOOR
+
+
+def test_a_short_memory_that_has_every_word_is_heard_however_far_its_vector() -> None:
+    told = "We are off to Japan in April with my husband Tom."
+    question = "What's my husband's name?"
+    others = [turn(f"o{i}", f"The weather on day {i}") for i in range(30)]
+    assert chance(question, [turn("a", told), *others], nearest=0.2) >= FLOOR
+    assert chance(question, [turn("b", told * 10), *others], nearest=0.2) < FLOOR
 
 
 def test_signs_are_shares() -> None:

@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.memory import parse_rfc3339
-from gateway.core.when import MAX_DATES, asked_spans, match, names_a_time
+from gateway.core.when import (
+    MAX_DATES,
+    asked_spans,
+    asks_of_a_time_alone,
+    match,
+    names_a_time,
+    without_times,
+)
 
 NOW = parse_rfc3339("2026-06-17T12:00:00Z")
 
@@ -64,6 +71,36 @@ def test_relative_phrases_are_taken_from_now() -> None:
     assert fits("What did I cook yesterday?", "2026-06-16") == 1.0
     assert fits("What did I cook last month?", "2026-05-11") == 1.0
     assert fits("What did I cook yesterday?", "2026-06-01") == 0.0
+
+
+def test_a_weekday_is_the_last_one_where_the_question_is_of_the_past() -> None:
+    assert fits("What did I cook on Monday?", "2026-06-15") == 1.0
+    assert fits("What do I have on Monday?", "2026-06-22") == 1.0
+    assert fits("What am I cooking tomorrow?", "2026-06-18") == 1.0
+
+
+@pytest.mark.parametrize(
+    ("question", "alone"),
+    [
+        ("What did I tell you last Tuesday?", True),
+        ("What did we talk about yesterday?", True),
+        ("what did we discuss on May 7?", True),
+        ("What's on my calendar tomorrow?", True),
+        ("What did I cook yesterday?", False),
+        ("What's the weather like today?", False),
+        ("What did I tell you?", False),
+        ("May I come?", False),
+        ("", False),
+    ],
+)
+def test_a_question_may_be_about_a_time_and_nothing_else(question: str, alone: bool) -> None:
+    assert asks_of_a_time_alone(question) is alone
+
+
+def test_without_its_times_a_question_is_what_it_is_about() -> None:
+    assert without_times("Did I swim on 7 May 2025 or last week?").split() == [
+        *("did", "i", "swim", "on", "or", "?")
+    ]
 
 
 @pytest.mark.parametrize(

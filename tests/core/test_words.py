@@ -58,6 +58,28 @@ def test_scripts_without_spaces_are_cut_into_pairs(question: str, text: str) -> 
     assert held(found, fold(text))
 
 
+@pytest.mark.parametrize(
+    ("question", "about", "text"),
+    [
+        ("何の楽器を習っていますか？", ("楽器", "習"), "最近ピアノを習い始めました。"),
+        ("我的狗叫什么名字？", ("狗",), "我们养了一只狗，叫豆豆。"),
+        ("我在哪里工作？", ("工作",), "我换了工作"),
+        ("Как зовут мою кошку?", ("кошк",), "У меня есть кошка, её зовут Муся."),
+        ("Где находится наша дача?", ("находитс", "дач"), "Мы купили дачу под Казанью."),
+        ("Qual è il nome della mia gatta?", ("nom", "gatta"), "La gatta si chiama Luna"),
+    ],
+)
+def test_what_only_asks_is_left_out_and_endings_are_cut_in_other_languages_too(
+    question: str, about: tuple[str, ...], text: str
+) -> None:
+    assert terms(question) == about
+    assert held(about, fold(text))
+
+
+def test_of_a_text_that_is_grammar_alone_all_is_kept() -> None:
+    assert terms("ありがとう") == ("あり", "りが", "がと", "とう")
+
+
 def test_a_stem_is_found_at_the_start_of_a_word_alone() -> None:
     assert held(["art"], "a party") == set()
     assert held(["art"], "modern art") == {"art"}
