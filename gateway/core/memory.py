@@ -166,7 +166,7 @@ class Probe:
     standing: int = 0
 
 
-ListName = Literal["dense", "dense_window", "lexical", "lexical_window", "standing"]
+ListName = Literal["dense", "dense_window", "lexical", "lexical_window", "standing", "dated"]
 
 
 @dataclass(frozen=True, slots=True)

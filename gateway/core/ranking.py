@@ -152,6 +152,8 @@ def _by_themselves(
     if names_a_time(asked.text):
         spans = asked_spans(asked.text, years=_years(memories), now=at, timezone=asked.timezone)
 
+    dated = {id for id, _ in found.lists.get("dated", ())}
+
     scored: list[Scored] = []
     for memory, share in zip(memories, by_speaker(asked.text, memories), strict=True):
         focus = date = fact = past = asks = 0.0
@@ -166,7 +168,7 @@ def _by_themselves(
             focus = weights.focus * len(shared) / len(own_words)
         speaker = of_speaker * share
         if spans:
-            date = weights.date * _dated(spans, memory)
+            date = weights.date * (1.0 if memory.id in dated else _dated(spans, memory))
         if memory.kind == "fact":
             fact = weights.fact
             if memory.valid_to is not None and memory.valid_to < at:

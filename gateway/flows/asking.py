@@ -29,6 +29,7 @@ from gateway.core.timeline import remembered_zone
 from gateway.core.tokens import estimate_tokens
 from gateway.core.waiting import among, just_said
 from gateway.flows.candidates import Candidates, Stage
+from gateway.flows.of_a_time import memories_of, those_alone, times_alone
 from gateway.flows.outdated import OVER, Outdated, corrected
 from gateway.flows.parts import Parts
 from gateway.flows.standing import StandingCache
@@ -187,14 +188,26 @@ class Asking:
         scale = await self.candidates.scale() if found.lists.get("dense") else None
         held = await self._block(sticky, pending)
         waiting = await self.parts.within(pending, "pending") or ()
-        outdated = await self.outdated_turns(found, [memory for _, memory in held])
-        held = [(ref, memory) for ref, memory in held if memory.id not in outdated]
         standing = self._standing_of(found, stage)
         self._find_timezone(standing or (), held)
+        found = await self.of_its_time(found, self._where())
+        outdated = await self.outdated_turns(found, [memory for _, memory in held])
+        held = [(ref, memory) for ref, memory in held if memory.id not in outdated]
         ranked = await self.ranking(found, outdated)
         if len(self._settings.memory.types) < len(TYPES) or self._settings.memory.turns == "off":
             ranked = [s for s in ranked if self._counts(s.memory)]
         return self._chosen(found, stage, scale, ranked, standing, held, waiting)
+
+    async def of_its_time(self, found: Found, where: Where) -> Found:
+        """What was found; the memories of the time that is asked about, where nothing else is."""
+        store, zone = self._services.store, self._timezone
+        now = self._now if self._question.as_of is None else self._question.as_of
+        spans = times_alone(self._text, now=now, timezone=zone)
+        if not spans:
+            return found
+        looking = memories_of(store, self._owner, where, spans, now=now, timezone=zone)
+        task = self.parts.begin(looking, "recall-dated")
+        return those_alone(found, await self.parts.within(task, "dated") or ())
 
     async def ranking(self, found: Found, outdated: Collection[str] = ()) -> list[Scored]:
         """The candidates by score; reread by a cross-encoder where the settings ask for it."""
@@ -278,6 +291,8 @@ class Asking:
         memory may have that word; it leaves the block as it is."""
         if asks_for_nothing(self._own, self._question.before):
             return False
+        if found.lists.get("dated"):
+            return True
         floor = self._settings.memory.floor
         if relevance(self._text, found, ranked, scale=scale) >= floor:
             return True

@@ -64,6 +64,7 @@ async def search(
     try:
         where = replace(where, expired_before=now)
         found = await asking.candidates.all_of(where, at_least=limit)
+        found = await asking.of_its_time(found, where)
         outdated = await asking.outdated_turns(found)
         return (await asking.ranking(found, outdated))[:limit]
     finally:

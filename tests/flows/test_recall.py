@@ -25,6 +25,7 @@ from gateway.core.exchange import Exchange, Turn
 from gateway.core.identity import Owner, Person, new_owner
 from gateway.core.memory import Found, Memory, Probe, Source, Type, Vector, Version, Where
 from gateway.core.words import terms
+from gateway.flows.outdated import OVER
 from gateway.flows.recall import Question, Recalled, recall, search
 from gateway.lab.scratch import load, scratch_services
 from gateway.ports import Conversation, Embedder, EmbeddingModel, Services
@@ -570,6 +571,26 @@ async def test_thanks_and_greetings_bring_nothing_into_the_block_unless_they_ans
         assert texts(await house.recalls(text, before=told)) == []
     for text, before in (("Okay.", f"{told} What was the night like?"), ("go on", told)):
         assert texts(await house.recalls(text, before=before)) != []
+
+
+async def test_what_is_asked_of_a_time_alone_brings_what_was_said_then_or_is_to_happen() -> None:
+    house = House(NoEmbedder("left out")).set(types=["interaction"])
+    await house.knows(
+        turn("mot", "My car failed its inspection", days_ago=1),
+        turn("tea", "Green tea is what I like", days_ago=9),
+        turn("priya", "I'm meeting Priya for coffee tomorrow", days_ago=0.1),
+        fact("rome", "Flies to Rome", days_ago=9, valid_from=NOW + DAY_S),
+    )
+    assert texts(await house.recalls("What did I tell you yesterday?")) == [
+        "My car failed its inspection"
+    ]
+    assert texts(await house.recalls("What do I have tomorrow?")) == [
+        *("Flies to Rome", "I'm meeting Priya for coffee tomorrow")
+    ]
+    for other in ("What's the weather like tomorrow?", "What did we discuss last month?"):
+        assert texts(await house.recalls(other)) == []
+    await house.knows(turn("over", "I like the piano", days_ago=1, metadata={OVER: True}))
+    assert len(texts(await house.recalls("What did I tell you yesterday?"))) == 1
 
 
 # --- what is no longer so ----------------------------------------------------------------------
