@@ -64,17 +64,19 @@ def _in_order(links: Sequence[list[dict[str, Any]]]) -> list[tuple[Instant, dict
     older and newer than what replaced it at once, and goes by its own time. The times of others
     would not do: they are those of the distilling, which is later than what was said.
     """
-    placed = []
-    for n, versions in enumerate(links):
-        replaced, following = math.inf, links[n + 1 : n + 2]
+    placed: list[tuple[Instant, dict[str, Any]]] = []
+    replaced = math.inf
+    for n, versions in reversed([*enumerate(links)]):
+        following = links[n + 1 : n + 2]
         # One that was brought back (which is a correction) began before what it stands behind.
         if following and not any(v["event"] == "corrected" for v in following[0]):
-            replaced = parse_rfc3339(following[0][0]["at"])
+            replaced = min(replaced, parse_rfc3339(following[0][0]["at"]))
         # None is later than its next: a memory may have been written with a time to come.
         times = [*accumulate((parse_rfc3339(v["at"]) for v in reversed(versions)), min)]
-        for at, version in zip(reversed(times), versions, strict=True):
-            own = version["event"] == "corrected"
-            placed.append((at if own else min(at, replaced), version))
+        placed[:0] = [
+            (at if version["event"] == "corrected" else min(at, replaced), version)
+            for at, version in zip(reversed(times), versions, strict=True)
+        ]
     return [*sorted(placed[:-1], key=lambda one: one[0]), placed[-1]]
 
 

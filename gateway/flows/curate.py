@@ -198,7 +198,7 @@ async def correct(
         )
         changed = {corrected.id: corrected}
         if held_slot(corrected, now) is not None:
-            changed |= await replacing(services, owner, [corrected], now=now)
+            changed |= await replacing(services, owner, [corrected], now=now, corrects=memory)
         await store(services, owner, list(changed.values()))
         if changed[id].status != memory.status:
             await mark(services, owner, [changed[id]])

@@ -2,17 +2,20 @@
 
 The code sets both intervals: the older ends where the newer begins, and stays as superseded. What
 is to come (by a day: clocks differ) does not end what is, as where it is said in chat
-(`core/reconcile`): both stand until then.
+(`core/reconcile`): both stand until then. Of two that are dated by who wrote them the later holds,
+and the other is put behind it: a history may be written in any order. One that reaches back ends
+what was over already where it begins, so that at no time two values of a slot hold.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
 from gateway.core.identity import Owner
-from gateway.core.memory import Instant, Memory, Where
+from gateway.core.memory import Instant, Memory, Status, Type, Where
 from gateway.core.slots import slot_of
 from gateway.core.timeline import DAY_S
 from gateway.flows.browse import pages
@@ -20,27 +23,111 @@ from gateway.ports import Services
 
 
 async def replacing(
-    services: Services, owner: Owner, fresh: Sequence[Memory], *, now: Instant
+    services: Services,
+    owner: Owner,
+    fresh: Sequence[Memory],
+    *,
+    now: Instant,
+    corrects: Memory | None = None,
 ) -> dict[str, Memory]:
     """The fresh memories, and the known ones whose slot they take, by id, as they are from now
-    on. Within one call, too, the last value of a slot is the one that holds."""
+    on. Within one call, too, the last value of a slot is the one that holds.
+
+    `corrects` is what the fresh one was until now: it is written on purpose, and takes its place
+    whatever its dates; what was over is looked at only where they have changed.
+    """
     changed = {memory.id: memory for memory in fresh}
     holders: defaultdict[tuple[str, str], list[Memory]] = defaultdict(list)
-    if any(held_slot(memory, now) for memory in fresh):
+    past: defaultdict[tuple[str, str], list[Memory]] = defaultdict(list)
+    taking = [(slot, m) for m in fresh if (slot := held_slot(m, now)) is not None]
+    if taking:
         for held in await keyed(services, owner):
             if (slot := held_slot(held, now)) is not None:
                 holders[slot].append(held)
-    for memory in fresh:
-        slot = held_slot(memory, now)
-        if slot is None:
-            continue
-        for held in giving_way(holders[slot], memory):
-            changed[held.id] = ended(held, by=memory, now=now)
-            if changed[held.id].status == "superseded":
-                changed[memory.id] = replace(changed[memory.id], supersedes=held.id)
-        of_slot = [changed.get(held.id, held) for held in holders[slot] if held.id != memory.id]
-        holders[slot] = [m for m in of_slot if m.status == "active"] + [changed[memory.id]]
+    back = any(_looks_back(memory, corrects) for _, memory in taking)
+    if back:
+        for over in await keyed(services, owner, "superseded"):
+            if (slot := slot_of(over.type, over.key)) is not None:
+                past[slot].append(over)
+    for slot, memory in taking:
+        others = giving_way(holders[slot], memory)
+        newer = [m for m in others if corrects is None and _goes_behind(memory, m, now)]
+        if newer:
+            changed |= _behind(memory, newer, past[slot], now=now)
+        else:
+            for held in others:
+                changed[held.id] = ended(held, by=memory, now=now)
+                if changed[held.id].status == "superseded":
+                    changed[memory.id] = replace(changed[memory.id], supersedes=held.id)
+            changed |= {over.id: _cut(over, memory) for over in _overlapped(past[slot], memory)}
+        of_slot = [*(m for m in holders[slot] if m.id != memory.id), memory]
+        holders[slot] = [m for m in (changed.get(m.id, m) for m in of_slot) if m.status == "active"]
+        if back:
+            as_now = [changed.get(m.id, m) for m in [*past[slot], *of_slot]]
+            past[slot] = [m for m in as_now if m.status == "superseded"]
+            await asyncio.sleep(0)  # a thousand values of one key take a quarter of a second
     return changed
+
+
+def _looks_back(memory: Memory, before: Memory | None) -> bool:
+    """Whether what is over by now may reach into its time: it is dated, or is so anew."""
+    if before is None:
+        return _is_dated(memory)
+    return (memory.valid_from, memory.status) != (before.valid_from, before.status)
+
+
+def _is_dated(memory: Memory) -> bool:
+    """Whether who wrote it said when; else all its times are those of the writing."""
+    return not memory.valid_from == memory.created_at == memory.updated_at
+
+
+def _goes_behind(memory: Memory, held: Memory, now: Instant) -> bool:
+    """Whether a value that is written now began before the one that holds; of tasks, was said
+    before. What is to come, and what was drawn from a chat, never stand in a person's way."""
+    if held.valid_from > now or held.source.via == "chat":
+        return False
+    if not (_is_dated(memory) and _is_dated(held)):
+        return False
+    if memory.type == "task_state":
+        return memory.created_at < held.created_at
+    return memory.valid_from < held.valid_from
+
+
+def _behind(
+    memory: Memory, newer: Sequence[Memory], past: Sequence[Memory], *, now: Instant
+) -> dict[str, Memory]:
+    """A value among those of its slot, by its beginning: what it follows, and what follows it."""
+    later = [m for m in [*newer, *past] if memory.valid_from < m.valid_from and not _never_held(m)]
+    after = min(later or newer, key=lambda m: m.valid_from)
+    made = ended(memory, by=after, now=now)
+    before = [] if _never_held(made) else _overlapped(past, made)
+    follows = after.supersedes or next((over.id for over in before), None)
+    return {
+        memory.id: replace(made, supersedes=follows),
+        after.id: replace(after, supersedes=memory.id),
+        **{over.id: replace(_cut(over, made), superseded_by=memory.id) for over in before},
+    }
+
+
+def _overlapped(past: Sequence[Memory], memory: Memory) -> list[Memory]:
+    """Those that were over before, and held at a time at which this does."""
+    return [
+        over
+        for over in past
+        if over.id != memory.id
+        and over.valid_to is not None
+        and memory.valid_from < over.valid_to
+        and not _over_before(memory, over)
+        and not _never_held(over)
+    ]
+
+
+def _cut(over: Memory, memory: Memory) -> Memory:
+    return replace(over, valid_to=max(over.valid_from, memory.valid_from))
+
+
+def _never_held(memory: Memory) -> bool:
+    return memory.valid_to is not None and memory.valid_to <= memory.valid_from
 
 
 def giving_way(holders: Sequence[Memory], memory: Memory) -> list[Memory]:
@@ -80,9 +167,10 @@ def held_slot(memory: Memory, now: Instant) -> tuple[str, str] | None:
     return slot_of(memory.type, memory.key)
 
 
-async def keyed(services: Services, owner: Owner) -> list[Memory]:
-    """The owner's active facts that have a key, oldest first."""
-    where = Where(kinds=("fact",), types=("profile", "preference", "task_state"))
+async def keyed(services: Services, owner: Owner, status: Status = "active") -> list[Memory]:
+    """The owner's facts of this status that have a key, oldest first."""
+    types: tuple[Type, ...] = ("profile", "preference", "task_state")
+    where = Where(kinds=("fact",), types=types, statuses=(status,))
     found: list[Memory] = []
     async for page in pages(services, owner, where):
         found += [memory for memory in page if memory.key is not None]

@@ -604,6 +604,60 @@ async def test_a_value_that_is_to_come_ends_the_present_one_when_it_begins(gatew
         assert len(await listed(client, status="superseded")) == 2
 
 
+async def homes(client: httpx.AsyncClient) -> dict[int, list[str]]:
+    """What was the home in the middle of each year, as far as is known now."""
+    years = {year: rfc3339_of(year, month=7) for year in range(2019, 2026)}
+    return {
+        year: [hit["memory"]["text"] for hit in await found(client, "lives", as_of=then)]
+        for year, then in years.items()
+    }
+
+
+def rfc3339_of(year: int, month: int = 1) -> str:
+    return f"{year}-{month:02}-01T00:00:00Z"
+
+
+@pytest.mark.parametrize("dated", ["created_at", "valid_from"])
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_a_history_may_be_written_in_any_order(
+    gateway: House, dated: str, at_once: bool
+) -> None:
+    years = (2022, 2024, 2020, 2023)
+    told = [fact(f"lives in {y}", key="home", **{dated: rfc3339_of(y)}) for y in years]
+    async with ana(gateway) as client:
+        for bodies in [told] if at_once else [[one] for one in told]:
+            gateway.now += 1
+            await made(client, bodies)
+        held = {2019: None, 2020: 2020, 2021: 2020, 2022: 2022, 2023: 2023, 2024: 2024, 2025: 2024}
+        assert await homes(client) == {
+            then: [f"lives in {year}"] if year else [] for then, year in held.items()
+        }
+        (present,) = await listed(client)
+        history = (await client.get(f"/v1/memories/{present['id']}/history")).json()["versions"]
+        assert [v["text"] for v in history] == [f"lives in {year}" for year in sorted(years)]
+
+
+async def test_what_a_chat_told_later_does_not_stand_before_what_a_person_writes(
+    gateway: House,
+) -> None:
+    source = {"role": "user", "via": "chat"}
+    drawn = fact("lives in Faro", key="home", created_at=rfc3339_of(2024), source=source)
+    async with ana(gateway) as client:
+        await client.post("/v1/memories/import", content=json.dumps(drawn))
+        await made(client, fact(key="home", created_at=rfc3339_of(2020)))
+        assert await texts(client) == ["lives in Porto"]
+
+
+async def test_a_beginning_that_is_corrected_ends_what_held_until_then(gateway: House) -> None:
+    async with ana(gateway) as client:
+        await made(client, fact("lives in Faro", key="home", created_at=rfc3339_of(2020)))
+        porto = await made(client, fact(key="home"))
+        began = {"valid_from": rfc3339_of(2023)}
+        await client.patch(f"/v1/memories/{porto['id']}", json=began)
+        told = await homes(client)
+    assert (told[2022], told[2023]) == (["lives in Faro"], ["lives in Porto"])
+
+
 async def test_a_correction_of_the_present_value_leaves_the_one_that_is_to_come(
     gateway: House,
 ) -> None:
