@@ -82,7 +82,7 @@ def passage(memory: Memory, stems: Sequence[str], *, brief: bool = False) -> Ref
     if len(memory.text) <= cut.whole:
         return Ref(memory.id)
     text = memory.text[:READ_CHARS]
-    start, end = _densest(text, stems, cut.passage) if stems else (0, 0)
+    start, end = densest(text, stems, cut.passage) if stems else (0, 0)
     place = _whole_sentences(text, start, end, cut.passage)
     return Ref(memory.id, *place, of=len(memory.text))
 
@@ -103,7 +103,7 @@ def as_injected(memory: Memory, ref: Ref) -> Memory:
     )
 
 
-def _densest(text: str, stems: Sequence[str], length: int) -> tuple[int, int]:
+def densest(text: str, stems: Sequence[str], length: int) -> tuple[int, int]:
     """From the first to the last match of the run, no longer than a passage, that holds most of
     the stems: each counts once, and one that is rare in the text counts more. Of equal runs the
     first; (0, 0) where nothing matches. Of a word that is longer than a passage (a URL, a key in

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from operator import mul
 from statistics import fmean
 
+from gateway.core.excerpt import densest
 from gateway.core.memory import Found, Memory, Vector
 from gateway.core.scored import Scored
 from gateway.core.speakers import mentioned, named_speakers
@@ -39,8 +40,11 @@ LOOKED_AT = 20
 """Candidates whose words are read, the best ones."""
 SHORT_CHARS = 360
 """In a longer one many words stand together by chance."""
-READ_CHARS = 2000
-"""How much of each: a long message holds any word somewhere."""
+READ_CHARS = 800
+"""How much of each, where most of the words stand: a long message holds any word somewhere, and
+what is asked about may stand deep in it."""
+MOST_CHARS = 16_000
+"""So far into a message that is looked for; 0.5 ms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +203,7 @@ def signs(text: str, found: Found, ranked: Sequence[Scored]) -> Signs:
     known: set[str] = set()
     coverage, all_in_one = 0.0, False
     for memory in _best(found, ranked) if asked else ():
-        matched = held(asked, fold(_words_of(memory)))
+        matched = held(asked, fold(_words_of(memory, asked)))
         share = len(matched) / len(about | matched)
         coverage = max(coverage, share)
         all_in_one |= share == 1.0 and len(memory.text) <= SHORT_CHARS
@@ -229,9 +233,13 @@ def _inner_names(text: str) -> list[str]:
     return [word for word in _INNER_WORD.findall(text) if word[0].isupper()]
 
 
-def _words_of(memory: Memory) -> str:
+def _words_of(memory: Memory, asked: Sequence[str]) -> str:
     """What it says, and what it calls that: "Works at Bosch" is the `employer`."""
-    text = memory.text[:READ_CHARS]
+    text = memory.text
+    if len(text) > READ_CHARS:
+        text = text[:MOST_CHARS]
+        start, _ = densest(text, asked, READ_CHARS)
+        text = text[start : start + READ_CHARS]
     return f"{text} {memory.key.replace('_', ' ')} {memory.value or ''}" if memory.key else text
 
 

@@ -119,6 +119,15 @@ def test_a_short_memory_that_has_every_word_is_heard_however_far_its_vector() ->
     assert chance(question, [turn("b", told * 10), *others], nearest=0.2) < FLOOR
 
 
+def test_what_stands_deep_in_a_long_memory_is_read_and_words_far_apart_are_not_together() -> None:
+    page = "We noted the delays of each train on the way. " * 100
+    question = "What was my locker code?"
+    assert chance(question, [turn("a", f"{page}My locker code was 4711. {page}")]) >= FLOOR
+    assert chance(question, [turn("b", f"A code of conduct. {page}A loose locker.")]) < chance(
+        question, [turn("c", "My locker code was 4711.")]
+    )
+
+
 def test_signs_are_shares() -> None:
     memories = [turn("a", "the red car"), turn("b", "a blue boat")]
     findings = found(memories)
