@@ -166,7 +166,9 @@ class Probe:
     standing: int = 0
 
 
-ListName = Literal["dense", "dense_window", "lexical", "lexical_window", "standing", "dated"]
+ListName = Literal[
+    "dense", "dense_window", "lexical", "lexical_window", "standing", "dated", "former"
+]
 
 
 @dataclass(frozen=True, slots=True)

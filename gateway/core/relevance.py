@@ -233,6 +233,12 @@ def _inner_names(text: str) -> list[str]:
     return [word for word in _INNER_WORD.findall(text) if word[0].isupper()]
 
 
+def has_half_of(text: str, memory: Memory) -> bool:
+    """Whether a memory, or what it is kept as, has half of a question's words."""
+    asked = terms(text)
+    return bool(asked) and 2 * len(held(asked, fold(_words_of(memory, asked)))) >= len(asked)
+
+
 def _words_of(memory: Memory, asked: Sequence[str]) -> str:
     """What it says, and what it calls that: "Works at Bosch" is the `employer`."""
     text = memory.text

@@ -23,7 +23,7 @@ from gateway.core.injection import ALSO, BLOCK_CLOSE, BLOCK_OPEN, HEADER, Placem
 from gateway.core.memory import TYPES, Found, Instant, Kind, Memory, Type, Where
 from gateway.core.question import LONG_CHARS, asked_text, asks, asks_of_the_past, cleaned
 from gateway.core.ranking import Asked, rank, reranked
-from gateway.core.relevance import Scale, relevance
+from gateway.core.relevance import Scale, has_half_of, relevance
 from gateway.core.scored import Scored
 from gateway.core.timeline import remembered_zone
 from gateway.core.tokens import estimate_tokens
@@ -42,6 +42,9 @@ REREAD: Final = 20
 REREAD_CHARS: Final = 1000
 PENDING: Final = 50
 """Exchanges not yet distilled that are looked at."""
+
+MOST_FORMER: Final = 10
+"""Turns that told what was so before, where the past is asked about."""
 
 _standing = StandingCache()
 _outdated = Outdated()
@@ -191,6 +194,7 @@ class Asking:
         standing = self._standing_of(found, stage)
         self._find_timezone(standing or (), held)
         found = await self.of_its_time(found, self._where())
+        found = await self._with_former(found, standing or ())
         outdated = await self.outdated_turns(found, [memory for _, memory in held])
         held = [(ref, memory) for ref, memory in held if memory.id not in outdated]
         ranked = await self.ranking(found, outdated)
@@ -372,6 +376,31 @@ class Asking:
             said = (memory for memory in memories.values() if memory.kind == "turn")
             wrong |= {turn.id for turn in said if OVER in turn.metadata}
         return await self._superseded_by([m for m in known if m.supersedes]) | wrong
+
+    async def _with_former(self, found: Found, standing: Sequence[Memory]) -> Found:
+        """And, where the past is asked about, what a fact that always counts took the place of, and
+        itself: by the words of the question ("my previous employer") none of it may be found."""
+        if self._question.as_of is not None or not asks_of_the_past(self._own):
+            return found
+        facts = [m for m in standing if m.supersedes and has_half_of(self._own, m)]
+        await self._superseded_by(facts)
+        turns, _ = _outdated.turns(self._owner.tenant, facts, now=self._now)
+        missing = sorted(turns.difference(found.memories))[:MOST_FORMER]
+        if not missing:
+            return found
+        getting = self.parts.begin(self._services.store.get(self._owner, missing), "recall-former")
+        former = [
+            memory
+            for memory in await self.parts.within(getting, "former", needed=False) or ()
+            if self._still_holds(memory)
+        ]
+        if not former:
+            return found
+        by_id = {memory.id: memory for memory in (*facts, *former)}
+        return Found(
+            lists={**found.lists, "former": [(id, 1.0) for id in by_id]},
+            memories={**found.memories, **by_id},
+        )
 
     async def _former_turns(self, found: Found) -> dict[str, str]:
         """Where the past is asked about: the turns that told what was so before, each with the fact

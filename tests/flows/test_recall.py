@@ -652,6 +652,26 @@ async def test_asked_for_the_past_what_is_so_now_says_which_former_value_is_mean
     assert "t1" not in {memory.id for memory in now.memories}
 
 
+async def test_asked_for_the_past_by_what_it_is_kept_as_a_former_value_is_brought() -> None:
+    house = await House(NoEmbedder("left out")).knows(
+        turn("t1", "I've been at Siemens for years", days_ago=60),
+        turn("t2", "I like to hike", days_ago=50),
+        *(
+            fact(id, text, "profile", key="employer", status=status, covers=covers, supersedes=old)
+            for id, text, status, covers, old in (
+                ("f1", "Is at Siemens", "superseded", ("t1",), None),
+                ("f2", "Is at BMW", "active", (), "f1"),
+            )
+        ),
+    )
+    told = ["Is at BMW", "I've been at Siemens for years"]
+    assert texts(await house.recalls("Who was my previous employer?")) == told
+    assert texts(await house.recalls("Where did I go hiking before?")) == [
+        told[0],
+        "I like to hike",
+    ]
+
+
 async def test_a_look_into_the_past_knows_what_was_outdated_by_then() -> None:
     house = await moved()
     then = await house.recalls("Where do I live?", as_of=NOW - 1 * DAY_S)
