@@ -203,6 +203,7 @@ async def _handed_over(
     else:
         marks, exchange = _exchange(visit, request, answer, owner)
     if exchange is None:
+        await _note_another(deployment, visit, owner, marks, unnoted)
         return None
     owed = 0
     if answer.outcome != "complete" and visit.conversation is not None:
@@ -234,6 +235,18 @@ async def _noted(deployment: Deployment, visit: Visit, owner: Owner, unnoted: Un
         unnoted.try_again(deployment)
     else:
         _seen.recovered()
+
+
+async def _note_another(
+    deployment: Deployment, visit: Visit, owner: Owner, marks: tuple[str, ...], unnoted: Unnoted
+) -> None:
+    """Nothing was new: an answer was wanted anew. It is not kept, but its client goes on from it,
+    and where that sends its last messages alone nothing else leads to the conversation."""
+    conversation = visit.conversation
+    if conversation is None or conversation.fresh > 0:
+        return
+    unnoted.keep(owner, Note(conversation.session, marks, visit.now))
+    await _noted(deployment, visit, owner, unnoted)
 
 
 async def _leave_out(

@@ -591,6 +591,21 @@ async def test_off_the_record_is_not_kept_where_the_setting_allows_it(
         assert len(await gateway.handed_over()) == 1
 
 
+async def test_an_answer_that_was_wanted_anew_leads_on_in_its_conversation(
+    gateway: House, upstream: ScriptedUpstream
+) -> None:
+    upstream.script(Say("Rome, then."), Say("So you live in Rome."))
+    for _ in range(2):
+        await chat(gateway, user("I live in Rome"))
+    await chat(gateway, assistant("So you live in Rome."), user("and I like tea"))
+    said = await gateway.handed_over()
+    assert [[turn.text for turn in exchange.turns] for exchange in said] == [
+        ["I live in Rome", "Rome, then."],
+        ["and I like tea", "Gladly."],
+    ]
+    assert said[0].session == said[1].session
+
+
 @pytest.mark.parametrize("left_out", ["readonly", "off", "off the record"])
 @pytest.mark.parametrize("last", [100, 2], ids=["whole history", "last two"])
 @pytest.mark.parametrize("first", [True, False], ids=["begins with it", "goes on with it"])
