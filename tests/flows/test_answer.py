@@ -279,6 +279,19 @@ async def test_a_tool_loop_recalls_once_and_is_handed_over_once(
     assert said[0].turns[-1].text == "Apples."
 
 
+async def test_words_are_kept_though_their_call_has_the_result_that_another_had(
+    gateway: House,
+) -> None:
+    call = {"role": "assistant", "content": None, "function_call": {"name": "do", "arguments": ""}}
+    result = {"role": "function", "name": "do", "content": "ok"}
+    for words in ("Note that I live in Rome.", "Note that I like tea."):
+        await chat(gateway, user(words), call, result)
+    said = await gateway.handed_over()
+    texts = [turn.text for exchange in said for turn in exchange.turns if turn.role == "user"]
+    assert texts == ["Note that I live in Rome.", "Note that I like tea."]
+    assert said[0].session != said[1].session
+
+
 async def test_what_is_said_to_an_agent_that_answers_by_calls_alone_is_kept(
     gateway: House, upstream: ScriptedUpstream
 ) -> None:

@@ -22,9 +22,19 @@ local known, seen_at, seen_in, turn
 local looked, latest = 0, string.match(ARGV[5], '^[^\n]+')
 local alone, follow = string.match(ARGV[6] or '', '^(%S+) (%d+)$')
 follow = tonumber(follow)
+if turn_at >= 0 then
+  local at = 0
+  for mark in string.gmatch(ARGV[5], '[^\n]+') do
+    if at == turn_at then turn = mark break end
+    at = at + 1
+  end
+end
+-- What follows words that are new is new: "ok", a tool's result to a call that has no id of its own
+-- (`function_call`, and "call_1" of some servers), was said in other conversations too.
+local loop = turn and turn_at > 0 and string.sub(get('m' .. turn) or '0', 1, 1) == '0'
 for mark in string.gmatch(ARGV[5], '[^\n]+') do
-  if looked == turn_at then turn = mark end
-  local kept = get('m' .. mark) or (looked == follow and get('m' .. alone))
+  local kept = not (loop and looked < turn_at)
+    and (get('m' .. mark) or (looked == follow and get('m' .. alone)))
   if kept then
     local where = string.sub(kept, 2)
     known = known or where
