@@ -28,7 +28,7 @@ from gateway.flows.handover import hand_over, owner_at_last
 from gateway.flows.receipts import receipt_of
 from gateway.flows.unnoted import Note, Unnoted
 from gateway.flows.visit import Visit
-from gateway.ports import Deployment, Headers, Opening
+from gateway.ports import Conversation, Deployment, Headers, Opening
 from gateway.telemetry.logs import Outage, is_said, log
 
 _notes = Outage(log("answer"), "noting what was injected")
@@ -260,19 +260,23 @@ async def _leave_out(
     try:
         # Nobody becomes known by it.
         owner = visit.owner or await visit.services.directory.owner(visit.person, create=False)
-        if owner is None:
-            return
-        marks, conversation = visit.marks, visit.conversation
-        if conversation is None:
-            opening = await opening_of(visit, request, owner)
-            marks = opening.marks
-            await unnoted.pay(visit.services.state, owner)
-            conversation = await visit.services.state.open(owner, opening)
     except (OwnerGone, DirectoryUnavailable):
         return
-    except StateUnavailable as exc:
-        _seen.failed(exc.message)
+    if owner is None:
         return
+    marks, conversation = visit.marks, visit.conversation
+    if conversation is None:
+        opening = await opening_of(visit, request, owner)
+        marks = opening.marks
+        try:
+            await unnoted.pay(visit.services.state, owner)
+            conversation = await visit.services.state.open(owner, opening)
+        except OwnerGone:
+            return
+        except StateUnavailable:
+            # Noted when it is back: only then may its client send it with the next message.
+            new = capture.fresh_by_shape(request)
+            conversation = Conversation(session_of(visit, owner, marks), new)
     seen = _seen_from_now(request, answer, marks[-1:], owner)
     unnoted.keep(owner, Note(conversation.session, seen, visit.now, conversation.fresh))
     await _noted(deployment, visit, owner, unnoted)

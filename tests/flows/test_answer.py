@@ -963,6 +963,20 @@ async def test_what_was_kept_while_shared_state_was_away_is_not_new_in_the_histo
     ]
 
 
+async def test_what_was_not_to_be_kept_while_shared_state_was_away_is_not_kept_later(
+    gateway: House,
+) -> None:
+    await gateway.owner()
+    real = gateway.services.state
+    gateway.put_in(state=Away(StateUnavailable("away")))
+    await chat(gateway, user("I look for another job"), x_memory_mode="readonly")
+    gateway.put_in(state=real)
+    history = [user("I look for another job"), assistant("Gladly.")]
+    await chat(gateway, *history, user("and I like tea"))
+    (exchange,) = await gateway.handed_over()
+    assert [turn.text for turn in exchange.turns] == ["and I like tea", "Gladly."]
+
+
 async def test_without_shared_state_only_the_last_words_of_a_history_are_new(
     gateway: House,
 ) -> None:
