@@ -32,14 +32,17 @@ RESERVED: Final = CALLS | STEPS
 async def export(_: Request, caller: Caller) -> Response:
     """Everything remembered of this user, a line each."""
     owner = await caller.owner()
+    where = Where(statuses=("active", "superseded", "quarantined"), expired_before=caller.now)
+    pages = browse.pages(caller.services, owner, where) if owner is not None else None
+    # Read before anything is answered: a store that is away is a 503, not a file that breaks off.
+    first = await anext(pages, None) if pages is not None else None
     await caller.audit("export")
 
     async def lines() -> AsyncIterator[bytes]:
-        if owner is None:
-            return
-        where = Where(statuses=("active", "superseded", "quarantined"), expired_before=caller.now)
-        async for page in browse.pages(caller.services, owner, where):
+        page = first
+        while owner is not None and pages is not None and page is not None:
             yield b"".join(orjson.dumps(to_export(memory, owner)) + b"\n" for memory in page)
+            page = await anext(pages, None)
 
     return StreamingResponse(
         lines(),

@@ -1128,6 +1128,7 @@ async def test_a_store_that_is_away_is_told_and_never_empty(gateway: House) -> N
             await client.post("/v1/memories", json=fact()),
             await client.post("/v1/memories/search", json={"query": "x"}),
             await client.get("/v1/memories/mem_0"),
+            await client.get("/v1/memories/export"),
         ):
             assert error_of(answer, 503)["type"] == "unavailable_error"
 
