@@ -109,6 +109,10 @@ class QueueUnavailable(Unavailable):
     """Redis, as the queue, does not answer."""
 
 
+class SpoolUnavailable(Unavailable):
+    """What waits on disk cannot be read or rewritten."""
+
+
 class StateUnavailable(Unavailable):
     """Redis, as shared state, does not answer."""
 

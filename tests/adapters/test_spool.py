@@ -24,6 +24,7 @@ from gateway.core.errors import (
     OwnerGone,
     QueueUnavailable,
     SettingsError,
+    SpoolUnavailable,
     Unreadable,
 )
 from gateway.core.exchange import Exchange, Turn
@@ -388,6 +389,22 @@ async def test_an_erased_user_is_not_spooled_again(house: House) -> None:
         await spool.append(house.ann, exchange("late"))
     await spool.append(house.bob, exchange("x"))
     assert await spool.count(house.ann.tenant) == 0
+
+
+async def test_an_erasure_that_the_disk_refuses_is_said_to_be_unavailable(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = await house.spool()
+    await spool.append(house.ann, exchange("x"))
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(spool_file, "_write_all", full)
+        with pytest.raises(SpoolUnavailable, match="No space left"):
+            await spool.erase(house.ann.tenant)
+    assert await spool.erase(house.ann.tenant) == 1
 
 
 async def test_erasure_during_a_drain_loses_nobody_elses_words(house: House, queue: Queue) -> None:

@@ -11,16 +11,24 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import structlog
 
 from gateway.adapters.spool.file import Append, Frame, SpoolFile, frame_of
-from gateway.core.errors import OverBudget, OwnerGone, Unavailable, Unreadable
+from gateway.core.errors import (
+    OverBudget,
+    OwnerGone,
+    SpoolUnavailable,
+    Unavailable,
+    Unreadable,
+)
 from gateway.core.exchange import Exchange
 from gateway.core.identity import Owner
 from gateway.core.wire import NEWER, exchange_from_bytes, exchange_to_bytes
 from gateway.ports import Cipher
+
+T = TypeVar("T")
 
 _log = structlog.get_logger("gateway.spool")
 
@@ -188,13 +196,27 @@ class FileSpool:
 
     async def erase(self, tenant: str) -> int:
         """Rewrite the file without a tenant, whose words are then nowhere in it; how many
-        exchanges were waiting. What is appended for it later is refused."""
+        exchanges were waiting. What is appended for it later is refused.
+
+        Raises SpoolUnavailable where the disk does not let it: a full one, or no descriptor left.
+        """
         self._gone.add(tenant)
-        return await asyncio.to_thread(self._file.remove, tenant)
+        return await self._asked(self._file.remove, tenant)
 
     async def count(self, tenant: str | None = None) -> int:
-        """How many exchanges wait here, of one tenant or of all."""
-        return await asyncio.to_thread(self._file.count, tenant)
+        """How many exchanges wait here, of one tenant or of all. Raises SpoolUnavailable."""
+        return await self._asked(self._file.count, tenant)
+
+    @staticmethod
+    async def _asked(step: Callable[[T], int], of: T) -> int:
+        try:
+            return await asyncio.to_thread(step, of)
+        except OSError as exc:
+            raise SpoolUnavailable(
+                f"the spool cannot be read or rewritten: {exc.strerror}. See to its disk"
+            ) from exc
+        except OverBudget as exc:  # another process holds it
+            raise SpoolUnavailable(exc.message) from exc
 
     async def close(self) -> None:
         """Wait for what is being written."""
