@@ -105,7 +105,7 @@ async def _serve(
     server = _Server(_uvicorn(app, settings), app)
     with _signals(server):
         if child:
-            end_with_parent(server)
+            end_with_parent(server.end)
         try:
             await app.open()
             begin_to_listen(settings, listener)
@@ -142,9 +142,17 @@ class _Server(uvicorn.Server):
         self.serves = False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._drain()
+        super().handle_exit(sig, frame)
+
+    def end(self) -> None:
+        """As a signal would."""
+        self._drain()
+        self.should_exit = True
+
+    def _drain(self) -> None:
         if self._app.deployment is not None:
             self._app.deployment.drain()
-        super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Go on listening for `STILL_S` and while open answers finish, so that /readyz can say 503

@@ -11,10 +11,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from tempfile import TemporaryDirectory
 
-import uvicorn
 from prometheus_client.multiprocess import mark_process_dead
 
 from gateway import config
@@ -86,13 +85,14 @@ def _child(
     )
 
 
-def end_with_parent(server: uvicorn.Server) -> None:
+def end_with_parent(end: Callable[[], None]) -> None:
+    """`end` is called once the process that keeps this one is no more."""
     fd = sys.stdin.fileno()
 
     def read() -> None:
         if not os.read(fd, 1):
             asyncio.get_running_loop().remove_reader(fd)
-            server.should_exit = True
+            end()
 
     asyncio.get_running_loop().add_reader(fd, read)
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from gateway.cli.running import Running, find
-from gateway.lab.scripted_upstream import ScriptedUpstream
+from gateway.lab.scripted_upstream import Gate, Raw, ScriptedUpstream
 from tests import loopback
 from tests.gateway_process import GatewayProcess, until
 from tests.processes import is_gone
 
 pytestmark = pytest.mark.faults
 
+CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 AWAY = {"qdrant__url": "http://127.0.0.1:9", "redis__url": "redis://127.0.0.1:9"}
 """Neither server is there: chats are served all the same, and that is what is asked here."""
 
@@ -46,12 +48,24 @@ def test_several_processes_are_found_by_commands_from_their_first_start_on(
             assert asked.status_code == 503  # Redis is away; it is not the token that is wrong
 
 
-def test_processes_end_with_the_one_that_keeps_them(
+def test_processes_end_with_the_one_that_keeps_them_as_if_they_were_told_to(
     tmp_path: Path, upstream: ScriptedUpstream
 ) -> None:
-    with GatewayProcess(tmp_path / "data", upstream.base_url, server__workers=2, **AWAY) as gateway:
+    gate = Gate()
+    upstream.script(Raw(b"{}", before=[gate]))
+    with (
+        GatewayProcess(tmp_path / "data", upstream.base_url, server__workers=2, **AWAY) as gateway,
+        ThreadPoolExecutor() as threads,
+    ):
         children = until(lambda: len(_children(gateway.pid)) == 2 and _children(gateway.pid))
+        answer = threads.submit(
+            loopback.post, f"{gateway.base_url}/chat/completions", json=CHAT, timeout=10
+        )
+        until(lambda: upstream.requests)
         gateway.kill()
+        until(lambda: loopback.get(f"{gateway.url}/readyz", timeout=5).status_code == 503)
+        gate.open()
+        assert answer.result().status_code == 200
         until(lambda: all(is_gone(child) for child in children))
 
 
