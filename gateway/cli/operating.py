@@ -9,7 +9,7 @@ import re
 import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -153,6 +153,8 @@ def _write_private(path: Path, content: bytes) -> None:
         partial.write_bytes(content)
         partial.rename(path)
     except OSError as exc:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise Failed(f"{path} cannot be written: {exc.strerror}") from exc
 
 
