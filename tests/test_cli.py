@@ -32,6 +32,7 @@ from gateway.lab.scripted_upstream import Gate, ScriptedUpstream, sse
 from gateway.telemetry import logs
 from tests import loopback
 from tests.gateway_process import GatewayProcess, free_port, until
+from tests.web.identity_house import issuer
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -521,6 +522,9 @@ def test_a_users_memories_go_in_out_and_are_gone(run: Run, tmp_path: Path) -> No
     assert json.loads(said) == {"file": str(target), "memories": 1}
     assert target.read_text() == out
     assert target.stat().st_mode & 0o777 == 0o600
+    (tmp_path / "taken").mkdir()
+    assert run("users", "export", "mara", "-o", str(tmp_path / "taken"))[0] == 1
+    assert not (tmp_path / "taken.partial").exists(), "nothing of hers is left lying about"
 
     code, said, _ = run("users", "erase", "mara", "--json")
     assert code == 0
@@ -814,6 +818,17 @@ def test_doctor_says_of_a_redis_that_loses_what_it_is_given_what_to_set(
     check = doctor._redis_said(told)
     assert check.status == status
     assert words in check.detail + check.mend
+
+
+async def test_doctor_says_whether_there_are_keys_to_check_tokens_with() -> None:
+    async with issuer() as published:
+        settings = Settings.model_validate({"identity": {"mode": "jwt", "jwks_url": published.url}})
+        (check,) = [check async for check in doctor._issuers(settings)]
+        assert (check.name, check.status) == ("identity", "ok")
+        published.status = 404
+        (check,) = [check async for check in doctor._issuers(settings)]
+    assert check.status == "failed"
+    assert "it answers 404" in check.detail
 
 
 class _StillLoading:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from gateway.core.errors import KeysUnavailable
+from gateway.telemetry.logs import Outage, log
 
 if TYPE_CHECKING:
     import httpx
@@ -36,7 +37,9 @@ class _Published:
     keys: tuple[Mapping[str, Any], ...] = ()
     fetched: float = float("-inf")
     tried: float = float("-inf")
+    fault: str = "it was not asked yet"
     asking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    outage: Outage = field(default_factory=lambda: Outage(log("identity"), "identity.jwks_url"))
 
     def serves(self, kid: str | None, now: float) -> bool:
         return now - self.fetched < FRESH_S and (kid is None or self.names(kid))
@@ -67,8 +70,8 @@ class HttpJwks:
                     await self._ask(url, entry)
         if self._clock() - entry.fetched > STALE_S:
             raise KeysUnavailable(
-                "the keys that tokens are checked with cannot be had from identity.jwks_url;"
-                " check that it is reachable and try again",
+                "the keys that tokens are checked with cannot be had from identity.jwks_url"
+                f" ({entry.fault}); check that it is right and reachable, and try again",
                 code="jwks_unavailable",
             )
         return entry.keys
@@ -77,8 +80,12 @@ class HttpJwks:
         entry.tried = self._clock()
         try:
             entry.keys = _read(await self._fetch(url))
-        except KeysUnavailable:
-            return  # what was had before still counts, for as long as STALE_S
+        except KeysUnavailable as exc:
+            # What was had before still counts, for as long as STALE_S: nobody would notice.
+            entry.fault = exc.message
+            entry.outage.failed(exc.message)
+            return
+        entry.outage.recovered()
         entry.fetched = self._clock()
 
     async def _fetch(self, url: str) -> bytes:
@@ -90,13 +97,13 @@ class HttpJwks:
         try:
             async with self._client.stream("GET", url) as response:
                 if response.status_code != 200:
-                    raise KeysUnavailable(f"identity.jwks_url answers {response.status_code}")
+                    raise KeysUnavailable(f"it answers {response.status_code}")
                 async for chunk in response.aiter_bytes():
                     body += chunk
                     if len(body) > MAX_BYTES:
-                        raise KeysUnavailable("identity.jwks_url answers more than 1 MiB")
+                        raise KeysUnavailable("it answers more than 1 MiB")
         except (httpx.HTTPError, httpx.InvalidURL) as exc:
-            raise KeysUnavailable("identity.jwks_url cannot be reached") from exc
+            raise KeysUnavailable(f"it cannot be reached: {type(exc).__name__}") from exc
         return bytes(body)
 
     async def close(self) -> None:
@@ -110,4 +117,4 @@ def _read(body: bytes) -> tuple[Mapping[str, Any], ...]:
         keys = document["keys"]
         return tuple(key for key in keys if isinstance(key, dict))
     except (orjson.JSONDecodeError, KeyError, TypeError) as exc:
-        raise KeysUnavailable("identity.jwks_url answers no JSON Web Key Set") from exc
+        raise KeysUnavailable("it answers no JSON Web Key Set") from exc

@@ -25,7 +25,7 @@ from gateway.cli import Failed
 from gateway.cli.running import Admin, Running, admin, find
 from gateway.cli.shown import show_json
 from gateway.config import Settings
-from gateway.core.errors import GatewayError, SettingsError
+from gateway.core.errors import GatewayError, KeysUnavailable, SettingsError
 from gateway.telemetry import logs
 
 UPSTREAM_S = 10.0
@@ -106,6 +106,7 @@ async def _all(asked: argparse.Namespace) -> list[Check]:
         home += "; as this command reads them (the gateway that runs may have others)"
     checks = [Check("settings", "ok", home), *_data_dir(settings)]
     checks += [check async for check in _redis(settings)]
+    checks += [check async for check in _issuers(settings)]
     checks += [check async for check in _upstreams(settings, running)]
     checks += [check async for check in _parts(settings, running)]
     return checks
@@ -184,6 +185,30 @@ def _redis_said(told: Mapping[str, Any]) -> Check:
         detail = "its append-only file is off: a restart may lose what waits, and everyone's keys"
         return Check(name, "ok", f"version {version}; {detail}")
     return Check(name, "ok", f"version {version}, with an append-only file, evicts nothing")
+
+
+async def _issuers(settings: Settings) -> AsyncIterator[Check]:
+    """Where tokens say whose a request is: without the keys that they are checked with, every
+    chat that brings one is refused."""
+    from gateway.adapters.jwks import HttpJwks
+
+    asked = {"identity": settings.identity}
+    for name, app in settings.apps.items():
+        if app.identity != settings.identity:
+            asked[f"identity of {name}"] = app.identity
+    for name, identity in asked.items():
+        if identity.mode != "jwt" or identity.jwks_url is None:
+            continue
+        issuer = HttpJwks()
+        try:
+            keys = await issuer.keys(identity.jwks_url, kid=None)
+        except KeysUnavailable as exc:
+            yield Check(name, "failed", exc.message, "is identity.jwks_url the issuer's?")
+        else:
+            told = f"identity.jwks_url publishes {len(keys)} key(s)"
+            yield Check(name, "ok" if keys else "failed", told, "is it the issuer's?")
+        finally:
+            await issuer.close()
 
 
 # --- the upstream ----------------------------------------------------------------------------

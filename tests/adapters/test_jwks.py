@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.adapters.jwks import FRESH_S, MAX_BYTES, RETRY_S, STALE_S, THROTTLE_S, HttpJwks
 from gateway.core.errors import KeysUnavailable
@@ -47,6 +48,22 @@ async def test_keys_are_fetched_once_and_kept(jwks: HttpJwks, published: Issuer)
     for _ in range(5):
         assert await kids(jwks, published) == ["one"]
     assert published.asked == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "fault"),
+    [(404, None, "it answers 404"), (200, b"<html>", "it answers no JSON Web Key Set")],
+)
+async def test_why_there_are_no_keys_is_told_to_who_asks_and_once_to_the_log(
+    jwks: HttpJwks, published: Issuer, clock: Clock, status: int, body: bytes | None, fault: str
+) -> None:
+    published.status, published.body = status, body
+    with capture_logs() as said:
+        for _ in range(2):
+            with pytest.raises(KeysUnavailable, match=fault):
+                await kids(jwks, published)
+            clock.now += RETRY_S
+    assert [(each["part"], each["reason"]) for each in said] == [("identity.jwks_url", fault)]
 
 
 async def test_requests_at_once_fetch_once(jwks: HttpJwks, published: Issuer) -> None:
