@@ -7,6 +7,7 @@ import argparse
 import asyncio
 import errno
 import fcntl
+import io
 import json
 import os
 import signal
@@ -266,6 +267,16 @@ def test_away_from_a_terminal_a_table_is_lines_of_cells_parted_by_tabs(
     rows = [{"a": 1, "b": "x\ty\x1b[2J", "c": "unseen"}, {"a": None}]
     shown.show_rows(rows, {"a": "A", "b": "B"}, none="nothing")
     assert capsys.readouterr().out == "1\tx\\ty\\x1b[2J\n\t\n"
+
+
+@pytest.mark.parametrize(
+    ("typed", "yes"), [("y\n", True), ("YES\n", True), ("\n", False), ("no\n", False), ("", False)]
+)
+def test_only_a_yes_is_a_yes_and_the_end_of_what_is_typed_is_no_traceback(
+    typed: str, yes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(typed))
+    assert shown.agreed("Erase everything?") is yes
 
 
 def test_no_rows_are_no_lines_away_from_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,7 @@ from urllib.parse import quote
 from gateway import config
 from gateway.cli import Failed
 from gateway.cli.running import Admin, admin
-from gateway.cli.shown import bar, show_json, show_pairs, show_rows
+from gateway.cli.shown import agreed, bar, show_json, show_pairs, show_rows
 from gateway.telemetry import logs
 
 PART_LINES = 1000
@@ -243,10 +243,9 @@ def _sorted_by_user(
 
 def erase_user(asked: Asked) -> int:
     """Erase a user, at once and for good."""
-    if sys.stdin.isatty() and sys.stdout.isatty() and not asked.yes:
-        answer = input(f"Erase everything of {asked.user!r} in app {asked.app!r}? [y/N] ")
-        if answer.strip().lower() not in ("y", "yes"):
-            raise Failed("nothing was erased")
+    question = f"Erase everything of {asked.user!r} in app {asked.app!r}?"
+    if sys.stdin.isatty() and sys.stdout.isatty() and not (asked.yes or agreed(question)):
+        raise Failed("nothing was erased")
 
     async def work(api: Admin) -> int:
         receipt = await api.delete(_of(asked.app, asked.user))

@@ -1,4 +1,4 @@
-"""What commands print: tables for people (in colour on a terminal), JSON for machines."""
+"""What commands print, and ask: tables for people (in colour on a terminal), JSON for machines."""
 
 from __future__ import annotations
 
@@ -43,6 +43,16 @@ def show_pairs(pairs: Mapping[str, Any]) -> None:
     width = max((len(name) for name in pairs), default=0)
     for name, value in pairs.items():
         print(f"{name:<{width}}  {_cell(value)}")
+
+
+def agreed(question: str) -> bool:
+    """Whether a person says yes. Ctrl-D, and what is no text, say no."""
+    try:
+        answer = input(f"{question} [y/N] ")
+    except (EOFError, UnicodeError):
+        print()
+        return False
+    return answer.strip().lower() in ("y", "yes")
 
 
 @contextmanager

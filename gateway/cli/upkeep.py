@@ -12,7 +12,7 @@ from typing import Any, Final
 from gateway import config
 from gateway.cli import Failed
 from gateway.cli.running import Admin, admin, find
-from gateway.cli.shown import show_json, show_pairs
+from gateway.cli.shown import agreed, show_json, show_pairs
 from gateway.config import Settings
 from gateway.telemetry import logs
 
@@ -134,10 +134,9 @@ def restore(asked: Asked) -> int:
         )
     if (running := find(settings.data_dir)) is not None:
         raise Failed(f"a gateway runs on {settings.data_dir} (pid {running.pid}): stop it first")
-    if sys.stdin.isatty() and sys.stdout.isatty() and not asked.yes:
-        answer = input(f"Replace what {settings.data_dir} holds by {asked.directory}? [y/N] ")
-        if answer.strip().lower() not in ("y", "yes"):
-            raise Failed("nothing was restored")
+    question = f"Replace what {settings.data_dir} holds by {asked.directory}?"
+    if sys.stdin.isatty() and sys.stdout.isatty() and not (asked.yes or agreed(question)):
+        raise Failed("nothing was restored")
     lines = None if asked.erasures is None else _lines(asked.erasures)
     done = put_back(asked.directory, settings.data_dir, lines)
     show_json(done) if asked.json else show_pairs(done)
