@@ -33,9 +33,11 @@ class Chains(Book):
         self.note("duplicate")
         if self.outranked(fact, held):
             return
-        if fact.turn.at < held.created_at and held.supersedes in self.now_known:
+        told = self.worded_as(held, fact)
+        alone = held.supersedes not in self.now_known and self._parted(held, told) is held
+        if fact.turn.at < held.created_at and not alone:
             # Told before the value that it followed was, or between: its place tells when it began.
-            self.into_the_past(self.worded_as(held, fact), before=held)
+            self.into_the_past(told, before=held)
         else:
             self._once_more(held, fact, likeness)
 
@@ -130,7 +132,7 @@ class Chains(Book):
         """An older fact that arrives late takes its place in the chain behind a newer one."""
         self.note("late")
         after: Memory | None = None
-        older: Memory | None = before
+        older: Memory | None = self._parted(before, fact)
         for _ in range(CHAIN):
             if older is None or self._began_before(older, fact):
                 break
@@ -147,6 +149,12 @@ class Chains(Book):
             self._insert(older, fact, after)
         elif older is not None:
             self._follow(older, fact)
+
+    def _parted(self, held: Memory, fact: Fact) -> Memory:
+        """What an older telling has its place before: the value of its key that was given up
+        between it and what holds it now, where there is one."""
+        end = self.ended_since(fact)
+        return end if end is not None and self._over_at(end) <= held.created_at else held
 
     def _insert(self, older: Memory | None, fact: Fact, after: Memory) -> None:
         """A value between two others, or before the first."""

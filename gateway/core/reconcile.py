@@ -303,9 +303,7 @@ class _Reconciler(Chains):
     def _into_slot(self, held: Memory, fact: Fact, likeness: Likeness) -> None:
         """A key has one value: the newer one, unless a stronger hand set the older."""
         if not self.is_newer(fact, held):
-            end = self.ended_since(fact)
-            parted = end is not None and (end.superseded_at or 0.0) <= held.created_at
-            self.into_the_past(fact, before=end if end is not None and parted else held)
+            self.into_the_past(fact, before=held)
         elif self.same_value(held, fact) or says_the_same(
             held.text, fact.text, likeness.to(held.id, self.vectors)
         ):

@@ -313,6 +313,30 @@ async def test_what_ends_and_holds_again_in_one_batch_holds(
     assert ("User works at Google", "active", 3, None) in await left(shop, "ana")
 
 
+@pytest.mark.parametrize("action", ["add", "duplicate", "supersede"])
+async def test_an_older_telling_does_not_bridge_what_had_ended_between(
+    shop: Workshop, action: str
+) -> None:
+    shop.now = NOW + 10 * DAY
+
+    def job(firm: str, **fields: Any) -> dict[str, Any]:
+        return fact(f"User works at {firm}", key="employer", value=firm, **fields)
+
+    await shop.learn("I work at Airbus", facts=[job("Airbus")], at=NOW)
+    await shop.learn("I work at Bosch", facts=[job("Bosch")], at=NOW + 4 * DAY)
+    ended = fact("", action="retract", target=1)
+    await shop.learn("I no longer work at Bosch", facts=[ended], at=NOW + 5 * DAY)
+    await shop.learn("I work at Lidl", facts=[job("Lidl")], at=NOW + 8 * DAY)
+    late = job("Siemens" if action == "supersede" else "Lidl", action=action, target=1)
+    await shop.learn(f"I am with {late['value']}", facts=[late], at=NOW + 2 * DAY)
+    assert await left(shop, "ana") == [
+        ("User works at Airbus", "superseded", 0, 2),
+        ("User works at Bosch", "superseded", 4, 5),
+        ("User works at Lidl", "active", 8, None),
+        (late["text"], "superseded", 2, 4),
+    ]
+
+
 async def test_what_is_said_to_be_over_once_more_does_not_hold_again(shop: Workshop) -> None:
     shop.now = NOW + 10 * DAY
     google = fact("User works at Google", key="employer", value="Google")
