@@ -28,6 +28,7 @@ from gateway.core.memory import (
     Via,
 )
 from gateway.core.redaction import redact, redact_named
+from gateway.core.repeating import repeats
 from gateway.core.tombstone import history_with, tombstone
 from gateway.core.wording import stands_in
 from gateway.flows import receipts
@@ -262,12 +263,22 @@ async def _turns_that_say_it(
     services: Services, owner: Owner, fact: Memory, *, now: Instant
 ) -> list[Memory]:
     """A forgotten fact that could be read off its turn again, or off the answer to it ("Porto, how
-    lovely!"), would not be forgotten. A quote is looked for as it was believed: folded."""
+    lovely!"), would not be forgotten. A quote is looked for as it was believed: folded; a turn that
+    told it again has words of its own, and is known by what they share."""
     if fact.kind != "fact":
         return []
     quote = fact.source.quote or ""
     turns = await services.store.get(owner, fact.covers) if fact.covers else []
-    told = [t for t in turns if is_turn(t) and (not quote or stands_in(quote, t.text))]
+    told = [
+        turn
+        for turn in turns
+        if is_turn(turn)
+        and (
+            not quote
+            or stands_in(quote, turn.text)
+            or repeats(turn.text, value=fact.value, words=quote)
+        )
+    ]
     answers = await answers_repeating(services, owner, fact, told)
     stored = {turn.id: turn for turn in [*told, *answers]}
     waiting = await waiting_that_say(services, owner, fact, before=now)

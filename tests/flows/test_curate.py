@@ -279,6 +279,18 @@ async def test_a_fact_forgotten_takes_along_the_answer_that_repeats_it(shop: Wor
     assert left == {"What goes with port wine?", "Cheese does."}
 
 
+async def test_a_fact_forgotten_takes_along_what_told_it_again_in_other_words(
+    shop: Workshop,
+) -> None:
+    drawn = fact("likes jazz", quote="I like jazz")
+    await shop.learn("I like jazz.", facts=[drawn])
+    again = fact("", action="duplicate", target=1, quote="I enjoy jazz")
+    await shop.learn("Did I say that I enjoy jazz?", facts=[again])
+    [jazz] = await shop.memories(kinds=("fact",))
+    await curate.forget(shop.services, await shop.owner(), jazz.id, now=shop.now)
+    assert await shop.turns() == []
+
+
 @pytest.mark.parametrize(
     ("said", "answer"),
     [
