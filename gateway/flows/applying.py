@@ -17,7 +17,7 @@ from gateway.core.memory import Entry, Memory
 from gateway.core.tombstone import tombstone
 from gateway.core.windows import dense_text, dense_window_text
 from gateway.flows import receipts
-from gateway.flows.asking import superseded_written
+from gateway.flows.between import superseded_written
 from gateway.flows.over import has_ended, mark, mark_replaced
 from gateway.flows.repeating import answers_repeating, waiting_that_say
 from gateway.flows.vectors import Vectors, texts_of

@@ -7,11 +7,9 @@ conversation the question belongs to (`Asking.begin`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
+from collections.abc import Collection, Sequence
 from time import perf_counter
-from typing import Any, Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
 from gateway.config import AppSettings
 from gateway.core.batch import asks_for_nothing
@@ -19,23 +17,20 @@ from gateway.core.choice import Budget, Offer, choose, is_standing
 from gateway.core.excerpt import Ref, read_ref
 from gateway.core.exchange import Exchange
 from gateway.core.identity import Owner
-from gateway.core.injection import ALSO, BLOCK_CLOSE, BLOCK_OPEN, HEADER, Placement
-from gateway.core.memory import TYPES, Found, Instant, Kind, Memory, Type, Where
+from gateway.core.memory import TYPES, Found, Instant, Memory, Where
 from gateway.core.question import LONG_CHARS, asked_text, asks, asks_of_the_past, cleaned
 from gateway.core.ranking import Asked, rank, reranked
 from gateway.core.relevance import Scale, has_half_of, relevance
 from gateway.core.scored import Scored
 from gateway.core.timeline import remembered_zone
-from gateway.core.tokens import estimate_tokens
 from gateway.core.waiting import among, just_said
+from gateway.flows.between import outdated_facts, standing_memories
 from gateway.flows.candidates import Candidates, Stage
 from gateway.flows.of_a_time import memories_of, those_alone, times_alone
-from gateway.flows.outdated import OVER, Outdated, corrected
+from gateway.flows.outdated import OVER, corrected
 from gateway.flows.parts import Parts
-from gateway.flows.standing import StandingCache
-from gateway.ports import Conversation, Services
-
-Status = Literal["ok", "partial", "degraded"]
+from gateway.flows.question import Question, Recalled, budget_of
+from gateway.ports import Services
 
 REREAD: Final = 20
 """The best candidates that a cross-encoder reads, if one is set: some 5 ms each."""
@@ -45,75 +40,6 @@ PENDING: Final = 50
 
 MOST_FORMER: Final = 10
 """Turns that told what was so before, where the past is asked about."""
-
-_standing = StandingCache()
-_outdated = Outdated()
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What is asked, and in which surroundings.
-
-    `before` is the turn before it; `present` are the texts that the request itself still
-    contains; `exchange` is the one that it was, if its words came before. `again`: this user turn
-    was recalled for already (a tool loop), so the block stays as it is. `placement`: where the
-    block will stand, if not where it is set to. The last three lower the settings.
-    """
-
-    text: str
-    before: str = ""
-    conversation: Conversation | None = None
-    as_of: Instant | None = None
-    timezone: str | None = None
-    present: tuple[str, ...] = ()
-    exchange: str = ""
-    again: bool = False
-    kinds: tuple[Kind, ...] = ()
-    types: tuple[Type, ...] = ()
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-    placement: Placement | None = None
-    max_tokens: int | None = None
-    max_memories: int | None = None
-    deadline_ms: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Recalled:
-    """What is to be injected, in the order of the block, and how it came about.
-
-    `lines` and `refs` run parallel to `memories`: how the block shows them, and what a
-    conversation keeps of them (ids, with the place where only a passage was taken).
-    `considered` is every candidate, best first. `timezone`: whose days the lines have. `cut`: not
-    all that stood in the conversation's block fits what this request may have.
-    """
-
-    memories: tuple[Memory, ...] = ()
-    lines: tuple[str, ...] = ()
-    refs: tuple[str, ...] = ()
-    status: Status = "degraded"
-    stage: Stage = "none"
-    tokens: int = 0
-    considered: tuple[Scored, ...] = ()
-    stage_ms: Mapping[str, float] = field(default_factory=dict)
-    timezone: str | None = None
-    cut: bool = False
-
-
-def forget(tenant: str) -> None:
-    """Drop what this process holds of a tenant that was erased."""
-    _standing.forget(tenant)
-    _outdated.forget(tenant)
-
-
-def superseded_written(tenant: str) -> None:
-    """What is held of a tenant's superseded facts may be another now."""
-    _outdated.forget(tenant)
-
-
-@lru_cache(maxsize=64)
-def _frame_tokens(header: str) -> int:
-    """What a block costs before its first memory."""
-    return estimate_tokens("\n".join([BLOCK_OPEN, header, BLOCK_CLOSE]))
 
 
 class _Search(NamedTuple):
@@ -167,7 +93,7 @@ class Asking:
         if not self._keeps_standing:
             self._begin(_Search(self._most_standing, None))
             return
-        self._kept = _standing.last(self._owner.tenant, now=self._now)
+        self._kept = standing_memories.last(self._owner.tenant, now=self._now)
         if self._kept is not None:
             self._begin(_Search(0, self._language()))
 
@@ -384,7 +310,7 @@ class Asking:
             return found
         facts = [m for m in standing if m.supersedes and has_half_of(self._own, m)]
         await self._superseded_by(facts)
-        turns, _ = _outdated.turns(self._owner.tenant, facts, now=self._now)
+        turns, _ = outdated_facts.turns(self._owner.tenant, facts, now=self._now)
         missing = sorted(turns.difference(found.memories))[:MOST_FORMER]
         if not missing:
             return found
@@ -410,16 +336,18 @@ class Asking:
             return {}
         await self._superseded_by(facts)
         tenant, now = self._owner.tenant, self._now
-        return {turn: f.id for f in facts for turn in _outdated.turns(tenant, [f], now=now)[0]}
+        return {turn: f.id for f in facts for turn in outdated_facts.turns(tenant, [f], now=now)[0]}
 
     async def _superseded_by(self, facts: Sequence[Memory]) -> frozenset[str]:
         """The turns that told what these have superseded, as far as it is learnt in time."""
-        turns, unknown = _outdated.turns(self._owner.tenant, facts, now=self._now)
+        turns, unknown = outdated_facts.turns(self._owner.tenant, facts, now=self._now)
         if unknown:
-            learning = _outdated.learn(self._services.store, self._owner, unknown, now=self._now)
+            learning = outdated_facts.learn(
+                self._services.store, self._owner, unknown, now=self._now
+            )
             task = self.parts.begin(learning, "recall-outdated")
             await self.parts.within(task, "outdated", needed=False)
-            turns, _ = _outdated.turns(self._owner.tenant, facts, now=self._now)
+            turns, _ = outdated_facts.turns(self._owner.tenant, facts, now=self._now)
         return turns
 
     async def _pending(self) -> Sequence[Exchange]:
@@ -454,21 +382,7 @@ class Asking:
         return memory.valid_to is not None and memory.valid_to <= at and not memory.pinned
 
     def _budget(self) -> Budget:
-        memory, question = self._settings.memory, self._question
-        tokens, memories = memory.max_tokens, memory.max_memories
-        if question.max_tokens is not None:
-            tokens = min(tokens, question.max_tokens)
-        if question.max_memories is not None:
-            memories = min(memories, question.max_memories)
-        frame = _frame_tokens(memory.template or HEADER)
-        placement = question.placement or memory.placement
-        if placement == "system":
-            return Budget(tokens, memories, memory.standing_max, frame)
-        # `split` puts one block into the system prompt and one at the end.
-        split = placement == "split"
-        last = _frame_tokens(memory.template or ALSO) if split else frame
-        both = frame + last if split else frame
-        return Budget(tokens, memories, memory.standing_max, both, tail_frame=last)
+        return budget_of(self._question, self._settings.memory)
 
     def _kept_standing(self) -> Sequence[Memory] | None:
         """What always counts, as an earlier recall found it and still holds; None: ask for it.
@@ -480,7 +394,7 @@ class Asking:
         if not self._keeps_standing:
             return None
         version = conversation.standing_version if conversation is not None else ""
-        return _standing.get(self._owner.tenant, version=version, now=self._now)
+        return standing_memories.get(self._owner.tenant, version=version, now=self._now)
 
     def _standing_wanted(self) -> int:
         conversation = self._question.conversation
@@ -512,7 +426,7 @@ class Asking:
         if self._keeps_standing:
             conversation = self._question.conversation
             version = conversation.standing_version if conversation is not None else ""
-            _standing.keep(self._owner.tenant, standing, version=version, now=self._now)
+            standing_memories.keep(self._owner.tenant, standing, version=version, now=self._now)
         return standing
 
     def _find_timezone(

@@ -21,10 +21,11 @@ from gateway.core.chat import ChatRequest
 from gateway.core.errors import DirectoryUnavailable, OwnerGone, StateUnavailable, Unavailable
 from gateway.core.identity import Owner, Person
 from gateway.flows.aftermath import opening_of
-from gateway.flows.asking import Asking, Question, Status
+from gateway.flows.asking import Asking
 from gateway.flows.candidates import Stage
 from gateway.flows.handover import Underway
 from gateway.flows.limits import SOMEONES, Room, room, scope_of
+from gateway.flows.question import Question, Status
 from gateway.flows.recall import asked
 from gateway.flows.unnoted import Unnoted
 from gateway.flows.visit import Report, Visit

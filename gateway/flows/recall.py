@@ -17,7 +17,9 @@ from gateway.config import AppSettings
 from gateway.core.identity import Owner
 from gateway.core.memory import Found, Instant, Where
 from gateway.core.scored import Scored
-from gateway.flows.asking import Asking, Question, Recalled, forget
+from gateway.flows.asking import Asking
+from gateway.flows.between import forget
+from gateway.flows.question import Question, Recalled
 from gateway.ports import Services
 
 __all__ = ["Question", "Recalled", "Scored", "asked", "candidates", "forget", "recall", "search"]

@@ -19,7 +19,7 @@ from gateway.core.errors import EmbedderUnavailable, OwnerGone, StateUnavailable
 from gateway.core.identity import Owner
 from gateway.core.memory import Entry, Instant, Memory, Vector, Where
 from gateway.core.windows import AFTER, BEFORE, dense_text, dense_window_text, windows_of
-from gateway.flows.asking import forget, superseded_written
+from gateway.flows.between import forget, superseded_written
 from gateway.flows.tasks import beside, ended
 from gateway.ports import Services, Writers
 

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.core.exchange import Exchange, Turn
 from gateway.core.memory import Entry, Memory
-from gateway.flows.asking import Question, Recalled
+from gateway.flows.question import Question, Recalled
 from gateway.flows.recall import asked
 from gateway.ports import Conversation
 from tests.flows.test_recall import DOG, NOW, TEA, House, conversation, fact, texts

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from gateway.adapters.redis_writers import RedisWriters
 from gateway.core.errors import NotFound, OwnerGone
 from gateway.core.memory import Entry, Source, Where
-from gateway.flows import asking, browse, curate, writing
+from gateway.flows import between, browse, curate, writing
 from gateway.flows.curate import Draft
 from gateway.flows.erase import erase
 from gateway.flows.writing import alone
@@ -313,6 +313,6 @@ async def test_what_is_forgotten_is_not_kept_as_what_always_counts(shop: Worksho
     [home, _] = await create(
         shop, Draft("Lives in Porto", "profile"), Draft("Likes tea", "preference")
     )
-    asking._standing.keep(owner.tenant, [home], version="1", now=shop.now)
+    between.standing_memories.keep(owner.tenant, [home], version="1", now=shop.now)
     await curate.forget(shop.services, owner, home.id, now=shop.now)
-    assert asking._standing.last(owner.tenant, now=shop.now) is None
+    assert between.standing_memories.last(owner.tenant, now=shop.now) is None

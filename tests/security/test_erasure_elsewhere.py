@@ -21,7 +21,7 @@ from gateway.config import Settings
 from gateway.core.exchange import Exchange, Turn
 from gateway.core.identity import Owner, Person
 from gateway.core.memory import Probe, Where
-from gateway.flows import asking, curate, endings, erase
+from gateway.flows import between, curate, endings, erase
 from gateway.lab.scripted_upstream import ScriptedUpstream
 from gateway.ports import Services
 from gateway.web.app import build_app
@@ -69,7 +69,7 @@ def held(services: Services, owner: Owner) -> dict[str, bool]:
     return {
         "opened memories": bool(store._opened.shelf(owner.tenant).memories),
         "opened exchanges": queue._pending._held.of(owner.tenant) is not None,
-        "standing memories": owner.tenant in asking._standing._kept,
+        "standing memories": owner.tenant in between.standing_memories._kept,
         "owners": any(k.owner.tenant == owner.tenant for k in directory._cache.values()),
         "keys": cipher._aead.cache_info().currsize > 0,
     }
@@ -83,7 +83,8 @@ async def warmed(deployment: GatewayDeployment) -> Owner:
     found = await services.store.search(owner, Probe("Where is home?", Where()))
     assert [memory.text for memory in found.memories.values()] == ["home is Porto"]
     assert len(await services.queue.pending(owner)) == 1
-    asking._standing.keep(owner.tenant, tuple(found.memories.values()), version="v", now=now)
+    standing = tuple(found.memories.values())
+    between.standing_memories.keep(owner.tenant, standing, version="v", now=now)
     return owner
 
 
@@ -118,7 +119,7 @@ async def test_what_a_request_under_way_puts_back_goes_with_a_later_look(two: Tw
     await watching.look()
     await one.directory.drop(owner)
     await watching.look()
-    asking._standing.keep(owner.tenant, (), version="v", now=two[1].clock())
+    between.standing_memories.keep(owner.tenant, (), version="v", now=two[1].clock())
     await watching.look()
     assert not held(other, owner)["standing memories"]
     for _ in range(endings.LOOKS):

@@ -25,7 +25,7 @@ from gateway.core.delivery import Plan, Put
 from gateway.core.exchange import Exchange, Turn
 from gateway.core.identity import Owner, Person
 from gateway.core.memory import Entry, Memory
-from gateway.flows import asking
+from gateway.flows import between
 from gateway.lab.scripted_upstream import Say, ScriptedUpstream
 from gateway.web.app import build_app
 from gateway.wiring import GatewayDeployment, open_deployment
@@ -196,7 +196,7 @@ async def test_no_word_is_left_of_someone_who_was_erased(
             keys = [key async for key in client.scan_iter(count=1000)]
         left = [key for key in keys if house.owner.tenant.encode() in key]
         assert all(b"gone" in key for key in left), left
-        assert len(asking._standing._kept) == 0 or house.owner.tenant not in asking._standing._kept
+        assert house.owner.tenant not in between.standing_memories._kept
     # What was still to be written at the end is written now.
     assert found_on_disk(data_dir, WORDS_SPELLED) == {}
     assert "key" not in found_on_disk(data_dir, secrets)
