@@ -25,10 +25,15 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 
-@pytest.fixture
-def model() -> Iterator[ScriptedModel]:
+@pytest.fixture(scope="module")
+def _model() -> Iterator[ScriptedModel]:
     with ScriptedModel() as running:
         yield running
+
+
+@pytest.fixture
+def model(_model: ScriptedModel) -> ScriptedModel:
+    return _model.as_new()
 
 
 @pytest.fixture

@@ -46,10 +46,19 @@ class EmbeddingServer(ScriptedUpstream):
         return super()._choose(request)
 
 
-@pytest.fixture
-def server() -> Iterator[EmbeddingServer]:
+@pytest.fixture(scope="module")
+def _server() -> Iterator[EmbeddingServer]:
     with EmbeddingServer() as running:
         yield running
+
+
+@pytest.fixture
+def server(_server: EmbeddingServer) -> EmbeddingServer:
+    """One for all tests (its end takes 0.2 s); each finds it as new."""
+    _server.renewed()
+    _server.answers.clear()
+    _server.longest = None
+    return _server
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import httpx
@@ -23,10 +23,15 @@ BATCH = ExtractionBatch(
 HOME = fact("User lives in Rome", quote="I live in Rome")
 
 
-@pytest.fixture
-def model() -> Any:
+@pytest.fixture(scope="module")
+def _model() -> Iterator[ScriptedModel]:
     with ScriptedModel() as running:
         yield running
+
+
+@pytest.fixture
+def model(_model: ScriptedModel) -> ScriptedModel:
+    return _model.as_new()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +22,6 @@ TITLE = (
     "### Task:\nGenerate a concise, 3-5 word title with an emoji summarizing the chat"
     " history.\n### Chat History:\n<chat_history>\nUSER: a snack?\n</chat_history>"
 )
-
-
-@pytest.fixture
-def upstream() -> Iterator[ScriptedUpstream]:
-    with ScriptedUpstream() as running:
-        yield running
 
 
 @pytest.mark.parametrize("skip", [True, False])
