@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Coroutine
+from contextlib import suppress
 from typing import Any, Final, TypeAlias, cast
 from urllib.parse import parse_qsl, urlsplit
 
@@ -117,24 +118,24 @@ class RedisWire:
     # --- connecting ----------------------------------------------------------------------------
 
     async def _connected(self) -> _Link:
-        """The connection, made by whoever comes first and waited for by the others."""
-        if self._closed:
-            raise redis_errors.ConnectionError("the client is closed")
-        if self._link is not None and not self._link.lost:
-            return self._link
-        if self._connecting is not None:
-            return await asyncio.shield(self._connecting)
+        """The connection, made by whoever comes first and waited for by the others. Where that one
+        is cut short (a chat's deadline passed), the next of them makes it."""
+        while not self._closed:
+            if self._link is not None and not self._link.lost:
+                return self._link
+            if self._connecting is None:
+                return await self._connected_first()
+            with suppress(_CutShort):
+                return await asyncio.shield(self._connecting)
+        raise redis_errors.ConnectionError("the client is closed")
+
+    async def _connected_first(self) -> _Link:
         made = self._connecting = asyncio.get_running_loop().create_future()
         made.add_done_callback(_looked_at)
         try:
             link = self._link = await self._connect()
         except BaseException as exc:
-            told = (
-                exc
-                if isinstance(exc, RedisError)
-                else redis_errors.ConnectionError("connecting was cut short")
-            )
-            made.set_exception(told)
+            made.set_exception(exc if isinstance(exc, RedisError) else _CutShort())
             raise
         finally:
             self._connecting = None
@@ -181,6 +182,10 @@ class RedisWire:
         if db := where.get("db"):
             said.append(("SELECT", str(db)))
         return said
+
+
+class _CutShort(Exception):
+    """Whoever was connecting was cancelled."""
 
 
 class _Pipeline:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 from redis import exceptions
@@ -134,6 +134,32 @@ async def test_a_server_that_hangs_fails_all_who_wait_within_the_timeout() -> No
         told = await asyncio.gather(*(wire.ping() for _ in range(3)), return_exceptions=True)
         assert [type(each) for each in told] == [exceptions.TimeoutError] * 3
         assert loop.time() - began < 1.0
+        await wire.aclose()
+
+
+async def test_who_is_cut_short_while_connecting_takes_nobody_along() -> None:
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"secret")
+        asked.set()
+        await go_on.wait()
+        writer.write(b"+OK\r\n")
+        with suppress(ConnectionError):
+            while data := await reader.read(1000):
+                writer.write(b"+PONG\r\n" * data.count(b"PING"))
+
+    async with _server(slow) as port:
+        wire = RedisWire(f"redis://:secret@127.0.0.1:{port}", timeout_s=5)
+        first = asyncio.create_task(wire.ping())
+        await asked.wait()
+        others = [asyncio.create_task(wire.ping()) for _ in range(3)]
+        await asyncio.sleep(0)
+        first.cancel()
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        assert await asyncio.gather(*others) == [True] * 3
         await wire.aclose()
 
 
