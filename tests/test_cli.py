@@ -445,6 +445,7 @@ def test_a_second_start_on_the_same_data_says_in_one_line_who_holds_it(
         assert str(gateway.pid) in err
         assert "is in use by" in err
         assert err.count("\n") == 1
+    assert loopback.get(f"{gateway.url}/readyz").status_code == 200
 
 
 @pytest.mark.parametrize("file", ["admin.token", "redis/redis.lock", "qdrant/lock", "lock"])

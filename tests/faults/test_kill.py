@@ -12,6 +12,7 @@ from tests import loopback
 from tests.faults.conftest import Chat, children, pending
 from tests.faults.test_parts_away import FACT
 from tests.gateway_process import GatewayProcess, until
+from tests.processes import is_gone
 
 pytestmark = pytest.mark.faults
 
@@ -108,25 +109,7 @@ def test_a_kill_leaves_no_process_behind_that_a_restart_would_double(
     after = children(gateway)
     assert set(after) == {"redis", "qdrant"}
     for pid in before.values():
-        until(lambda pid=pid: not Path(f"/proc/{pid}").exists() or is_zombie(pid), seconds=15)
-
-
-def is_zombie(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True
-
-
-def test_a_second_start_on_the_same_data_says_who_holds_it(
-    gateway: GatewayProcess, model: ScriptedUpstream
-) -> None:
-    second = GatewayProcess(gateway.data_dir, model.base_url)
-    second.log = gateway.data_dir.parent / "second.log"
-    with pytest.raises(RuntimeError, match=str(gateway.pid)):
-        second.start()
-    assert second.stop() == 2
-    assert Chat(gateway).say("Still there?").status_code == 200
+        until(lambda pid=pid: is_gone(pid), seconds=15)
 
 
 def test_sigterm_lets_an_open_answer_finish_and_hands_it_over(

@@ -12,11 +12,11 @@ import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from gateway.core.injection import BLOCK_CLOSE, BLOCK_OPEN
+from gateway.core.injection import BLOCK_CLOSE, BLOCK_OPEN, Placement
 from gateway.lab.scripted_upstream import Raw, Say, ScriptedUpstream
 from tests import loopback
 from tests.gateway_process import GatewayProcess
@@ -53,29 +53,40 @@ ESCAPES = {
 }
 
 
-@pytest.mark.parametrize("placement", ["system", "split", "tail"])
 @pytest.mark.parametrize("text", ESCAPES.values(), ids=ESCAPES.keys())
 async def test_a_memory_cannot_leave_its_block(
-    gateway: House, upstream: ScriptedUpstream, text: str, placement: str
+    gateway: House, upstream: ScriptedUpstream, text: str
 ) -> None:
-    memory = gateway.settings.memory.model_copy(update={"placement": placement})
-    gateway.settings = gateway.settings.model_copy(update={"memory": memory})
+    for placement in get_args(Placement):
+        memory = gateway.settings.memory.model_copy(update={"placement": placement})
+        gateway.settings = gateway.settings.model_copy(update={"memory": memory})
+        injected = await remembered_and_asked_for(gateway, text, user=placement)
+        assert injected >= 1, placement
+        sent = upstream.requests[-1].json()
+        assert set(sent) == {"model", "messages"}
+        holds_its_blocks(sent["messages"])
+
+
+async def remembered_and_asked_for(gateway: House, text: str, *, user: str) -> int:
+    """How many memories a chat of this user is given, of whom a text is all that is known."""
     messages = [
         {"role": "system", "content": "You are a cook."},
         {"role": "user", "content": "What about peanuts?"},
     ]
-    async with gateway.client(X_Memory_User="ana") as client:
+    async with gateway.client(X_Memory_User=user) as client:
         for more in ({"type": "profile"}, {"kind": "turn", "speaker": text[:200]}):
             answer = await client.post("/v1/memories", json={"text": text, **more})
             assert answer.status_code == 201, answer.text
         answer = await client.post(
             "/v1/chat/completions", json={"model": "m", "messages": messages}
         )
-    assert int(answer.headers["x-memory-injected-count"]) >= 1
-    sent = upstream.requests[-1].json()
-    assert [m["role"] for m in sent["messages"]] == ["system", "user"]
-    assert set(sent) == {"model", "messages"}
-    whole = "\n".join(m["content"] for m in sent["messages"])
+    return int(answer.headers["x-memory-injected-count"])
+
+
+def holds_its_blocks(messages: list[dict[str, str]]) -> None:
+    """Blocks that end where they end, of lines that begin as lines do, in the messages sent."""
+    assert [m["role"] for m in messages] == ["system", "user"]
+    whole = "\n".join(m["content"] for m in messages)
     blocks = whole.count(BLOCK_OPEN)
     assert blocks == whole.count(BLOCK_CLOSE) >= 1
     assert whole.lower().count("memory-gateway>") == 2 * blocks or "‹" in whole
