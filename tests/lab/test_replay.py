@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway.adapters.embed_none import NoEmbedder
+from gateway.cli import main
 from gateway.config import Settings
 from gateway.core.errors import BadRequest
 from gateway.core.exchange import turn_memory_id
@@ -138,21 +137,21 @@ def test_a_file_of_another_kind_is_refused_with_its_line(
         read(path)
 
 
-def test_recalls_are_recorded_taken_out_and_run_again_by_the_command_line(tmp_path: Path) -> None:
+def test_recalls_are_recorded_taken_out_and_run_again_by_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def command(*words: str) -> str:
-        environ = {k: v for k, v in os.environ.items() if not k.startswith(("GATEWAY_", "OPENAI_"))}
-        environ |= {"GATEWAY_DATA_DIR": str(tmp_path / "data"), **more}
-        done = subprocess.run(
-            [sys.executable, "-m", "gateway", *words],
-            env=environ,
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        capsys.readouterr()
+        code = main(words)
+        told = capsys.readouterr()
+        assert code == 0, told.err
+        return told.out
 
-    more = {"GATEWAY_EMBEDDING__PROVIDER": "none"}
+    for name in [n for n in os.environ if n.startswith(("GATEWAY_", "OPENAI_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GATEWAY_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("GATEWAY_EMBEDDING__PROVIDER", "none")
     with (
         ScriptedUpstream() as upstream,
         GatewayProcess(tmp_path / "data", upstream.base_url, receipts__record="true") as gateway,
@@ -168,7 +167,7 @@ def test_recalls_are_recorded_taken_out_and_run_again_by_the_command_line(tmp_pa
         command("users", "recordings", "ana", "-o", "ana.jsonl")
     assert (tmp_path / "ana.jsonl").stat().st_mode & 0o077 == 0
     assert json.loads(command("replay", "ana.jsonl"))["changed"] == 0
-    more |= {"GATEWAY_MEMORY__TYPES": "preference"}
+    monkeypatch.setenv("GATEWAY_MEMORY__TYPES", "preference")
     told = json.loads(command("replay", "ana.jsonl", "--json"))
     assert told["changed"] == 1
     assert told["results"][0]["gone"][0]["text"] == "Allergic to nuts"
