@@ -23,10 +23,12 @@ Status = Literal["active", "superseded", "quarantined", "forgotten"]
 """`forgotten` is a tombstone without content: only a memory's history shows it."""
 Via = Literal["chat", "api", "import", "user"]
 Role = Literal["system", "developer", "user", "assistant", "tool"]
+Event = Literal["created", "corrected", "refined", "superseded", "restored", "forgotten"]
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 TYPES: tuple[Type, ...] = get_args(Type)
 VIAS: tuple[Via, ...] = get_args(Via)
+EVENTS: tuple[Event, ...] = get_args(Event)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ class Version:
     """An earlier state of a memory, kept in its history. `event` says what ended it."""
 
     at: Instant
-    event: Literal["created", "corrected", "refined", "superseded", "restored", "forgotten"]
+    event: Event
     text: str = ""
     key: str | None = None
     value: str | None = None

@@ -14,6 +14,7 @@ from typing import Any, TypeVar, get_args
 from gateway.core.errors import BadRequest
 from gateway.core.identity import Owner
 from gateway.core.memory import (
+    EVENTS,
     KINDS,
     TYPES,
     VIAS,
@@ -31,7 +32,6 @@ from gateway.core.memory import (
 
 STATUSES: tuple[Status, ...] = get_args(Status)
 ROLES: tuple[str, ...] = get_args(Role)
-EVENTS = ("created", "corrected", "refined", "superseded", "restored", "forgotten")
 
 MAX_ID = 200
 _ID = re.compile(r"[^@\s\x00-\x1f\x7f][^\x00-\x1f\x7f]{0,199}")
@@ -151,7 +151,7 @@ def _version(row: Any, number: int) -> Version:
     via: Via = read.one_of("via", VIAS, "chat")
     return Version(
         at=read.time("at"),
-        event=read.one_of("event", EVENTS),  # type: ignore[arg-type]  # EVENTS are its values
+        event=read.one_of("event", EVENTS),
         text=read.text("text", ""),
         key=read.maybe("key", read.text),
         value=read.maybe("value", read.text),

@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from gateway.core.guards import Fact
 from gateway.core.identity import Owner
-from gateway.core.memory import Instant, Memory, Source, Version
+from gateway.core.memory import Event, Instant, Memory, Source, Version
 from gateway.core.slots import plain_key, slot_of
 from gateway.core.stored import tag
 from gateway.core.wording import content_words, folded, gist
@@ -105,18 +105,18 @@ class Forgotten:
         return next((s for s in later if slot.intersection(s.metadata.get(PRINTS, ()))), None)
 
 
-def history_with(memory: Memory, event: str) -> tuple[Version, ...]:
+def history_with(memory: Memory, event: Event) -> tuple[Version, ...]:
     """A memory's history once `event` ends its present state. It is written anew with each
     change: of more than it may hold the first state and the latest stay."""
     past = (*memory.history, version_of(memory, event))
     return past if len(past) <= MAX_HISTORY else (past[0], *past[-MAX_HISTORY + 1 :])
 
 
-def version_of(memory: Memory, event: str) -> Version:
+def version_of(memory: Memory, event: Event) -> Version:
     """The present state of a memory as an entry of its history; `event` says what ends it."""
     return Version(
         at=memory.updated_at if memory.history else memory.created_at,
-        event=event,  # type: ignore[arg-type]
+        event=event,
         text=memory.text,
         key=memory.key,
         value=memory.value,

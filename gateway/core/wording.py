@@ -13,6 +13,8 @@ import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 
+from gateway.core.memory import Vector
+
 _FOLD = str.maketrans(
     {
         **dict.fromkeys("‘’‚‛`´′ʼ＇", "'"),
@@ -179,9 +181,9 @@ def says_more(a: str, b: str) -> bool:
     return bool(gist(a).words - gist(b).words)
 
 
-def cosine(a: object, b: object) -> float:
+def cosine(a: Vector, b: Vector) -> float:
     """The cosine of two normalised vectors."""
-    return float(sum(x * y for x, y in zip(a, b, strict=True)))  # type: ignore[call-overload]
+    return sum(x * y for x, y in zip(a, b, strict=True))
 
 
 def _tokens(flat: str) -> list[str]:

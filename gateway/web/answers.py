@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.core.memory import KINDS, TYPES, VIAS
-from gateway.core.records import EVENTS, STATUSES
+from gateway.core.memory import EVENTS, KINDS, TYPES, VIAS
+from gateway.core.records import STATUSES
 
 _TIME = {"type": "string", "format": "date-time"}
 _MEMORY = {

@@ -165,9 +165,9 @@ async def _handed_over(caller: Caller, owner: Owner, exchange: Exchange) -> hand
 
 async def list_memories(request: Request, caller: Caller) -> Response:
     """A page of memories, newest first."""
-    params = dict(request.query_params)
+    params: dict[str, Any] = dict(request.query_params)
     if "limit" in params:
-        params["limit"] = whole_number(params["limit"], "limit")  # type: ignore[assignment]
+        params["limit"] = whole_number(params["limit"], "limit")
     query = check(schemas.ListQuery, params)
     after = read_cursor(query.cursor) if query.cursor else None
     owner = await caller.owner()
