@@ -193,6 +193,7 @@ def _in_a_shell(words: str, data_dir: Path, **environ: str) -> subprocess.Comple
             **os.environ,
             "PYTHONUNBUFFERED": "",
             "GATEWAY_DATA_DIR": str(data_dir),
+            "GATEWAY_EMBEDDING__PROVIDER": "none",
             **environ,
         },
         cwd=data_dir.parent,
