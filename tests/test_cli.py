@@ -844,6 +844,14 @@ async def test_doctor_says_whether_there_are_keys_to_check_tokens_with() -> None
     assert "it answers 404" in check.detail
 
 
+@pytest.mark.parametrize("url", ["redis://127.0.0.1:9", "redis+cluster://127.0.0.1:9", "ftp://a"])
+async def test_of_a_redis_that_says_nothing_of_itself_doctor_leaves_it_to_its_parts(
+    url: str,
+) -> None:
+    servers = {"qdrant": {"url": "http://127.0.0.1:9"}, "redis": {"url": url}}
+    assert [check async for check in doctor._redis(Settings.model_validate(servers))] == []
+
+
 class _StillLoading:
     """A gateway whose model is looked for, and goes on being looked for."""
 

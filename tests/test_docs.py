@@ -16,7 +16,7 @@ import pytest
 import yaml
 from prometheus_client import Counter, Gauge, Histogram
 
-from gateway import config
+from gateway import __version__, config
 from gateway.cli.parser import commands, read
 from gateway.core.choice import LeftOut
 from gateway.lab.scripted_upstream import ScriptedUpstream
@@ -218,6 +218,15 @@ def test_the_compose_file_keeps_the_queue_on_disk_and_evicts_nothing() -> None:
     for name in ("redis", "qdrant"):
         assert "test" in compose["services"][name]["healthcheck"]
         assert compose["services"][name]["volumes"]
+
+
+def test_the_image_that_is_built_for_the_chart_is_the_one_that_it_asks_for() -> None:
+    chart = yaml.safe_load((TOP / "deploy/kubernetes/Chart.yaml").read_text())
+    image = yaml.safe_load((TOP / "deploy/kubernetes/values.yaml").read_text())["image"]
+    wanted = f"{image['repository']}:{image['tag'] or chart['appVersion']}"
+    told = (TOP / "docs/operate.md").read_text()
+    assert f"docker build -f deploy/Dockerfile -t {wanted} ." in told
+    assert chart["appVersion"] == __version__
 
 
 def test_the_image_runs_as_nobody_in_particular_and_says_whether_it_is_well() -> None:
