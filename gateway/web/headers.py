@@ -6,6 +6,7 @@ gateway keys. Order, duplicates and values stay as they came.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -33,6 +34,7 @@ HOP_BY_HOP: Final = frozenset(
 NOT_UPSTREAM: Final = HOP_BY_HOP | {b"host", b"content-length", b"expect"}
 
 MEMORY: Final = b"x-memory-"
+_CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 OWN_COOKIE: Final = b"mg_"
 """Begins the names of the gateway's own cookies (`web/browser_session`)."""
 
@@ -99,7 +101,9 @@ def to_client(
             continue
         if lowered == b"content-length" and (status == 304 or open_end):
             continue  # at 304 it tells of a body that does not come, which our server waits for
-        passed.append((name, value))
+        # Our server sends no control characters, and would end the connection without an answer;
+        # who receives them may take them for spaces (RFC 9110, 5.5).
+        passed.append((name, _CONTROL.sub(b" ", value)))
     return passed
 
 

@@ -249,6 +249,23 @@ async def test_an_upload_goes_on_as_it_comes(gateway: House) -> None:
         await slow.close()
 
 
+async def test_a_control_character_in_a_header_does_not_cost_the_answer(gateway: House) -> None:
+    async def talk(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(b"HTTP/1.1 200 OK\r\nx-odd: a\x1b[1m\x7f\r\ncontent-length: 2\r\n\r\n{}")
+
+    async with raw_server(talk) as url:
+        odd = type(gateway.services.upstream)(
+            gateway.settings.upstream.model_copy(update={"base_url": url})
+        )
+        gateway.put_in(upstream=odd)
+        async with gateway.client() as client:
+            answer = await client.post("/v1/chat/completions", json=ASK)
+        await odd.close()
+    assert (answer.status_code, answer.content) == (200, b"{}")
+    assert answer.headers["x-odd"] == "a [1m"
+
+
 # --- an upstream that breaks ---------------------------------------------------------------------
 
 
