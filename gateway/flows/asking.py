@@ -235,13 +235,13 @@ class Asking:
         self._find_timezone((), held)
         choice = choose(Offer(self._text, sticky=held, timezone=self._timezone), self._budget())
         self.parts.took("total", self.parts.began)
-        failed = self.parts.missing
+        late = self.parts.missing
         return Recalled(
             memories=choice.memories,
             lines=choice.lines,
             refs=choice.refs,
-            status="degraded" if failed else "ok",
-            stage="none" if failed else "full",
+            status="ok" if not late else "partial" if held else "degraded",
+            stage="none" if late and not held else "full",
             tokens=choice.tokens,
             stage_ms=self.parts.took_ms,
             timezone=self._timezone,

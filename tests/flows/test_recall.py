@@ -434,6 +434,15 @@ async def test_a_queue_that_is_away_is_said() -> None:
     assert (recalled.status, recalled.stage) == ("partial", "full")
 
 
+async def test_a_tool_loop_keeps_what_the_store_has_where_the_queue_is_away() -> None:
+    house = await House().knows(DOG)
+    house.queue.error = QueueUnavailable("away")
+    block = conversation("dog", "turn_that_waits")
+    recalled = await house.recalls("What does my dog love?", conversation=block, again=True)
+    assert texts(recalled) == [DOG.text]
+    assert (recalled.status, recalled.stage) == ("partial", "full")
+
+
 async def test_nothing_goes_on_after_a_recall_that_was_cut_short() -> None:
     house = await House().knows(DOG)
     house.embedder.hold = asyncio.Event()  # type: ignore[attr-defined]
