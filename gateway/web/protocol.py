@@ -15,20 +15,12 @@ from typing import Any, Final
 import orjson
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from starlette.types import Scope
-from uvicorn.protocols.http.httptools_impl import (
-    STATUS_LINE,
-    HttpToolsProtocol,
-    RequestResponseCycle,
-)
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 MAX_HEAD_BYTES: Final = 64 * 1024
 """Request line and headers together. Bodies have limits of their own (`[server]`)."""
 HEAD_TIMEOUT_S: Final = 20.0
 """From a connection's begin, or a request's first byte, to the end of its head."""
-
-# uvicorn has no line for those beyond 599, which some upstreams and what stands before them send:
-# its KeyError ended the connection without an answer.
-STATUS_LINE.update({status: b"HTTP/1.1 %d \r\n" % status for status in range(600, 1000)})
 
 CONNECTION: Final = "gateway.connection"
 """The extension of the ASGI scope that tells what the server knows (`Connection`)."""
