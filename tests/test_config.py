@@ -371,6 +371,7 @@ def test_what_an_app_may_not_set_is_refused(overrides: dict[str, Any], says: str
             "memory.plcement: no such setting; did you mean memory.placement",
         ),
         ({"memroy.placement": "tail"}, "memroy: no such setting; did you mean memory?"),
+        ({"retention.foo": "3d"}, "retention.foo: no such setting; config/gateway.toml lists"),
         (
             {"apps.shop.mode": "shadow"},
             "did you mean apps.shop.identity.mode or apps.shop.memory.mode?",

@@ -127,8 +127,9 @@ def _shown(given: Any) -> str:
 
 def near(keys: list[str]) -> str:
     known = {path: None for path, _ in every_setting()}
-    known |= {path.split(".")[0]: None for path in known}
     own = keys[2:] if keys[0] == "apps" else keys
+    if len(own) == 1:
+        known |= {path.split(".")[0]: None for path in known}
     if own is not keys and ".".join(own) in known:
         return f"an app may set its own {', '.join(AppSettings.model_fields)}"
     found = difflib.get_close_matches(".".join(own), known, n=1, cutoff=0.75)
