@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from gateway.core.identity import Owner
@@ -60,6 +60,8 @@ async def replacing(
                 if changed[held.id].status == "superseded":
                     changed[memory.id] = replace(changed[memory.id], supersedes=held.id)
             changed |= {over.id: _cut(over, memory) for over in _overlapped(past[slot], memory)}
+            if corrects is not None:
+                changed |= {m.id: m for m in _until(past[slot], memory, corrects.valid_from)}
         of_slot = [*(m for m in holders[slot] if m.id != memory.id), memory]
         holders[slot] = [m for m in (changed.get(m.id, m) for m in of_slot) if m.status == "active"]
         if back:
@@ -124,6 +126,13 @@ def _overlapped(past: Sequence[Memory], memory: Memory) -> list[Memory]:
 
 def _cut(over: Memory, memory: Memory) -> Memory:
     return replace(over, valid_to=max(over.valid_from, memory.valid_from))
+
+
+def _until(past: Sequence[Memory], memory: Memory, began: Instant) -> Iterator[Memory]:
+    """What had ended where this one `began`, now that it begins later."""
+    for over in past:
+        if over.superseded_by == memory.id and over.valid_to == began < memory.valid_from:
+            yield replace(over, valid_to=memory.valid_from)
 
 
 def _never_held(memory: Memory) -> bool:

@@ -652,10 +652,11 @@ async def test_a_beginning_that_is_corrected_ends_what_held_until_then(gateway: 
     async with ana(gateway) as client:
         await made(client, fact("lives in Faro", key="home", created_at=rfc3339_of(2020)))
         porto = await made(client, fact(key="home"))
-        began = {"valid_from": rfc3339_of(2023)}
-        await client.patch(f"/v1/memories/{porto['id']}", json=began)
-        told = await homes(client)
-    assert (told[2022], told[2023]) == (["lives in Faro"], ["lives in Porto"])
+        for year in (2023, 2021, 2024):
+            began = {"valid_from": rfc3339_of(year)}
+            await client.patch(f"/v1/memories/{porto['id']}", json=began)
+            told = await homes(client)
+            assert (told[year - 1], told[year]) == (["lives in Faro"], ["lives in Porto"])
 
 
 async def test_a_correction_of_the_present_value_leaves_the_one_that_is_to_come(
