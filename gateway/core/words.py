@@ -64,6 +64,8 @@ o os um uma e ou é são eu você ele ela nós meu minha seu sua que quem qual q
 para por em no na do da
 het een en of ik jij hij zij wij mijn jouw zijn niet wat wie waar wanneer hoe welke met voor van op
 damals früher vorher avant antes
+wieviel wohin woher worauf worüber cuánto cuánta cuántos cuántas combien quanto quanta quantos
+quantas quanti quante hoeveel
 il lo gli di che chi cosa quale quali quando dove perché sono è ho hai mio mia miei mie nel nella
 del della alla con per una uno non
 как где когда куда откуда кто что чем какой какая какое какие каком какую почему сколько я мы ты вы
