@@ -43,8 +43,8 @@ SHORT_CHARS = 360
 READ_CHARS = 800
 """How much of each, where most of the words stand: a long message holds any word somewhere, and
 what is asked about may stand deep in it."""
-MOST_CHARS = 16_000
-"""So far into a message that is looked for; 0.5 ms."""
+MOST_CHARS = 8_000
+"""So far into a message that is looked for; 0.1 ms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +203,15 @@ def signs(text: str, found: Found, ranked: Sequence[Scored]) -> Signs:
     known: set[str] = set()
     coverage, all_in_one = 0.0, False
     for memory in _best(found, ranked) if asked else ():
-        matched = held(asked, fold(_words_of(memory, asked)))
+        if len(memory.text) > READ_CHARS:
+            said = fold(_words_of(memory))
+            there = {term for term in asked if term in said}
+            if there <= known and len(there) / len(about | there) <= coverage:
+                continue  # a part of it can add nothing
+            said = fold(_part_of(memory, asked))
+        else:
+            said = fold(_words_of(memory))
+        matched = held(asked, said)
         share = len(matched) / len(about | matched)
         coverage = max(coverage, share)
         all_in_one |= share == 1.0 and len(memory.text) <= SHORT_CHARS
@@ -236,17 +244,25 @@ def _inner_names(text: str) -> list[str]:
 def has_half_of(text: str, memory: Memory) -> bool:
     """Whether a memory, or what it is kept as, has half of a question's words."""
     asked = terms(text)
-    return bool(asked) and 2 * len(held(asked, fold(_words_of(memory, asked)))) >= len(asked)
+    return bool(asked) and 2 * len(held(asked, fold(_words_of(memory)))) >= len(asked)
 
 
-def _words_of(memory: Memory, asked: Sequence[str]) -> str:
+def _words_of(memory: Memory) -> str:
     """What it says, and what it calls that: "Works at Bosch" is the `employer`."""
-    text = memory.text
-    if len(text) > READ_CHARS:
-        text = text[:MOST_CHARS]
-        start, _ = densest(text, asked, READ_CHARS)
-        text = text[start : start + READ_CHARS]
-    return f"{text} {memory.key.replace('_', ' ')} {memory.value or ''}" if memory.key else text
+    return (
+        f"{memory.text[:MOST_CHARS]} {_called(memory)}" if memory.key else memory.text[:MOST_CHARS]
+    )
+
+
+def _part_of(memory: Memory, asked: Sequence[str]) -> str:
+    """The same of a long one, where most of the words stand."""
+    text = memory.text[:MOST_CHARS]
+    start, _ = densest(text, asked, READ_CHARS)
+    return f"{text[start : start + READ_CHARS]} {_called(memory)}"
+
+
+def _called(memory: Memory) -> str:
+    return f"{memory.key.replace('_', ' ')} {memory.value or ''}" if memory.key else ""
 
 
 def _best(found: Found, ranked: Sequence[Scored]) -> Iterator[Memory]:
