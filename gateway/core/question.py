@@ -43,6 +43,11 @@ _PAST = re.compile(
     r"|eerder)\b"
     r"|以前|之前|从前|過去|过去|かつて|前は"
 )
+_ALL = re.compile(
+    r"\b(?:how (?:many|much|often)|in total|altogether|so far|list|all (?:of )?(?:my|the|our)"
+    r"|wie ?viele?|wie oft|combien|cuant[oa]s?|quant[oaie]s?|hoeveel|сколько|ile|kac)\b"
+    r"|多少|几个|几次|幾|いくつ|いくら|何回|何人|몇|얼마"
+)
 _SENTENCE_END = re.compile(r"(?<=[.!?…。！？؟])\s+|(?<=[。！？])|\s*\n\s*")
 _CAPITALISED = re.compile(r"(?<!\w)[^\W\d_a-z]\w*")
 
@@ -88,6 +93,11 @@ def cleaned(text: str) -> str:
 def asks_of_the_past(text: str) -> bool:
     """Whether a question is about how things were: then what has changed since is meant too."""
     return _PAST.search(fold(text[:MAX_CHARS])) is not None
+
+
+def asks_for_all(text: str) -> bool:
+    """Whether a question counts or lists: no one memory answers it, but all of them."""
+    return _ALL.search(fold(text[:MAX_CHARS])) is not None
 
 
 def may_name_someone(text: str) -> bool:

@@ -60,6 +60,13 @@ def test_a_turn_that_says_nothing_takes_no_place_but_code_alone_may_be_what_is_a
     assert choice.left_out == {"ok": "weak"}
 
 
+def test_a_question_that_counts_or_lists_is_given_weaker_ones_too() -> None:
+    scarf, drill = turn("scarf", "I bought a scarf"), turn("drill", "Dad got his drill")
+    best_first = ranked(scarf, drill, scores=(1.0, 0.45))
+    for question, many in (("What did I buy?", 1), ("How many gifts did I buy?", 2)):
+        assert len(choose(Offer(question, ranked=best_first), AMPLE).memories) == many
+
+
 def test_within_a_group_memories_stand_in_the_order_of_their_times() -> None:
     late, early = turn("late", "we sold it", days_ago=1), turn("early", "we bought it", days_ago=9)
     assert ids(choose(Offer("?", ranked=ranked(late, early)), AMPLE)) == ["early", "late"]

@@ -11,6 +11,7 @@ from gateway.core.question import (
     MAX_CHARS,
     asked_text,
     asks,
+    asks_for_all,
     asks_of_the_past,
     cleaned,
     may_name_someone,
@@ -127,3 +128,24 @@ def test_whether_the_past_is_asked_for_is_told_by_its_words(text: str, past: boo
 )
 def test_what_is_asked_stands_first_or_last(text: str, expected: tuple[str, ...]) -> None:
     assert asks(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "wants_all"),
+    [
+        ("How many dogs do I have?", True),
+        ("How much have I spent so far?", True),
+        ("List all my appointments", True),
+        ("Wie viele Kinder habe ich?", True),
+        ("¿Cuántos hijos tengo?", True),
+        ("Combien de chats ai-je ?", True),
+        ("Сколько у меня детей?", True),
+        ("我有几个孩子？", True),
+        ("What is my dog called?", False),
+        ("Is that all right?", False),
+    ],
+)
+def test_whether_a_question_counts_or_lists_is_told_by_its_words(
+    text: str, wants_all: bool
+) -> None:
+    assert asks_for_all(text) is wants_all
