@@ -232,7 +232,8 @@ async def _upstream(name: str, upstream: config.UpstreamSettings) -> Check:
         async with httpx.AsyncClient(timeout=UPSTREAM_S) as client:
             status = (await client.get(url, headers=headers)).status_code
     except (httpx.HTTPError, httpx.InvalidURL) as exc:
-        told = f"{shown} does not answer ({type(exc).__name__})"
+        because = logs.without_secrets(str(exc))
+        told = f"{shown} does not answer ({type(exc).__name__}: {because})"
         return Check(name, "failed", told, MENDS["upstream"])
     if status in (401, 403) and key:
         mend = "set upstream.api_key (or OPENAI_API_KEY) to a key that it knows"

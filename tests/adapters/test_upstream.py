@@ -328,6 +328,18 @@ async def test_an_upstream_that_is_away_is_said_once_and_once_that_it_is_back(
     ]
 
 
+async def test_why_nobody_can_connect_is_said_to_the_log_and_its_kind_alone_to_clients() -> None:
+    adapter = HttpUpstream(settings("http://127.0.0.1:9/v1"), None)
+    with capture_logs() as said, pytest.raises(UpstreamUnreachable) as refused:
+        await adapter.send(post())
+    await adapter.close()
+    (line,) = said
+    assert line["host"] == "127.0.0.1:9"
+    assert line["because"].startswith("ClientConnectorError: ")
+    assert "Connect call failed" in line["because"]
+    assert "Connect call failed" not in refused.value.message
+
+
 async def test_a_body_that_breaks_off_is_no_outage_of_the_upstream(
     transport: httpx.AsyncBaseTransport | None,
 ) -> None:

@@ -62,7 +62,13 @@ class HttpUpstream:
             response = await self._sent(request, stream, waiting)
         except UpstreamFailed as exc:
             if not stream.broke:
-                self._outage.failed(exc.message, at=self._host[1].decode("ascii", "replace"))
+                # Clients are told its kind alone; whoever runs this needs to know the certificate's
+                # fault from a name that nobody knows.
+                self._outage.failed(
+                    exc.message,
+                    host=self._host[1].decode("ascii", "replace"),
+                    because=str(exc.__cause__ or ""),
+                )
             raise
         self._outage.recovered()
         return response

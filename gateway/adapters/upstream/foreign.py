@@ -35,8 +35,12 @@ KINDS: Final[tuple[tuple[type[BaseException], type[httpx.TransportError]], ...]]
 
 
 def as_httpx(exc: BaseException, request: httpx.Request | None = None) -> httpx.TransportError:
-    """An error of aiohttp as httpx has it; without its words, which may quote a whole URL."""
+    """An error of aiohttp as httpx has it; without its words, which may quote a whole URL, but with
+    the system's, who could not connect: a name that is not known, a certificate that is over."""
     said = type(exc).__name__
+    systems = getattr(exc, "certificate_error", None) or getattr(exc, "os_error", None)
+    if isinstance(exc, aiohttp.ClientConnectorError) and systems is not None:
+        said = f"{said}: {systems}"
     for kind, meaning in KINDS:
         if isinstance(exc, kind):
             return meaning(said, request=request)
