@@ -18,9 +18,10 @@ documents and in questions: the two always share the English ones.
 from __future__ import annotations
 
 import re
-import unicodedata
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
+
+from gateway.core.normal import normalized
 
 if TYPE_CHECKING:
     from qdrant_edge import Bm25
@@ -127,7 +128,7 @@ def prepare(text: str) -> str:
     if text.isascii():
         return text
     text = text.encode("utf-8", "replace").decode()
-    text = unicodedata.normalize("NFKC", text)
+    text = normalized("NFKC", text)
     return _JOINED_RUN.sub(_pieces, text)
 
 

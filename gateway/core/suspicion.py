@@ -11,11 +11,11 @@ English stands here, what is not told by its language too; other languages in `c
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Set
 from functools import lru_cache
 
 from gateway.core import orders
+from gateway.core.normal import normalized
 from gateway.core.wording import folded, stands_in
 
 _OVERRIDE = re.compile(
@@ -133,7 +133,7 @@ def suspicion(text: str) -> str | None:
         text = f"{text[:50_000]}\n{text[-50_000:]}"
     if re.search("[\U000e0000-\U000e007f]", text):
         return "hidden_text"
-    flat = text if text.isascii() else unicodedata.normalize("NFKC", visible(text))
+    flat = text if text.isascii() else normalized("NFKC", visible(text))
     low = flat.lower()
     words = set(_WORD.findall(low))
     if not words.isdisjoint(_OVERRIDING) and _OVERRIDE.search(flat):

@@ -9,11 +9,11 @@ nuisance, a merged one is a loss.
 from __future__ import annotations
 
 import re
-import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 
 from gateway.core.memory import Vector
+from gateway.core.normal import normalized
 
 _FOLD = str.maketrans(
     {
@@ -30,7 +30,7 @@ def folded(text: str) -> str:
     """The text with case, width, quotation marks, dashes and white space made alike."""
     if text.isascii():
         return " ".join(text.replace("`", "'").lower().split())
-    text = unicodedata.normalize("NFKC", text.translate(_FOLD)).translate(_FOLD)
+    text = normalized("NFKC", text.translate(_FOLD)).translate(_FOLD)
     return " ".join(text.casefold().split())
 
 

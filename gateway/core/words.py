@@ -15,6 +15,8 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import pairwise
 
+from gateway.core.normal import normalized
+
 MAX_QUERY_CHARS = 2000
 """How much of a question is read. Nobody asks longer; pasted documents are cut."""
 MAX_TERMS = 24
@@ -256,8 +258,8 @@ def _folded(text: str) -> str:
     plain = text.translate(_TYPOGRAPHY)
     if plain.isascii():
         return plain.lower()
-    decomposed = unicodedata.normalize("NFKD", plain.casefold())
-    return unicodedata.normalize("NFKC", _ACCENTS.sub("", decomposed))
+    decomposed = normalized("NFKD", plain.casefold())
+    return normalized("NFKC", _ACCENTS.sub("", decomposed))
 
 
 # What word processors put for ', " and -: most text that is not ASCII is so for them alone.

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import orjson
 import pytest
 
+from gateway.adapters.bm25 import prepare
 from gateway.adapters.extract_rules import RulesExtractor
 from gateway.core.coding import decode
 from gateway.core.delivery import Put
@@ -21,6 +22,8 @@ from gateway.core.errors import BadRequest
 from gateway.core.exchange import logged_exchange
 from gateway.core.redaction import redact
 from gateway.core.suspicion import standing_order, suspicion
+from gateway.core.wording import folded
+from gateway.core.words import fold
 from gateway.flows import distil, receipts
 from gateway.lab.scripted_upstream import ScriptedUpstream
 from tests.web.house import House, house
@@ -122,8 +125,14 @@ async def test_a_long_exchange_is_distilled_while_others_are_answered(gateway: H
         (suspicion, "अपनेaहिदायतaa" * 2400),
         (standing_order, "beve" + "e" * 32_000),
         (lambda text: redact(text, {"key"}), "-eyJaaaaaaaa" * 30_000),
+        (fold, "\u0315\u0300" * 100_000),
+        (folded, "\uff9e\u0300" * 100_000),
+        (prepare, "\u0344\u0315" * 100_000),
     ],
-    ids=["a word without an end", "a verb without an end", "tokens in a token"],
+    ids=[
+        *("a word without an end", "a verb without an end", "tokens in a token"),
+        *("marks to be put in order", "letters that become marks", "marks that become two"),
+    ],
 )
 def test_a_text_without_a_space_is_read_in_time_that_grows_with_its_length(
     read: Callable[[str], object], text: str
