@@ -131,6 +131,13 @@ async def test_signing_in_leads_to_no_other_site(gateway: House, to: str) -> Non
     assert ADMIN_TOKEN not in cookie
 
 
+async def test_a_form_without_an_end_is_not_taken_apart(gateway: House) -> None:
+    async with gateway.client() as client:
+        for path in ("/console/login", "/me/session"):
+            answer = await client.post(path, content=b"a&" * 50_000)
+            assert answer.status_code == 413
+
+
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
 async def test_another_site_signs_nobody_in_or_out(gateway: House, site: str) -> None:
     foreign = {"Sec-Fetch-Site": site, "Origin": "https://evil.test"}

@@ -39,8 +39,7 @@ from gateway.web.checked import number_within
 from gateway.web.claims import check_app
 from gateway.web.console.again import again
 from gateway.web.console.own_page import OwnPage
-from gateway.web.console.shell import answered, is_secure, page, same_site, static
-from gateway.web.context import read_body
+from gateway.web.console.shell import answered, is_secure, page, same_site, static, typed
 from gateway.web.credentials import admin_attempt
 from gateway.web.errors import foreseen
 from gateway.web.figures import Figures
@@ -119,7 +118,7 @@ class Console:
     async def sign_in(self, request: Request) -> Response:
         """Take the admin token from the form, and go on to the page that was asked for."""
         same_site(request)
-        body = await read_body(request, self._deployment.settings.server)
+        body = await typed(request, self._deployment.settings.server)
         form = parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True)
         to = _safe(form.get("to", [""])[0])
         token = form.get("token", [""])[0].strip()
@@ -143,7 +142,7 @@ class Console:
         headers = request.scope["headers"]
         session = await self._session(request)
         if session is not None:
-            body = await read_body(request, self._deployment.settings.server)
+            body = await typed(request, self._deployment.settings.server)
             word = parse_qs(body.decode("utf-8", "replace")).get("csrf_token", [""])[0]
             require_own_page("POST", headers, session, form_token=word)
             await self._sessions.sign_out(headers, now=self._deployment.clock())

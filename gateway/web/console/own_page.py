@@ -21,8 +21,7 @@ from gateway.web.browser_session import (
     require_own_page,
     set_cookie,
 )
-from gateway.web.console.shell import answered, is_secure, page, same_site
-from gateway.web.context import read_body
+from gateway.web.console.shell import answered, is_secure, page, same_site, typed
 
 
 class OwnPage:
@@ -38,7 +37,7 @@ class OwnPage:
     async def begin(self, request: Request) -> Response:
         """A link's token for a session. Raises Unauthenticated."""
         same_site(request)
-        body = await read_body(request, self._deployment.settings.server)
+        body = await typed(request, self._deployment.settings.server)
         token = body.decode("ascii", "replace").strip()
         session = await self._sessions.person(token, now=self._deployment.clock())
         answer = self._told(session)
