@@ -72,10 +72,11 @@ async def replacing(
 
 
 def _looks_back(memory: Memory, before: Memory | None) -> bool:
-    """Whether what is over by now may reach into its time: it is dated, or is so anew."""
+    """Whether what is over by now may reach into its time: it is dated, or holds anew."""
     if before is None:
         return _is_dated(memory)
-    return (memory.valid_from, memory.status) != (before.valid_from, before.status)
+    same_time = memory.valid_from == before.valid_from and memory.status == before.status
+    return not same_time or slot_of(memory.type, memory.key) != slot_of(before.type, before.key)
 
 
 def _is_dated(memory: Memory) -> bool:

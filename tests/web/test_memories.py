@@ -659,6 +659,16 @@ async def test_a_beginning_that_is_corrected_ends_what_held_until_then(gateway: 
             assert (told[year - 1], told[year]) == (["lives in Faro"], ["lives in Porto"])
 
 
+async def test_what_is_given_a_key_ends_what_held_since_it_began(gateway: House) -> None:
+    async with ana(gateway) as client:
+        await made(client, fact("lives in Faro", key="home", created_at=rfc3339_of(2020)))
+        await made(client, fact("lives in Braga", key="home"))
+        porto = await made(client, fact(created_at=rfc3339_of(2023)))
+        await client.patch(f"/v1/memories/{porto['id']}", json={"key": "home"})
+        told = await homes(client)
+    assert (told[2022], told[2023]) == (["lives in Faro"], ["lives in Porto"])
+
+
 async def test_a_correction_of_the_present_value_leaves_the_one_that_is_to_come(
     gateway: House,
 ) -> None:
