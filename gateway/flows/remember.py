@@ -143,18 +143,25 @@ async def remember_next(services: Services, desk: Desk, worker: str) -> bool:
     lease = await services.queue.lease(worker, now=services.clock())
     if lease is None:
         return False
+    # Around what becomes of it in the end too: which exchange was dead-lettered nobody could tell.
+    with bound_contextvars(
+        exchanges=[exchange.id for exchange in lease.exchanges],
+        receipts=[exchange.receipt_id for exchange in lease.exchanges if exchange.receipt_id],
+    ):
+        await _taken(services, desk, lease)
+    return True
+
+
+async def _taken(services: Services, desk: Desk, lease: Lease) -> None:
     begun = time.perf_counter()
     heart = beside(_beat(services, desk, lease), "keep the lease")
     ids = [exchange.id for exchange in lease.exchanges]
     try:
-        with (
-            bound_contextvars(exchanges=ids, receipts=[e.receipt_id for e in lease.exchanges]),
-            tracing.span(
-                "distil",
-                "consumer",
-                {"messaging.batch.message_count": len(ids), "memory.exchange_id": ids[0]},
-                links=[exchange.trace for exchange in lease.exchanges],
-            ),
+        with tracing.span(
+            "distil",
+            "consumer",
+            {"messaging.batch.message_count": len(ids), "memory.exchange_id": ids[0]},
+            links=[exchange.trace for exchange in lease.exchanges],
         ):
             result = await _remembered(services, desk, lease)
     except LeaseLost:
@@ -177,7 +184,6 @@ async def remember_next(services: Services, desk: Desk, worker: str) -> bool:
         await ended(heart)
     desk.metrics.batches.labels(result).inc()
     desk.metrics.distil_seconds.observe(time.perf_counter() - begun)
-    return True
 
 
 async def _remembered(services: Services, desk: Desk, lease: Lease) -> str:
@@ -298,7 +304,8 @@ async def _judged(services: Services, desk: Desk, lease: Lease, error: Exception
             return "split"
         if judged.action == "bury":
             await services.queue.bury(lease, reason=judged.reason, now=now)
-            _log.error("batch_buried", exchanges=len(lease.exchanges), reason=judged.reason)
+            app = owner.app if owner is not None else None
+            _log.error("batch_buried", app=app, reason=judged.reason)
             return "buried"
         await services.queue.give_back(
             lease,

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from structlog.contextvars import merge_contextvars
+from structlog.testing import capture_logs
 
 from gateway.adapters.redis_writers import RedisWriters
 from gateway.core.delivery import Forget, Plan
@@ -486,10 +488,13 @@ async def test_what_cannot_be_distilled_is_dead_lettered_whole_and_can_be_retrie
 ) -> None:
     shop.model.answers = ["prose"] * 10
     exchange = await shop.said("I live in Berlin")
-    for _ in range(5):
-        await shop.distilled()
+    with capture_logs([merge_contextvars]) as said:
+        for _ in range(5):
+            await shop.distilled()
     (letter,) = await shop.services.queue.dead()
     assert letter.exchange_ids == (exchange.id,)
+    (line,) = [line for line in said if line["event"] == "batch_buried"]
+    assert (line["exchanges"], line["app"]) == ([exchange.id], "default"), "as the chat's line has"
     assert "no usable answer" in letter.reason
     assert "Berlin" not in letter.reason
     assert shop.count("distilled_batches", result="buried") == 1
