@@ -54,11 +54,14 @@ _log = log("remember")
 
 
 class _Rest(NamedTuple):
-    """How often an extractor failed in a row, until when it is left alone, and since when."""
+    """How often an extractor failed in a row, until when it is left alone, and since when; whose
+    work met that, and when somebody else's may try it: None where it said itself how long."""
 
     failures: int
     until: Instant
     noted: Instant
+    met_by: frozenset[str] = frozenset()
+    others_at: Instant | None = None
 
 
 _NO_REST: Final = _Rest(0, 0.0, float("-inf"))
@@ -88,35 +91,58 @@ class Desk:
         self._rests: dict[str, _Rest] = {}
         self._outages: dict[str, Outage] = {}
 
-    def check_rest(self, extractor: Extractor, now: Instant) -> None:
-        """Raises ExtractorUnavailable while this one is left alone after it failed."""
+    def check_rest(self, extractor: Extractor, now: Instant, tenant: str = "") -> None:
+        """Raises ExtractorUnavailable while this one is left alone after it failed.
+
+        It may fail at some users' words alone. Theirs are tried first, as they wait longest, and
+        would keep all others waiting: so one who has not met that yet may try it in between.
+        """
         rest = self._rests.get(extractor.name)
-        if rest is not None and now < rest.until:
-            raise ExtractorUnavailable(
-                f"{extractor.name} failed a moment ago and is left alone",
-                counts_as_try=False,
-                retry_after_s=rest.until - now,
-                code=RESTING,
-            )
+        if rest is None or now >= rest.until:
+            return
+        until = rest.until
+        if rest.others_at is not None and tenant not in rest.met_by:
+            until = min(until, rest.others_at)
+        if now >= until:
+            pause = until - rest.noted
+            self._rests[extractor.name] = rest._replace(noted=now, others_at=now + pause)
+            return
+        raise ExtractorUnavailable(
+            f"{extractor.name} failed a moment ago and is left alone",
+            counts_as_try=False,
+            retry_after_s=until - now,
+            code=RESTING,
+        )
 
     def answered(self, extractor: Extractor) -> None:
         self._rests.pop(extractor.name, None)
         self._outage("extractor").recovered()
 
     def away(
-        self, extractor: Extractor, error: ExtractorUnavailable, *, begun: Instant, now: Instant
+        self,
+        extractor: Extractor,
+        error: ExtractorUnavailable,
+        *,
+        begun: Instant,
+        now: Instant,
+        tenant: str = "",
     ) -> None:
         """It failed for reasons that other batches will meet too. Calls that were under way when
         that was noted meet the same trouble: they prove nothing new."""
         if error.counts_as_try or error.code in WAITING:
             return
         known = self._rests.get(extractor.name, _NO_REST)
+        met_by = known.met_by | {tenant}
         if begun < known.noted and error.retry_after_s is None:
+            self._rests[extractor.name] = known._replace(met_by=met_by)
             return
         failures = known.failures + (begun >= known.noted)
         least, most = REST_S
         rest = max(min(most, least * 2.0 ** (failures - 1)), error.retry_after_s or 0.0)
-        self._rests[extractor.name] = _Rest(failures, max(known.until, now + rest), now)
+        # One that hangs is not asked by one after the other: they would take every place there is.
+        others_at = now + max(least, now - begun) if error.retry_after_s is None else None
+        until = max(known.until, now + rest)
+        self._rests[extractor.name] = _Rest(failures, until, now, met_by, others_at)
 
     def failed(self, error: Exception) -> None:
         """Say it once, not once a batch."""
@@ -226,7 +252,7 @@ async def _planned(
     now = services.clock()
     if extractor is None:
         return await plan_for(services, settings, None, owner, lease.exchanges, vectors, now=now)
-    desk.check_rest(extractor, now)
+    desk.check_rest(extractor, now, lease.tenant)
     await _within_budget(services, settings, owner, lease, now)
     begun = time.perf_counter()
     try:
@@ -236,7 +262,7 @@ async def _planned(
             )
     except ExtractorUnavailable as exc:
         desk.metrics.extractor_calls.labels("failed").inc()
-        desk.away(extractor, exc, begun=now, now=services.clock())
+        desk.away(extractor, exc, begun=now, now=services.clock(), tenant=lease.tenant)
         raise
     if "skipped.trivial" not in dict(plan.notes):
         desk.metrics.extractor_calls.labels("ok").inc()

@@ -483,6 +483,32 @@ async def test_calls_that_fail_together_are_one_failure_and_rest_the_extractor_o
     desk.check_rest(extractor, 9.0)
 
 
+async def test_who_has_met_no_failure_yet_may_try_while_others_wait(shop: Workshop) -> None:
+    extractor = shop.services.extractor
+    assert extractor is not None
+    desk = Desk(shop.settings_for, lambda _: extractor)
+    away = ExtractorUnavailable("500", counts_as_try=False)
+
+    def left_alone(at: float, tenant: str) -> bool:
+        try:
+            desk.check_rest(extractor, at, tenant)
+        except ExtractorUnavailable:
+            return True
+        return False
+
+    for at in (1.0, 2.0, 4.0):
+        desk.away(extractor, away, begun=at, now=at, tenant="ann")
+    assert [left_alone(at, "bob") for at in (4.5, 5.0)] == [True, False]
+    assert [left_alone(at, "cid") for at in (5.5, 6.0)] == [True, False], "one at a time"
+    assert [left_alone(at, "ann") for at in (7.5, 8.0)] == [True, False]
+    # One that hangs is tried no sooner than it takes to see it, and what it asks is kept to.
+    desk.away(extractor, away, begun=8.0, now=12.0, tenant="ann")
+    assert [left_alone(at, "dan") for at in (15.5, 16.0)] == [True, False]
+    asked = ExtractorUnavailable("429", counts_as_try=False, retry_after_s=60.0)
+    desk.away(extractor, asked, begun=20.0, now=20.0, tenant="ann")
+    assert [left_alone(at, "eve") for at in (79.5, 80.0)] == [True, False]
+
+
 async def test_what_cannot_be_distilled_is_dead_lettered_whole_and_can_be_retried(
     shop: Workshop,
 ) -> None:
