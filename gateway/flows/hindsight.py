@@ -102,8 +102,8 @@ async def said_later(
 async def _found(
     services: Services, owner: Owner, heard: Sequence[Memory], *, now: Instant
 ) -> Mapping[str, Memory]:
-    """Stored turns, said later, that share words with some of it. One look serves all; where that
-    one is full, or the words too many for it, each is looked for by itself."""
+    """Stored turns, said later, that share words with some of it. One look serves as many as their
+    words fit into; where one is full, each is looked for by itself."""
     first = min(memory.created_at for memory in heard)
     where = Where(kinds=("turn",), expired_before=now, said_after=first)
 
@@ -111,12 +111,11 @@ async def _found(
         return await services.store.search(owner, Probe(words, where, LOOKED_AT))
 
     words = " ".join(_words(memory) for memory in heard)
-    found = await look(f"{words[-DENSE_CHARS:]} {FORGETTING}")
-    all_seen = all(len(ids) < LOOKED_AT for ids in found.lists.values())
-    if all_seen and len(words) <= DENSE_CHARS:
-        return found.memories
-    each = await asyncio.gather(*(look(f"{_words(memory)} {ENDING}") for memory in heard))
-    return {id: m for some in (found, *each) for id, m in some.memories.items()}
+    parts = [words[at : at + DENSE_CHARS] for at in range(0, len(words), DENSE_CHARS)]
+    found = await asyncio.gather(*(look(f"{part} {FORGETTING}") for part in parts))
+    if any(len(ids) >= LOOKED_AT for some in found for ids in some.lists.values()):
+        found += await asyncio.gather(*(look(f"{_words(memory)} {ENDING}") for memory in heard))
+    return {id: m for some in found for id, m in some.memories.items()}
 
 
 def places_in(batch: ExtractionBatch) -> Mapping[str, int]:
