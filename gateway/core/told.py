@@ -21,6 +21,9 @@ ALIKE = 0.8
 READ_PRESENT_CHARS = 200_000
 READ_CHARS = 600
 """How much of a memory is compared with others."""
+BEGINNING_CHARS = 400
+"""How much of a text is looked for first: nearly none goes on. To fold 30 memories of 200,000
+letters whole took 0.8 s of each chat. And what is longer is no part of a word."""
 FEW_OTHERS = 12
 """So many characters beyond ASCII may be left out of a text's words."""
 QUOTE_CHARS = 12
@@ -97,6 +100,8 @@ class Told:
         said = memory.text if memory.kind == "turn" else memory.source.quote
         if not said:
             return self._contains_statement(memory.text)
+        if not self._may_contain(said):
+            return False
         own = " ".join(fold(said[:READ_PRESENT_CHARS]).split())
         if own not in self._all_present:
             return False
@@ -107,11 +112,23 @@ class Told:
         here = self._session is not None and memory.source.session == self._session
         return here and len(own.encode()) >= OWN_QUOTE_BYTES
 
+    def _may_contain(self, text: str) -> bool:
+        """Whether the request contains how a text begins; the last letters may change with those
+        that follow."""
+        if len(text) <= BEGINNING_CHARS:
+            return True
+        begins = " ".join(fold(text[:BEGINNING_CHARS]).split())[:-4]
+        return begins.rstrip(".!") in self._all_present
+
     def _contains_statement(self, text: str) -> bool:
         """Whether a text stands in the request in whole words, whatever sign follows."""
+        if not self._may_contain(text):
+            return False
         own = " ".join(fold(text).split()).rstrip(".!")
         if len(own) < QUOTE_CHARS or own not in self._all_present:
             return False
+        if len(own) > BEGINNING_CHARS:
+            return True
         return re.search(rf"(?<!\w){re.escape(own)}(?!\w)", self._all_present) is not None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 from hypothesis import given
@@ -32,6 +32,13 @@ def test_words_are_found_across_no_border_of_two_texts() -> None:
     assert where(memory, present=["I say the boat is called Swan!"]) == "present"
     assert where(memory, present=["the boat is", "called Swan"]) is None
     assert where(memory, present=["called Swan", "the boat is"]) is None
+
+
+@pytest.mark.parametrize("made", [turn, fact])
+def test_a_long_text_is_found_whole_and_by_no_part_of_it(made: Callable[..., Memory]) -> None:
+    text = "Im Café, we had tea. " * 40 + "And cake."
+    assert where(made("a", text), present=[f"As I said: {text.upper()} Remember?"]) == "present"
+    assert where(made("a", text), present=[text[:-20]]) is None
 
 
 def test_a_text_of_letters_beyond_ascii_is_compared_by_its_words_too() -> None:
