@@ -56,7 +56,7 @@ async def memories_of(
     for span in spans:
         if span.start <= now:
             page = await store.page(owner, where, limit=OF_A_SPAN, after=(span.end, ""))
-            found += [memory for memory in page if memory.created_at >= span.start]
+            found += [memory for memory in page if span.start <= memory.created_at < span.end]
     types = tuple(t for t in _HAPPEN if not where.types or t in where.types)
     if types and (not where.kinds or "fact" in where.kinds):
         facts = replace(where, kinds=("fact",), types=types)
