@@ -15,7 +15,7 @@ from gateway.config import AppSettings
 from gateway.core.batch import asks_for_nothing
 from gateway.core.choice import Budget, Offer, choose, is_standing
 from gateway.core.excerpt import Ref, read_ref
-from gateway.core.exchange import Exchange
+from gateway.core.exchange import Exchange, turn_memory_id
 from gateway.core.identity import Owner
 from gateway.core.memory import TYPES, Found, Instant, Memory, Where
 from gateway.core.question import LONG_CHARS, asked_text, asks, asks_of_the_past, cleaned
@@ -76,6 +76,7 @@ class Asking:
         self._kept: Sequence[Memory] | None = None
         self._search: _Search | None = None
         self._waiting: asyncio.Task[Sequence[Exchange]] | None = None
+        self._forgotten: Collection[str] = ()
         self._timezone = question.timezone
 
     # --- the journey -------------------------------------------------------------------------
@@ -108,6 +109,7 @@ class Asking:
         sticky = self._begin_sticky()
         if self._question.again:
             return self._same_again(await self._block(sticky, pending))
+        forgotten = self.parts.begin(self._forgotten_of(pending), "recall-forgotten")
         self._kept = self._kept_standing()
         search = _Search(self._standing_wanted(), self._language())
         # The one before is not cut short: a breaker may have let it through to try the store.
@@ -117,6 +119,7 @@ class Asking:
         scale = await self.candidates.scale() if found.lists.get("dense") else None
         held = await self._block(sticky, pending)
         waiting = await self.parts.within(pending, "pending") or ()
+        self._forgotten = await self.parts.within(forgotten, "forgotten", needed=False) or ()
         standing = self._standing_of(found, stage)
         self._find_timezone(standing or (), held)
         found = await self.of_its_time(found, self._where())
@@ -179,7 +182,7 @@ class Asking:
             waiting if memory.turns == "on" else (),
             text=self._text,
             session=session,
-            known=found.memories,
+            known={*found.memories, *self._forgotten},
             as_of=question.as_of,
         )
         choice = choose(
@@ -352,6 +355,13 @@ class Asking:
 
     async def _pending(self) -> Sequence[Exchange]:
         return await self._services.queue.pending(self._owner, limit=PENDING)
+
+    async def _forgotten_of(self, pending: asyncio.Task[Sequence[Exchange]]) -> Collection[str]:
+        """The turns among those that wait which were forgotten meanwhile: the queue gives them on
+        to a worker, who finds their tombstones, and so does who would recall them until then."""
+        ids = [turn_memory_id(e.origin, turn.n) for e in await pending for turn in e.turns]
+        known = await self._services.store.get(self._owner, ids) if ids else ()
+        return {memory.id for memory in known if memory.status == "forgotten"}
 
     # --- what settings and question say ----------------------------------------------------------
 

@@ -24,6 +24,7 @@ from gateway.core.errors import (
 )
 from gateway.core.identity import Person
 from gateway.core.injection import BLOCK_OPEN
+from gateway.core.memory import Source
 from gateway.core.tokens import estimate_tokens
 from gateway.flows import answer as answer_page
 from gateway.flows import handover, receipts
@@ -495,6 +496,22 @@ async def test_what_is_forgotten_leaves_the_block_though_shared_state_cannot_be_
     gateway.services.state.touch_standing = told  # type: ignore[method-assign]
     await chat(gateway, user("Which meal?"))
     assert "peanuts" not in sent(upstream)
+
+
+async def test_what_is_forgotten_is_not_told_by_the_words_that_wait_to_be_distilled(
+    gateway: House, upstream: ScriptedUpstream
+) -> None:
+    words = "I am allergic to peanuts"
+    source = Source(role="user", quote=words)
+    fact = await gateway.keep(words, user="ana", at=gateway.now - 1000, source=source)
+    await chat(gateway, user(f"{words}, as I said."), x_memory_session="one")
+    await gateway.background.drain(5)
+    for session, told in (("two", True), ("three", False)):
+        await chat(gateway, user("What am I allergic to?"), x_memory_session=session)
+        assert ("as I said" in sent(upstream)) is told
+        gateway.now += 1
+        async with gateway.client(x_memory_user="ana") as client:
+            await client.delete(f"/v1/memories/{fact.id}")
 
 
 # --- modes ---------------------------------------------------------------------------------------
