@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
@@ -34,6 +35,9 @@ from gateway.telemetry.logs import Outage, is_said, log
 _notes = Outage(log("answer"), "noting what was injected")
 _receipts = Outage(log("answer"), "keeping receipts")
 _seen = Outage(log("answer"), "noting what was seen")
+
+AT_LAST_S: Final = 0.2
+"""With what a queue that hangs takes, and the disk: what was answered is kept within a second."""
 
 OFF_THE_LOOP_BYTES: Final = 128 * 1024
 """Reading this much takes two to four milliseconds; above it, that is a thread's business."""
@@ -198,6 +202,7 @@ async def _handed_over(
         deployment.metrics.handovers_by["dropped"].inc()
         log("answer").error("exchange_lost", reason="the directory of owners stayed away")
         return None
+    await _conversation_at_last(visit, request, owner, unnoted)
     if len(request.body) > OFF_THE_LOOP_BYTES:
         marks, exchange = await asyncio.to_thread(_exchange, visit, request, answer, owner)
     else:
@@ -264,22 +269,32 @@ async def _leave_out(
         return
     if owner is None:
         return
-    marks, conversation = visit.marks, visit.conversation
+    await _conversation_at_last(visit, request, owner, unnoted)
+    conversation = visit.conversation
     if conversation is None:
-        opening = await opening_of(visit, request, owner)
-        marks = opening.marks
-        try:
-            await unnoted.pay(visit.services.state, owner)
-            conversation = await visit.services.state.open(owner, opening)
-        except OwnerGone:
-            return
-        except StateUnavailable:
-            # Noted when it is back: only then may its client send it with the next message.
-            new = capture.fresh_by_shape(request)
-            conversation = Conversation(session_of(visit, owner, marks), new)
-    seen = _seen_from_now(request, answer, marks[-1:], owner)
+        # Noted when shared state is back: only then may its client send it with the next message.
+        new = capture.fresh_by_shape(request)
+        conversation = Conversation(session_of(visit, owner, visit.marks), new)
+    seen = _seen_from_now(request, answer, visit.marks[-1:], owner)
     unnoted.keep(owner, Note(conversation.session, seen, visit.now, conversation.fresh))
     await _noted(deployment, visit, owner, unnoted)
+
+
+async def _conversation_at_last(
+    visit: Visit, request: ChatRequest, owner: Owner, unnoted: Unnoted
+) -> None:
+    """Asked for where the request had no time to wait for it. Guessed from the request, the
+    conversation of a client that sends its last messages alone is another each time, and what it
+    sends again after a broken answer is kept twice."""
+    if visit.conversation is not None:
+        return
+    opening = await opening_of(visit, request, owner)
+    visit.marks = opening.marks
+    with suppress(StateUnavailable, OwnerGone, TimeoutError):
+        async with asyncio.timeout(AT_LAST_S):
+            await unnoted.pay(visit.services.state, owner)
+            found = await visit.services.state.open(owner, opening)
+            visit.conversation = replace(found, injected=())  # nothing of it was recalled with
 
 
 async def opening_of(visit: Visit, request: ChatRequest, owner: Owner) -> Opening:

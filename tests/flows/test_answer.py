@@ -994,6 +994,28 @@ async def test_what_was_not_to_be_kept_while_shared_state_was_away_is_not_kept_l
     assert [turn.text for turn in exchange.turns] == ["and I like tea", "Gladly."]
 
 
+async def test_a_conversation_that_was_late_for_a_request_is_found_for_what_is_kept_of_it(
+    gateway: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await chat(gateway, user("I live in Rome"))
+    await gateway.background.drain(1)
+    opened, late = gateway.services.state.open, [1.0]
+
+    async def open_late(*args: Any) -> Any:
+        await asyncio.sleep(late.pop() if late else 0)
+        return await opened(*args)
+
+    monkeypatch.setattr(gateway.services.state, "open", open_late)
+    window = [assistant("Gladly."), user("and I like tea")]
+    await chat(gateway, *window, x_memory_deadline_ms="50")
+    said = await gateway.handed_over()
+    assert [[turn.text for turn in exchange.turns] for exchange in said] == [
+        ["I live in Rome", "Gladly."],
+        ["and I like tea", "Gladly."],
+    ]
+    assert said[0].session == said[1].session
+
+
 async def test_without_shared_state_only_the_last_words_of_a_history_are_new(
     gateway: House,
 ) -> None:
