@@ -137,6 +137,8 @@ _GOES_ON = frozenset(
     }
 )
 """They tell nothing, and ask for more of what the turn before is about."""
+_FIRST_WORDS = frozenset(phrase.partition(" ")[0] for phrase in _SMALL_TALK | _GOES_ON)
+_WORD = re.compile(r"[\w']+")
 MAX_SMALL_TALK_CHARS = 80
 """No greeting is longer, its punctuation included."""
 _ASSENT = frozenset({"yes", "no", "yep", "nope", "yeah", "nah", "ja", "nein", "oui", "non", "sí"})
@@ -165,6 +167,9 @@ def takes_back_at(exchanges: Sequence[Exchange]) -> int | None:
 def is_small_talk(text: str) -> bool:
     """Whether a text is a greeting, thanks or code alone."""
     if len(text) > MAX_SMALL_TALK_CHARS and "```" not in text:
+        return not any(c.isalnum() for c in text)
+    first = _WORD.search(text)  # recall asks of each turn that it found: most differ here
+    if first is not None and "```" not in text and folded(first[0]) not in _FIRST_WORDS:
         return not any(c.isalnum() for c in text)
     bare = _bare(_CODE.sub(" ", text[:MAX_TURN_CHARS]))
     if not any(c.isalnum() for c in bare):

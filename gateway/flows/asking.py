@@ -24,7 +24,7 @@ from gateway.core.relevance import Scale, has_half_of, relevance
 from gateway.core.scored import Scored
 from gateway.core.timeline import remembered_zone
 from gateway.core.waiting import among, just_said
-from gateway.flows.between import outdated_facts, standing_memories
+from gateway.flows.between import forgotten_waiting, outdated_facts, standing_memories
 from gateway.flows.candidates import Candidates, Stage
 from gateway.flows.of_a_time import memories_of, those_alone, times_alone
 from gateway.flows.outdated import OVER, corrected
@@ -359,9 +359,14 @@ class Asking:
     async def _forgotten_of(self, pending: asyncio.Task[Sequence[Exchange]]) -> Collection[str]:
         """The turns among those that wait which were forgotten meanwhile: the queue gives them on
         to a worker, who finds their tombstones, and so does who would recall them until then."""
-        ids = [turn_memory_id(e.origin, turn.n) for e in await pending for turn in e.turns]
-        known = await self._services.store.get(self._owner, ids) if ids else ()
-        return {memory.id for memory in known if memory.status == "forgotten"}
+        tenant, version = self._owner.tenant, self._version
+        gone = forgotten_waiting.get(tenant, version=version, now=self._now) if version else None
+        if gone is None:
+            ids = [turn_memory_id(e.origin, turn.n) for e in await pending for turn in e.turns]
+            known = await self._services.store.get(self._owner, ids) if ids else ()
+            gone = tuple(memory for memory in known if memory.status == "forgotten")
+            forgotten_waiting.keep(tenant, gone, version=version, now=self._now)
+        return {memory.id for memory in gone}
 
     # --- what settings and question say ----------------------------------------------------------
 
@@ -400,16 +405,18 @@ class Asking:
         Where the state is away there is no version to go by, and what is kept serves for a
         minute, but only if the store is away as well (`_standing_of`).
         """
-        conversation = self._question.conversation
         if not self._keeps_standing:
             return None
-        version = conversation.standing_version if conversation is not None else ""
-        return standing_memories.get(self._owner.tenant, version=version, now=self._now)
+        return standing_memories.get(self._owner.tenant, version=self._version, now=self._now)
+
+    @property
+    def _version(self) -> str:
+        """Changes with every write of a memory; "" where shared state cannot tell."""
+        conversation = self._question.conversation
+        return conversation.standing_version if conversation is not None else ""
 
     def _standing_wanted(self) -> int:
-        conversation = self._question.conversation
-        known = conversation is not None and conversation.standing_version != ""
-        return 0 if known and self._kept is not None else self._most_standing
+        return 0 if self._version and self._kept is not None else self._most_standing
 
     @property
     def _most_standing(self) -> int:
@@ -434,9 +441,9 @@ class Asking:
         standing = [m for m in memories if is_standing(m) and not self._is_over(m)]
         standing = standing[: self._settings.memory.standing_max]
         if self._keeps_standing:
-            conversation = self._question.conversation
-            version = conversation.standing_version if conversation is not None else ""
-            standing_memories.keep(self._owner.tenant, standing, version=version, now=self._now)
+            standing_memories.keep(
+                self._owner.tenant, standing, version=self._version, now=self._now
+            )
         return standing
 
     def _find_timezone(
