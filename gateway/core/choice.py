@@ -213,12 +213,14 @@ class _Chosen:
                 reason = "repeated"
             elif scored.parts[OUTDATED]:
                 reason = "outdated"
-            elif _match(scored) < least_match or _says_nothing(memory):
+            elif _match(scored) < least_match:
                 reason = "weak"
             elif (reason := self._unwanted(memory, said := said_in(memory))) is None:
                 item = self._item(memory, _group(memory))
                 presses = pressing < PRESSING or self._budget.at_tail
-                if self._fits(item.cost, item.group) or (
+                if _says_nothing(memory):
+                    reason = "weak"
+                elif self._fits(item.cost, item.group) or (
                     presses and self._make_room(item, scored.score)
                 ):
                     self._new.append(item)
