@@ -132,11 +132,15 @@ def asked_spans(
 def _named(folded: str) -> Iterator[re.Match[str]]:
     """Months, with a day or a year where one stands beside them."""
     for match in _NAMED.finditer(folded):
-        doubtful = match["month"] in _DOUBTFUL and not (
-            match["before"] or match["after"] or match["year"]
-        )
-        if not doubtful or _IN.search(folded[: match.start()].rstrip()):
+        if match["month"] not in _DOUBTFUL or not _is_bare(match):
             yield match
+
+
+def _is_bare(match: re.Match[str]) -> bool:
+    """Whether nothing beside it says that this is a month: "Who is April?" """
+    if match["before"] or match["after"] or match["year"]:
+        return False
+    return _IN.search(match.string[: match.start()].rstrip()) is None
 
 
 def without_times(text: str) -> str:
@@ -156,7 +160,9 @@ def asks_of_a_time_alone(text: str) -> bool:
     """Whether a question is about a time and nothing else: "What did I tell you last Tuesday?"
     No memory has its words; those of that time are meant."""
     rest = without_times(text)
-    return rest != text[:MAX_QUERY_CHARS] and _OF_NOTHING_ELSE.issuperset(terms(rest))
+    if rest == text[:MAX_QUERY_CHARS] or not _OF_NOTHING_ELSE.issuperset(terms(rest)):
+        return False
+    return not any(map(_is_bare, _named(fold(text[:MAX_QUERY_CHARS]))))
 
 
 def match(spans: Sequence[AskedSpan], at: Instant) -> float:

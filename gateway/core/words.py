@@ -68,16 +68,19 @@ het een en of ik jij hij zij wij mijn jouw zijn niet wat wie waar wanneer hoe we
 damals früher vorher avant antes
 wieviel wohin woher worauf worüber cuánto cuánta cuántos cuántas combien quanto quanta quantos
 quantas quanti quante hoeveel
-il lo gli di che chi cosa quale quali quando dove perché sono è ho hai mio mia miei mie nel nella
-del della alla con per una uno non
+il gli cosa quale quali quando perché sono è miei nel nella della non
 как где когда куда откуда кто что чем какой какая какое какие каком какую почему сколько я мы ты вы
 он она они мне меня мой моя моё мои моего моей моему моим моих мою наш наша наше наши нашу нашей
 у в на с и или не ли это этот эта есть был была было были зовут для о по
-jak gdzie kiedy kto co jaki jaka jakie ile dlaczego ja mój moja moje mojej mojego mam jest są był
+jak gdzie kiedy kto co jaki jaka jakie ile dlaczego ja mój moja moje mojej mojego jest są był
 była w na z i czy nie się
-jag är min mitt mina och att som har inte vad vem när hur heter på med av
-ne nerede nasıl kim kimin hangi kaç zaman ben benim ve bir bu mi mı mu mü için
+jag är och att som har inte vad vem när hur heter på av
+ne nerede nasıl kimin hangi kaç benim ve bir bu mı mü için
 ما ماذا متى أين اين من كيف هل هو هي في إلى على عن أنا كم لماذا
+"""
+_MAY_BE_NAMES = """
+di che chi dove quale ho hai mio mia mie del alla con per una lo mam min mitt mina med
+kim ben mi mu zaman
 """
 _LITTLE_HAN = re.compile(
     "什么时候|什麼時候|什么|什麼|哪里|哪裡|哪儿|怎么|怎麼|为什么|多少|名字|我们|我們|[我你您他她它的了吗嗎呢吧谁誰是在叫]"
@@ -119,6 +122,8 @@ def _terms(text: str) -> tuple[str, ...]:
     for word in _of_substance(text):
         bare = word if word.isalnum() else _CLITIC.sub("", word)
         if bare in _STOP or (len(bare) < 2 and not bare.isdigit() and bare.isascii()):
+            continue
+        if bare in _OR_NAMES and bare in _WORD.findall(text) and not may_be_english(text):
             continue
         seen[stem(bare)] = None
         if len(seen) == MAX_TERMS:
@@ -269,6 +274,9 @@ _ACCENTS = re.compile("[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe
 
 _IN_ENGLISH, _IN_OTHERS = (frozenset(_folded(said).split()) for said in (_ENGLISH, _OTHERS))
 _STOP = _IN_ENGLISH | _IN_OTHERS
+_OR_NAMES = frozenset(_MAY_BE_NAMES.split())
+"""Little words of those languages that are names elsewhere: "Who is Kim?" is about Kim. They are
+little in lower case alone, in a text that is not English."""
 
 
 def _pairs(word: str) -> list[str]:

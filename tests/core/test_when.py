@@ -91,6 +91,8 @@ def test_a_weekday_is_the_last_one_where_the_question_is_of_the_past() -> None:
         ("What did I tell you?", False),
         ("May I come?", False),
         ("", False),
+        ("Who is April?", False),
+        ("What did I tell you in April?", True),
     ],
 )
 def test_a_question_may_be_about_a_time_and_nothing_else(question: str, alone: bool) -> None:

@@ -39,6 +39,15 @@ def test_terms_are_what_a_question_is_about() -> None:
     assert terms("¿Cuál es mi color favorito?") == ("color", "favorito")
 
 
+@pytest.mark.parametrize(
+    "question",
+    ["Who is Ben?", "who is kim", "Wer ist Mia?", "Who is Per?", "Who is Di?", "Any Med?"],
+)
+def test_a_name_is_asked_about_though_it_is_a_little_word_elsewhere(question: str) -> None:
+    name = question.rstrip("?").rpartition(" ")[2].lower()
+    assert terms(question) == (name,)
+
+
 def test_accents_and_case_do_not_matter() -> None:
     assert fold("Málaga") == fold("MALAGA") == "malaga"
     assert held(terms("Where is Malaga?"), fold("Vamos a Málaga")) == {"malaga"}
